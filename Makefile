@@ -1,0 +1,38 @@
+# `make test` and `make check` need Python >= 3.11 with venv, and nothing else: what they use they install into .venv.
+SHELL := /bin/sh
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
+BIN := .venv/bin
+PYTEST_ARGS ?= -n 2
+.PHONY: test check lint format install lock clean
+
+test: install ## run the tests
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: lint test ## everything that CI checks
+
+lint: install ## format, lint, types, imports
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: install ## write the format
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+install: .venv/installed
+
+.venv/installed: requirements.lock pyproject.toml
+	@[ -n "$(PYTHON)" ] || { echo "resumed needs Python >= 3.11: install it, or name it with make PYTHON=/path/to/python3" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || { echo "this Python has no venv: install it with 'apt-get install python3-venv'" >&2; exit 1; }
+	@[ -x $(BIN)/python ] || "$(PYTHON)" -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch .venv/installed
+
+lock: ## make requirements.lock anew (needs uv)
+	uv pip compile --universal --python-version 3.11 pyproject.toml --all-extras --group dev --generate-hashes --no-header -o requirements.lock
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

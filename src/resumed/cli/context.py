@@ -1,0 +1,55 @@
+"""Owns what every command shares: its settings, its exit codes, and how an error becomes one sentence."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from resumed import events, settings
+from resumed.errors import ResumedError
+from resumed.events import Events
+
+T = TypeVar("T")
+INTERRUPTED = 130
+
+
+@dataclass(slots=True)
+class Globals:
+    """The options that stand before the command."""
+
+    config: Path | None = None
+    actor: str | None = None
+
+
+GLOBALS = Globals()
+
+
+def prepared() -> tuple[settings.Settings, Events]:
+    """Load the settings and open the log; raises SettingsError."""
+    loaded = settings.load(GLOBALS.config)
+    chosen = loaded.settings
+    events.configure(chosen.log_format, chosen.log_level)
+    told = Events(log_errors=chosen.log_errors)
+    told.settings_warned(loaded.warnings)
+    return chosen, told
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's work to its end."""
+    return asyncio.run(work)
+
+
+def fail(error: ResumedError) -> int:
+    """Say an error in one sentence on stderr; gives the exit code."""
+    print(f"resumed: {error}", file=sys.stderr)  # noqa: T201
+    return error.exit_code
+
+
+def end(code: int) -> None:
+    """End the process at once, whatever threads still run."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,88 @@
+"""The commands `run` and `once`: the daemon, and one sweep of it with its attempts."""
+
+import asyncio
+import signal
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from resumed.cli.context import INTERRUPTED, end, prepared
+from resumed.cli.context import run as finish
+from resumed.cli.output import document, readable, table
+from resumed.console.endpoints import application
+from resumed.console.server import serving
+from resumed.daemon.service import Service
+from resumed.events import Events
+from resumed.model import Attempt, Outcome
+from resumed.settings import Settings
+
+_FAILED = frozenset(set(Outcome) - {Outcome.FINISHED, Outcome.WAITING, Outcome.SUPERSEDED, Outcome.DRAINED})
+
+
+def run() -> None:
+    """Run the daemon: sweep, judge, resume, until SIGTERM. Metrics and health are on RESUMED_HTTP_PORT."""
+    settings, events = prepared()
+    code = finish(_run(settings, events))
+    if code:
+        raise typer.Exit(code)
+
+
+def once(
+    wait: Annotated[bool, typer.Option("--wait", help="Go on until nothing is due now; back-off is not waited for.")] = False,  # noqa: FBT002
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,  # noqa: FBT002
+) -> None:
+    """Make one sweep and see its attempts to their end. Exit 1 if any attempt failed."""
+    settings, events = prepared()
+    attempts = finish(_once(settings, events, wait=wait))
+    if as_json:
+        document({"attempts": [_fields(one) for one in attempts]})
+    else:
+        rows = [(one.thread_id, one.workflow, one.attempt, one.outcome, one.error_type) for one in attempts]
+        table(("thread", "workflow", "attempt", "outcome", "error"), rows, "nothing was due")
+    if any(one.outcome in _FAILED for one in attempts):
+        raise typer.Exit(1)
+
+
+async def _run(settings: Settings, events: Events) -> int:
+    service = Service(settings, events)
+    stop, received = asyncio.Event(), [0]
+    _on_signals(service, stop, received)
+    async with serving(application(events, service.health), settings.http_host, settings.http_port) as port:
+        events.service_started(version("resumed"), dry_run=settings.dry_run)
+        events.http_opened(settings.http_host, port)
+        await service.run(stop)
+    return INTERRUPTED if received[0] == signal.SIGINT else 0
+
+
+def _on_signals(service: Service, stop: asyncio.Event, received: list[int]) -> None:
+    """The first signal drains; a second one ends everything at once."""
+
+    def heard(number: int) -> None:
+        if stop.is_set():
+            for handle in service.pool.handles:
+                handle.kill()
+            end(INTERRUPTED)
+        received[0] = number
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, heard, number)
+
+
+async def _once(settings: Settings, events: Events, *, wait: bool) -> list[Attempt]:
+    return await Service(settings, events).once(wait=wait)
+
+
+def _fields(one: Attempt) -> dict[str, object]:
+    return {
+        "thread_id": one.thread_id,
+        "workflow": one.workflow,
+        "attempt": one.attempt,
+        "outcome": one.outcome,
+        "advanced": one.advanced,
+        "before": one.before,
+        "after": one.after,
+        "error_type": one.error_type,
+        "error": readable(one.error) if one.error is not None else None,
+    }

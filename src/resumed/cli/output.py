@@ -1,0 +1,44 @@
+"""Owns how answers look: one JSON document, or a table that fits a terminal. Decides nothing of their content."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+def document(answer: Mapping[str, Any]) -> None:
+    """Print one JSON document on stdout."""
+    sys.stdout.write(json.dumps(answer, indent=2) + "\n")
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
+    """Print rows under their columns, or a sentence where there are none."""
+    if not rows:
+        line(empty)
+        return
+    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        drawn.add_column(column, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(readable(cell)) for cell in row))
+    _console().print(drawn)
+
+
+def line(text: str) -> None:
+    """Print one line on stdout."""
+    sys.stdout.write(text + "\n")
+
+
+def readable(value: object, longest: int = 200) -> str:
+    """Write a value so that no control character of it reaches the terminal, and not without end."""
+    text = "" if value is None else str(value)
+    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+
+
+def _console() -> Console:
+    return Console(soft_wrap=False) if sys.stdout.isatty() else Console(width=200, no_color=True)

@@ -1,0 +1,156 @@
+"""The commands that only read: `workflows`, `scan`, `threads`, `show`."""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Annotated, Any
+
+import typer
+
+from resumed.cli.context import prepared, run
+from resumed.cli.output import document, line, readable, table
+from resumed.daemon import survey
+from resumed.daemon.service import Service
+from resumed.daemon.survey import Finding, Surveyor
+from resumed.daemon.sweep import scene_of
+from resumed.errors import ResumedError, SettingsError
+from resumed.model import State, Verdict
+from resumed.store import cases, schema
+from resumed.store.connect import Target, opened
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+def workflows(as_json: Json = False) -> None:  # noqa: FBT002 - typer's own way
+    """List the registered workflows, or why one failed to load."""
+    found = run(_workflows())
+    if as_json:
+        document({"workflows": found})
+        return
+    rows = [(one["name"], one["version"], "yes" if one["loaded"] else "no", one["reason"]) for one in found]
+    empty = "no workflows are registered: declare them under the entry-point group resumed.workflows"
+    table(("workflow", "version", "loaded", "why not"), rows, empty)
+
+
+def scan(
+    workflow: Annotated[str | None, typer.Option(help="Only threads of this workflow.")] = None,
+    verdict: Annotated[Verdict | None, typer.Option(help="Only threads with this verdict.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many threads.")] = None,
+    as_json: Json = False,  # noqa: FBT002
+) -> None:
+    """Judge every unfinished thread that a sweep would see, and say what would be done; changes nothing."""
+    found = run(_scan())
+    chosen = [one.as_fields() for one in found if _chosen(one, workflow, verdict)][:limit]
+    if as_json:
+        document({"threads": chosen})
+        return
+    columns = ("thread_id", "workflow", "verdict", "action", "last_activity", "reason")
+    table(columns, [[one[name] for name in columns] for one in chosen], "no unfinished threads")
+
+
+def threads(
+    state: Annotated[State | None, typer.Option(help="Only cases in this state.")] = None,
+    as_json: Json = False,  # noqa: FBT002
+) -> None:
+    """List the open cases."""
+    found = run(_threads(state))
+    if as_json:
+        document({"threads": found})
+        return
+    columns = ("thread_id", "workflow", "verdict", "state", "attempts", "due_at", "reason")
+    table(columns, [[one[name] for name in columns] for one in found], "no open cases")
+
+
+def show(
+    thread: Annotated[str, typer.Argument(metavar="THREAD", help="A thread id, or - to read it from stdin.")],
+    as_json: Json = False,  # noqa: FBT002
+) -> None:
+    """Show one thread: its verdict and why, its checkpoints, its attempts and their errors."""
+    told, checkpoints = run(_show(_thread_id(thread)))
+    if as_json:
+        document(told)
+        return
+    for name in ("thread_id", "workflow", "verdict", "reason", "state", "action", "head", "last_activity", "due_at"):
+        line(f"{name + ':':15}{readable(told[name])}")
+    columns = ("attempt", "started_at", "outcome", "error_type", "error", "before", "after")
+    table(columns, [[one[name] for name in columns] for one in told["attempts"]], "no attempts")
+    columns = ("checkpoint_ns", "checkpoint_id", "source", "step")
+    table(columns, [[one[name] for name in columns] for one in checkpoints], "no checkpoints")
+
+
+async def _workflows() -> list[dict[str, Any]]:
+    settings, events = prepared()
+    service = Service(settings, events)
+    try:
+        await service.ready_workers()
+    finally:
+        await service.close()
+    crew = service.crew
+    loaded = [
+        {"name": one.name, "version": one.version or None, "accepts": list(one.accepts), "loaded": True, "reason": None}
+        for one in crew.registrations.values()
+    ]
+    missing = [
+        {"name": name, "version": None, "accepts": [], "loaded": False, "reason": reason}
+        for name, reason in crew.unavailable.items()
+    ]
+    return sorted(loaded + missing, key=lambda one: str(one["name"]))
+
+
+async def _scan() -> list[Finding]:
+    async with _surveying() as surveyor:
+        return await surveyor.unfinished()
+
+
+async def _show(thread_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    async with _surveying() as surveyor:
+        found = await surveyor.judge([thread_id])
+        if not found:
+            message = f"there is no thread {readable(thread_id, 80)!r} in this database"
+            raise ResumedError(message)
+        attempts, checkpoints = await survey.account(surveyor.session, thread_id)
+        state = found[0].case.state.value if found[0].case is not None else None
+        return {**found[0].as_fields(), "state": state, "attempts": attempts}, checkpoints
+
+
+async def _threads(state: State | None) -> list[dict[str, Any]]:
+    settings, _ = prepared()
+    async with opened(Target(settings.dsn, settings.checkpoint_schema), "resumed threads") as session:
+        await schema.check(session)
+        return [survey.case_fields(one) for one in await cases.listing(session, state)]
+
+
+@asynccontextmanager
+async def _surveying() -> AsyncIterator[Surveyor]:
+    settings, events = prepared()
+    service = Service(settings, events)
+    try:
+        async with opened(service.target, "resumed survey") as session:
+            await schema.check(session)
+            await service.ready_workers()
+            scene = await scene_of(session, service.rounds.rules)
+            own = [replace(one, seen_at=scene.now) for one in service.crew.registrations.values()]
+            keys = {(one.name, one.version) for one in own}
+            others = [one for one in scene.known if (one.name, one.version) not in keys]
+            yield Surveyor(session, replace(scene, known=(*own, *others)), service.crew, service.pool)
+    finally:
+        await service.close()
+
+
+def _chosen(one: Finding, workflow: str | None, verdict: Verdict | None) -> bool:
+    standing = one.standing
+    return (workflow is None or standing.workflow == workflow) and verdict in (None, standing.judgement.verdict)
+
+
+def _thread_id(given: str) -> str:
+    thread_id = sys.stdin.readline().rstrip("\n") if given == "-" else given
+    if "\0" in thread_id:
+        message = "a thread id cannot hold a NUL character: Postgres stores none"
+        raise SettingsError(message)
+    try:
+        thread_id.encode()
+    except UnicodeEncodeError:
+        message = "a thread id must be UTF-8 text"
+        raise SettingsError(message) from None
+    return thread_id

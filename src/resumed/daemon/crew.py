@@ -1,0 +1,110 @@
+"""Owns what the workers say: turns their messages into events, and remembers which attempts they have open."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from resumed.engine.handle import Exited, Handle
+from resumed.engine.pool import Listener
+from resumed.engine.wire import attempt_from_wire, registration_from_wire
+from resumed.events import Events
+from resumed.model import Attempt, Judgement, Registration, Verdict
+
+Message = Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Crew:
+    """What the workers have and what they are at.
+
+    `freed` is called when a thread was given back, `bereaved` when a worker died. `results` counts, by word, what
+    came of the threads that were handed out; `endings` keeps the attempts that finished since it was last emptied.
+    """
+
+    events: Events
+    freed: Callable[[], None]
+    bereaved: Callable[[], None]
+    registrations: dict[str, Registration] = field(default_factory=dict)
+    unavailable: dict[str, str] = field(default_factory=dict)
+    open: dict[tuple[str, int], Attempt] = field(default_factory=dict)
+    endings: list[Attempt] = field(default_factory=list)
+    handed: dict[str, int] = field(default_factory=dict)
+    inspections: dict[str, asyncio.Future[Judgement | None]] = field(default_factory=dict)
+    stopping: bool = False
+
+    def listener(self) -> Listener:
+        """The pool's way to tell us."""
+        return Listener(self._heard, self._spawned, self._exited)
+
+    def finished(self, attempt: Attempt, last_sign_at: datetime | None) -> None:
+        """Tell of a closed attempt, whoever closed it."""
+        self.open.pop((attempt.thread_id, attempt.attempt), None)
+        self.endings.append(attempt)
+        self.events.attempt_finished(attempt, last_sign_at)
+
+    def _heard(self, handle: Handle, message: Message) -> None:
+        match message["kind"]:
+            case "hello":
+                self._greeted(handle, message)
+            case "started":
+                attempt = attempt_from_wire(message)
+                self.open[attempt.thread_id, attempt.attempt] = attempt
+                self.events.attempt_started(attempt)
+            case "finished":
+                last = message["last_sign_at"]
+                self.finished(attempt_from_wire(message), datetime.fromisoformat(last) if last else None)
+            case "done":
+                self._done(message)
+            case "inspected":
+                self._inspected(message)
+
+    def inspection(self, thread_id: str) -> asyncio.Future[Judgement | None]:
+        """Promise what a worker will say of a thread that it was asked to inspect."""
+        return self.inspections.setdefault(thread_id, asyncio.get_running_loop().create_future())
+
+    def _inspected(self, message: Message) -> None:
+        promised = self.inspections.pop(message["thread_id"], None)
+        if promised is not None and not promised.done():
+            verdict = message["verdict"]
+            promised.set_result(Judgement(Verdict(verdict), message["reason"]) if verdict else None)
+
+    def _greeted(self, handle: Handle, message: Message) -> None:
+        now = datetime.now(UTC)
+        found = [registration_from_wire(one, now) for one in message["workflows"]]
+        new = {one.name: one for one in found}
+        for one in found:
+            if self.registrations.get(one.name) is None:
+                self.events.workflow_loaded(one.name, one.version)
+        for name, reason in message["unavailable"].items():
+            if self.unavailable.get(name) != reason:
+                self.events.workflow_failed(name, reason)
+        self.registrations, self.unavailable = new, dict(message["unavailable"])
+        self.events.worker_greeted(handle.name, list(new))
+        self.freed()
+
+    def _done(self, message: Message) -> None:
+        result = message["result"]
+        self.handed[result] = self.handed.get(result, 0) + 1
+        match result:
+            case "busy":
+                self.events.lock_contended(message["thread_id"], message.get("workflow", ""))
+            case "skewed":
+                self.events.clock_doubted()
+            case "unreachable":
+                self.events.attempt_unreachable(message["thread_id"])
+            case "error":
+                self.events.thread_failed(message["thread_id"], message)
+        self.freed()
+
+    def _spawned(self, handle: Handle) -> None:
+        self.events.worker_started(handle.name, handle.pid)
+
+    def _exited(self, handle: Handle, exited: Exited) -> None:
+        if self.stopping:
+            self.events.worker_stopped(handle.name)
+            return
+        self.events.worker_died(handle.name, exited.code, len(handle.inflight))
+        self.events.worker_restarted(handle.name)
+        self.bereaved()

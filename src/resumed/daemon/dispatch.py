@@ -1,0 +1,20 @@
+"""Hands due cases to workers, and takes only what this replica has the code for. Tries nothing itself."""
+
+from collections.abc import Sequence
+
+from resumed.engine.pool import Pool
+from resumed.model import Registration
+from resumed.store import cases
+from resumed.store.connect import Session
+
+
+async def dispatch(session: Session, pool: Pool, takers: Sequence[Registration], claimant: str) -> int:
+    """Claim as many due cases as there is room for and hand them out, oldest first; says how many were claimed."""
+    room = pool.free()
+    if not room or not takers:
+        return 0
+    claimed = await cases.claim(session, takers, claimant, room)
+    left = [one.thread_id for one in claimed if not pool.submit(one.thread_id, one.workflow)]
+    if left:
+        await cases.unclaim(session, left, claimant)
+    return len(claimed) - len(left)

@@ -1,0 +1,83 @@
+"""Closes attempts whose process or session is gone, under the thread's lock, held for one transaction."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from resumed.daemon.sweep import Scene, around
+from resumed.judge.case import Placement, Standing, decide, place, standing, vanished
+from resumed.judge.policy import Chance, Tally, after_attempt, consecutive_after
+from resumed.judge.verdict import Sighting
+from resumed.model import Attempt, Case, Ending, Outcome, Verdict
+from resumed.store import attempts, cases, checkpoints, locks
+from resumed.store.cases import Extra
+from resumed.store.connect import Session
+
+_ROWS = 200
+_RESUMABLE = (Verdict.FAILED, Verdict.STOPPED)
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """An open attempt that nobody is working on, with its case and what the thread's rows say now."""
+
+    attempt: Attempt
+    known: Case
+    sighting: Sighting | None
+
+
+async def close_orphans(
+    session: Session, scene: Scene, excepted: Sequence[str], outcome: Outcome = Outcome.CRASHED
+) -> list[Attempt]:
+    """Close every open attempt whose lock is free; `excepted` are the threads that this replica is trying now."""
+    found = await attempts.orphans(session, excepted, _ROWS)
+    closed = [await _close(session, scene, one, outcome) for one in found]
+    return [one for one in closed if one is not None]
+
+
+async def _close(session: Session, scene: Scene, attempt: Attempt, outcome: Outcome) -> Attempt | None:
+    thread = attempt.thread_id
+    async with session.transaction():
+        if not await locks.try_lock_for_transaction(session, thread):
+            return None
+        known = (await cases.of_threads(session, [thread])).get(thread)
+        sighting = (await checkpoints.sightings(session, [thread])).get(thread)
+        ending = _ending(attempt, sighting, outcome)
+        closed = await attempts.finish(session, attempt, ending)
+        if closed is not None and known is not None:
+            orphan = Orphan(attempt, known, sighting)
+            counted = consecutive_after(Tally(known.attempts, known.consecutive), ending)
+            await cases.settle(session, _left(scene, orphan, ending), Extra(counted, own=_own(orphan)))
+        return closed
+
+
+def _ending(attempt: Attempt, sighting: Sighting | None, outcome: Outcome) -> Ending:
+    after = sighting.head.checkpoint_id if sighting is not None else None
+    return Ending(outcome, advanced=after not in (None, attempt.before), after=after)
+
+
+def _own(orphan: Orphan) -> bool:
+    """An attempt stamps its number into what it saves; a head without it was written by somebody else meanwhile."""
+    if orphan.sighting is None:
+        return False
+    head, attempt = orphan.sighting.head, orphan.attempt
+    return head.checkpoint_id == attempt.before or head.metadata_attempt == str(attempt.attempt)
+
+
+def _left(scene: Scene, orphan: Orphan, ending: Ending) -> Standing:
+    if orphan.sighting is None:
+        return vanished(orphan.attempt.thread_id, orphan.known.workflow, scene.now)
+    circumstances = replace(around(orphan.sighting, scene, orphan.known, held=False), ours=_own(orphan))
+    judgement = decide(orphan.sighting, circumstances)
+    placement = place(judgement, circumstances)
+    if judgement.verdict in _RESUMABLE:
+        placement = _after(scene, orphan, ending)
+    return standing(orphan.sighting, circumstances, judgement, placement)
+
+
+def _after(scene: Scene, orphan: Orphan, ending: Ending) -> Placement:
+    known = orphan.known
+    named = (one for one in scene.known if one.name == known.workflow)
+    numbers = next((one.numbers for one in named), scene.rules.defaults)
+    chance = Chance(scene.now, random.random())  # noqa: S311 - jitter, no secret
+    return after_attempt(Tally(known.attempts, known.consecutive), ending, numbers, chance)

@@ -1,0 +1,128 @@
+"""The work that comes round again: sweep, dispatch, closing, announcing, self-test. One attempt each, no timers here.
+
+Every round survives the database: what fails is told and tried again at its next turn.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from resumed.daemon.crew import Crew
+from resumed.daemon.dispatch import dispatch
+from resumed.daemon.health import Health
+from resumed.daemon.link import Link
+from resumed.daemon.orphans import close_orphans
+from resumed.daemon.sweep import Report, Rules, scene_of, sweep
+from resumed.engine.pool import Pool
+from resumed.errors import DatabaseError
+from resumed.metrics import ThreadCount
+from resumed.model import Attempt, Outcome
+from resumed.store import attempts, census, registrations, schema, watermarks
+from resumed.store.connect import DatabaseFault, Session, Target
+from resumed.store.selftest import self_test
+
+CLOCK_LIMIT = timedelta(seconds=2)
+_STRETCH = 20
+_PATIENCE = timedelta(seconds=90)
+
+
+@dataclass(slots=True)
+class Rounds:
+    """The rounds of one control process. `claimant` is the name under which it claims cases."""
+
+    target: Target
+    link: Link
+    pool: Pool
+    crew: Crew
+    health: Health
+    rules: Rules
+    claimant: str
+    dry_run: bool = False
+    backlog: bool = False
+    _not_before: float = field(default=0.0)
+
+    async def sweep(self) -> Report | None:
+        """Sweep once, close what dead holders left open, count; None where another replica was at it or it failed."""
+        if asyncio.get_running_loop().time() < self._not_before:
+            return None
+        began = asyncio.get_running_loop().time()
+        report: Report | None = None
+        async with self._surviving("sweep"), self._session() as session:
+            report = await sweep(session, self.rules)
+            took = asyncio.get_running_loop().time() - began
+            if not await schema.has_index(session):
+                self._not_before = began + took * _STRETCH
+            if report is not None:
+                cases = report.written
+                self.crew.events.sweep_finished(report.rows, cases, timedelta(seconds=took), report.lag)
+            self.crew.events.threads_counted(ThreadCount(**one.as_fields()) for one in await census.count(session))
+        return report
+
+    async def close(self, outcome: Outcome = Outcome.CRASHED) -> None:
+        """Close open attempts whose lock is free, and tell of those that a dead worker had closed without a word."""
+        if not self.link.believes_locks:
+            return
+        async with self._surviving("close"), self._session() as session:
+            scene = await scene_of(session, self.rules)
+            for closed in await close_orphans(session, scene, self.pool.inflight(), outcome):
+                self.crew.finished(closed, None)
+            for silent in await self._closed_in_silence(session):
+                self.crew.finished(silent, None)
+
+    async def dispatch(self) -> int:
+        """Hand out due cases while there is room; says how many were handed out."""
+        handed = 0
+        if self.dry_run or not self.health.ready or not self.link.believes_locks:
+            return handed
+        async with self._surviving("dispatch"), self._session() as session:
+            takers = list(self.crew.registrations.values())
+            handed = await dispatch(session, self.pool, takers, self.claimant)
+        self.backlog = self.pool.free() == 0
+        return handed
+
+    async def announce(self) -> None:
+        """Renew the hello of this replica's workers."""
+        async with self._surviving("dispatch"), self._session() as session:
+            await registrations.announce(session, list(self.crew.registrations.values()))
+
+    async def self_test(self) -> None:
+        """Prove again that locks lock, that the schema fits and that the clocks agree."""
+        try:
+            await self_test(self.target)
+            async with self._session() as session:
+                await schema.check(session)
+                self._compare_clocks(await watermarks.clock(session))
+            self.health.clear("self_test")
+        except (DatabaseError, DatabaseFault, OSError) as error:
+            self.crew.events.database_failed("self_test", error)
+            self.health.doubt("self_test", str(error))
+
+    def _compare_clocks(self, theirs: datetime) -> None:
+        ahead = datetime.now(UTC) - theirs
+        if abs(ahead) > CLOCK_LIMIT:
+            self.crew.events.clock_doubted(ahead)
+            self.health.doubt("clock", f"this host's clock differs from the database's by {ahead.total_seconds():.1f} s")
+        else:
+            self.health.clear("clock")
+
+    async def _closed_in_silence(self, session: Session) -> list[Attempt]:
+        living = set(self.pool.inflight())
+        lost = [attempt for (thread, _), attempt in self.crew.open.items() if thread not in living]
+        rows = [row for attempt in lost for row in await attempts.of_thread(session, attempt.thread_id)]
+        return [row for row in rows if row.finished_at and (row.thread_id, row.attempt) in self.crew.open]
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[Session]:
+        async with asyncio.timeout(_PATIENCE.total_seconds()), self.link.session() as session:
+            yield session
+        self.health.clear("database")
+
+    @asynccontextmanager
+    async def _surviving(self, operation: str) -> AsyncIterator[None]:
+        try:
+            yield
+        except (DatabaseError, DatabaseFault, OSError, TimeoutError) as error:
+            self.crew.events.database_failed(operation, error)
+            self.health.doubt("database", f"{operation} failed: {type(error).__name__}")

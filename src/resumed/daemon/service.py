@@ -1,0 +1,218 @@
+"""The composition root of the control process: what is made of what, what runs when, how it starts and stops.
+
+It decides nothing about threads. Only here are timers made. No user code runs in this process.
+"""
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from resumed.daemon.crew import Crew
+from resumed.daemon.health import Health
+from resumed.daemon.link import Link
+from resumed.daemon.rounds import Rounds
+from resumed.daemon.sweep import Rules
+from resumed.engine.pool import Plan, Pool, plan_message
+from resumed.engine.wire import numbers_to_wire
+from resumed.errors import DatabaseUnreachableError, WorkersUnavailableError
+from resumed.events import Events
+from resumed.model import Attempt, Numbers, Outcome
+from resumed.settings import Settings
+from resumed.store import schema
+from resumed.store.connect import Target
+from resumed.store.selftest import self_test
+
+_ANNOUNCE_EVERY = timedelta(seconds=20)
+_SELF_TEST_EVERY = timedelta(seconds=60)
+_HELLO_PATIENCE = timedelta(seconds=75)
+_RETRY_CONNECT = timedelta(seconds=1)
+_ROUND_PAUSE = timedelta(milliseconds=20)
+
+
+class Service:
+    """The daemon of one replica."""
+
+    def __init__(self, settings: Settings, events: Events) -> None:
+        """Put the parts together; nothing is opened or started yet."""
+        self.settings = settings
+        self.events = events
+        self.health = Health(lambda ready, reason: events.readiness_changed(ready=ready, reason=reason))
+        self.health.reasons |= {"database": "not connected yet", "workers": "no worker has said hello yet"}
+        self.target = Target(settings.dsn, settings.checkpoint_schema)
+        self.link = Link(self.target, settings.reconnect_grace)
+        self._wanted = asyncio.Event()
+        self._bereaved = asyncio.Event()
+        self.crew = Crew(events, self._freed, self._bereaved.set)
+        self.pool = Pool(plan_of(settings), self.crew.listener())
+        rules = Rules(defaults_of(settings), settings.default_workflow, settings.clock_tolerance)
+        claimant = f"{socket.gethostname()}-{os.getpid()}"
+        self.rounds = Rounds(
+            self.target, self.link, self.pool, self.crew, self.health, rules, claimant, dry_run=settings.dry_run
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until `stop` is set, then drain. Raises DatabaseUnusableError at the start, never later."""
+        working = asyncio.create_task(self._work())
+        stopping = asyncio.create_task(stop.wait())
+        done, _ = await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        try:
+            if working in done:
+                await working
+        finally:
+            stopping.cancel()
+            await self._shut_down(working)
+
+    async def once(self, *, wait: bool) -> list[Attempt]:
+        """Sweep once and see its attempts to their end; `wait` goes on until nothing is due now."""
+        try:
+            await self._open()
+            await self.ready_workers()
+            await self.rounds.announce()
+            while True:
+                tried = len(self.crew.endings)
+                await self._one_round()
+                if not wait or len(self.crew.endings) == tried:
+                    return self.crew.endings
+        finally:
+            await self._close()
+
+    async def ready_workers(self) -> None:
+        """Start the workers and wait for their hello; raises WorkersUnavailableError."""
+        self.pool.start()
+        try:
+            async with asyncio.timeout(_HELLO_PATIENCE.total_seconds()):
+                await self.pool.greeted.wait()
+        except TimeoutError:
+            message = "no worker process said what workflows it has; the log above says what its imports did"
+            raise WorkersUnavailableError(message) from None
+        self.health.clear("workers")
+
+    async def close(self) -> None:
+        """Kill the workers and close the session."""
+        await self._close()
+
+    async def _work(self) -> None:
+        await self._wait_for_database()
+        self.pool.start()
+        await self.pool.greeted.wait()
+        self.health.clear("workers")
+        await self.rounds.announce()
+        scheduler = self._scheduler()
+        scheduler.start()
+        try:
+            await asyncio.gather(self._keep_dispatching(), self._keep_closing())
+        finally:
+            scheduler.shutdown(wait=False)
+
+    def _scheduler(self) -> AsyncIOScheduler:
+        scheduler = AsyncIOScheduler(timezone=UTC)
+        options = {"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
+        now = datetime.now(UTC)
+        rounds: list[tuple[Callable[[], object], timedelta, datetime]] = [
+            (self._pass, self.settings.poll_interval, now),
+            (self.rounds.announce, _ANNOUNCE_EVERY, now + _ANNOUNCE_EVERY),
+            (self.rounds.self_test, _SELF_TEST_EVERY, now + _SELF_TEST_EVERY),
+        ]
+        for work, every, first in rounds:
+            scheduler.add_job(work, "interval", seconds=every.total_seconds(), next_run_time=first, **options)
+        return scheduler
+
+    async def _pass(self) -> None:
+        self.events.workers_counted(self.pool.counts())
+        await self.rounds.sweep()
+        await self.rounds.close()
+        self._wanted.set()
+
+    async def _keep_dispatching(self) -> None:
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            await self.rounds.dispatch()
+
+    async def _keep_closing(self) -> None:
+        """A dead worker's attempts are closed as soon as its sessions are gone, not at the next sweep."""
+        while True:
+            await self._bereaved.wait()
+            self._bereaved.clear()
+            await self.rounds.close()
+            self._wanted.set()
+
+    def _freed(self) -> None:
+        if self.rounds.backlog:
+            self._wanted.set()
+
+    async def _one_round(self) -> None:
+        while await self.rounds.sweep() is None:
+            if not self.health.ready:
+                raise DatabaseUnreachableError(next(iter(self.health.reasons.values())))
+            await asyncio.sleep(_RETRY_CONNECT.total_seconds())
+        await self.rounds.close()
+        while await self.rounds.dispatch() or self.pool.inflight():
+            await asyncio.sleep(_ROUND_PAUSE.total_seconds())
+        await self.rounds.close()
+
+    async def _wait_for_database(self) -> None:
+        while True:
+            try:
+                return await self._open()
+            except DatabaseUnreachableError as error:
+                self.events.database_failed("self_test", error)
+                self.health.doubt("database", str(error))
+            await asyncio.sleep(_RETRY_CONNECT.total_seconds())
+
+    async def _open(self) -> None:
+        """Make sure that the database can be used. Raises DatabaseError."""
+        async with self.link.session() as session:
+            await schema.check(session)
+        await self_test(self.target)
+        self.health.clear("database")
+        while not self.link.believes_locks:
+            await asyncio.sleep(_ROUND_PAUSE.total_seconds())
+
+    async def _shut_down(self, working: asyncio.Task[None]) -> None:
+        self.events.shutdown_started(self.settings.shutdown_grace)
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        self.crew.stopping = True
+        await self.pool.drain(self.settings.shutdown_grace)
+        await self.pool.close()
+        if self.crew.open:
+            await self.rounds.close(Outcome.DRAINED)
+        await self._close()
+        self.events.shutdown_finished()
+
+    async def _close(self) -> None:
+        self.crew.stopping = True
+        await self.pool.close()
+        await self.link.close()
+
+
+def defaults_of(settings: Settings) -> Numbers:
+    """The policy of a workflow that names no numbers of its own."""
+    return Numbers(
+        min_age=settings.min_age,
+        max_age=settings.max_age,
+        max_attempts=settings.max_attempts,
+        max_total_attempts=settings.max_total_attempts,
+        retry_base=settings.retry_base,
+        retry_cap=settings.retry_cap,
+        timeout=settings.attempt_timeout,
+        concurrency=settings.concurrency,
+    )
+
+
+def plan_of(settings: Settings) -> Plan:
+    """What the workers are told at their start."""
+    extra = {
+        "workflows": settings.workflows,
+        "concurrency": settings.concurrency,
+        "recursion_limit": settings.recursion_limit,
+        "defaults": numbers_to_wire(defaults_of(settings)),
+    }
+    environment = {"LANGGRAPH_STRICT_MSGPACK": "true"} if settings.strict_msgpack else {}
+    message = plan_message(settings.dsn, settings.checkpoint_schema, extra)
+    return Plan(settings.processes, settings.concurrency, message, environment)

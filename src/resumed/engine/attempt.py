@@ -1,0 +1,175 @@
+"""Resumes ONE thread, as a pipeline: lock, close what was left open, look, clear, begin, run, conclude, unlock.
+
+Everything between lock and unlock goes through the one session that holds the lock. It never touches a second thread,
+never waits for a lock, and never takes the absence of an exception for success.
+"""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+
+from resumed.engine.call import config_of, given_back
+from resumed.engine.closing import Begun, close_left_open, conclude
+from resumed.engine.desk import Desk, Ticket
+from resumed.engine.look import RESUMABLE, Cleared, Look, clear, look, record, standing_of
+from resumed.engine.running import Call, Return, Stopped, run
+from resumed.engine.saver import FencedSaver
+from resumed.engine.threads import CURRENT
+from resumed.engine.wire import finished, started
+from resumed.errors import DatabaseError, LockLostError
+from resumed.judge.case import Placement, vanished
+from resumed.judge.checkpoint_id import made_at
+from resumed.judge.verdict import quiet_since
+from resumed.model import Attempt, State
+from resumed.store import attempts, cases, locks
+from resumed.store.connect import Session, alive, opened
+
+_CLOCK_LIMIT = timedelta(seconds=2)
+_BUSY_DELAY = timedelta(seconds=5)
+_CLOCK_DELAY = timedelta(seconds=30)
+_AFTER_HEAD = timedelta(milliseconds=20)
+_THREAD_POLL = timedelta(milliseconds=50)
+_THREAD_GRACE = timedelta(seconds=5)
+
+
+async def try_thread(ticket: Ticket, desk: Desk) -> str:
+    """Try one thread; says in one word what came of it: tried, looked, busy, early, skewed or unreachable."""
+    CURRENT.set(ticket.thread_id)
+    try:
+        async with opened(desk.target, "resumed attempt") as session:
+            locked, now = await locks.try_lock(session, ticket.thread_id)
+            if not locked:
+                await cases.postpone(session, ticket.thread_id, _BUSY_DELAY)
+                return "busy"
+            result = await _locked(session, now, ticket, desk)
+            if alive(session) and not await locks.unlock(session, ticket.thread_id):
+                raise LockLostError(LockLostError.__doc__)
+            return result
+    except (DatabaseError, LockLostError, psycopg.OperationalError):
+        return "unreachable"
+
+
+async def _locked(session: Session, now: datetime, ticket: Ticket, desk: Desk) -> str:
+    await close_left_open(session, ticket, desk)
+    seen = await look(session, now, ticket)
+    if seen is None:
+        await cases.settle(session, vanished(ticket.thread_id, ticket.registration.name, now))
+        return "looked"
+    if seen.judgement.verdict not in RESUMABLE:
+        await record(session, seen, seen.judgement)
+        return "looked"
+    if delay := _clock_delay(seen, now):
+        await cases.postpone(session, ticket.thread_id, delay)
+        return "skewed" if delay == _CLOCK_DELAY else "early"
+    return await _cleared(session, seen, ticket, desk)
+
+
+async def _cleared(session: Session, seen: Look, ticket: Ticket, desk: Desk) -> str:
+    saver = FencedSaver(session, seen.sighting.head.checkpoint_id, ticket.workflow.policy.serde)
+    cleared = await clear(saver, seen, ticket)
+    if not isinstance(cleared, Cleared):
+        await record(session, seen, cleared, ticket.registration.version)
+        return "looked"
+    if ticket.stop.is_set() or ticket.control.drain_requested:
+        return "looked"
+    begun = await _begin(session, seen, ticket, desk)
+    returned = await _run(cleared, saver, begun, ticket, desk)
+    await _end(saver, begun, returned, ticket, desk)
+    return "tried"
+
+
+async def _begin(session: Session, seen: Look, ticket: Ticket, desk: Desk) -> Begun:
+    registration, head = ticket.registration, seen.sighting.head.checkpoint_id
+    blank = Attempt(
+        thread_id=ticket.thread_id,
+        attempt=0,
+        workflow=registration.name,
+        version=registration.version,
+        worker=desk.worker,
+        started_at=seen.around.now,
+        finished_at=None,
+        outcome=None,
+        advanced=False,
+        before=head,
+        after=None,
+        error_type=None,
+        error_at=None,
+        error=None,
+    )
+    async with session.transaction():
+        tally = await cases.begin(session, standing_of(seen, seen.judgement, Placement(State.RUNNING)))
+        attempt = await attempts.start(session, blank)
+    desk.tell(started(attempt))
+    return Begun(attempt, tally, seen)
+
+
+async def _run(cleared: Cleared, saver: FencedSaver, begun: Begun, ticket: Ticket, desk: Desk) -> Return:
+    try:
+        call = _call(cleared, begun, ticket, desk)
+    except Exception as error:  # noqa: BLE001 - the registration's own hook raised: that is the attempt's error
+        return Return(error=error)
+    return await run(call, saver, ticket)
+
+
+def _call(cleared: Cleared, begun: Begun, ticket: Ticket, desk: Desk) -> Call:
+    policy = ticket.workflow.policy
+    stamps = {
+        "workflow": begun.attempt.workflow,
+        "version": begun.look.sighting.head.metadata_version or begun.attempt.version,
+        "attempt": begun.attempt.attempt,
+    }
+    configurable = given_back(cleared.loaded.metadata, policy.configurable)
+    limit = policy.recursion_limit or desk.recursion_limit
+    context = policy.context(ticket.thread_id) if policy.context is not None else None
+    return Call(cleared.graph, config_of(ticket.thread_id, stamps, configurable, limit), context)
+
+
+async def _end(saver: FencedSaver, begun: Begun, returned: Return, ticket: Ticket, desk: Desk) -> None:
+    """Conclude on the session that holds the lock; where a node still runs, keep the lock until the process is gone."""
+    stuck = await _still_running(returned, ticket, desk)
+    if alive(saver.session):
+        await _conclude(saver.session, saver, begun, returned, (ticket, desk))
+    else:
+        await _conclude_anew(saver, begun, (ticket, desk))
+    if stuck:
+        desk.tell({"kind": "stuck", "thread_id": ticket.thread_id})
+        await asyncio.Event().wait()
+
+
+async def _conclude(
+    session: Session, saver: FencedSaver, begun: Begun, returned: Return, whose: tuple[Ticket, Desk]
+) -> None:
+    closed = await conclude(session, begun, returned, saver.head, whose[0])
+    if closed is not None:
+        last_sign_at = quiet_since(begun.look.sighting, begun.look.around)
+        whose[1].tell(finished(closed, last_sign_at))
+
+
+async def _conclude_anew(saver: FencedSaver, begun: Begun, whose: tuple[Ticket, Desk]) -> None:
+    """The session is gone: close on a new one if its lock can be had, else its next holder closes for us."""
+    async with opened(whose[1].target, "resumed attempt") as session:
+        locked, _ = await locks.try_lock(session, begun.attempt.thread_id)
+        if locked:
+            await _conclude(session, saver, begun, Return(stopped=Stopped.LOCK_LOST), whose)
+            await locks.unlock(session, begun.attempt.thread_id)
+
+
+async def _still_running(returned: Return, ticket: Ticket, desk: Desk) -> bool:
+    """A synchronous node outlives its cancelled run, and also a sibling's failure; only the latter is given time."""
+    patience = _THREAD_GRACE if returned.stopped is not None else ticket.registration.numbers.timeout
+    deadline = asyncio.get_running_loop().time() + patience.total_seconds()
+    while desk.executor.busy(ticket.thread_id):
+        if asyncio.get_running_loop().time() > deadline:
+            return True
+        await asyncio.sleep(_THREAD_POLL.total_seconds())
+    return False
+
+
+def _clock_delay(seen: Look, now: datetime) -> timedelta | None:
+    """Ids made behind the head are never read, so wait until the head's time has passed by our clock."""
+    ours = datetime.now(UTC)
+    if ours - now > _CLOCK_LIMIT:
+        return _CLOCK_DELAY
+    made = made_at(seen.sighting.head.newest_id)
+    return made - ours + _AFTER_HEAD if made is not None and made >= ours else None

@@ -1,0 +1,100 @@
+"""Closes attempts: judges by rows what came of one, and writes attempt and case in one transaction.
+
+Nothing is closed here without the thread's lock, and the lock is given back only after the rows are written.
+"""
+
+import random
+from dataclasses import dataclass
+
+from resumed.engine.desk import Desk, Ticket
+from resumed.engine.look import RESUMABLE, Look, look, standing_of
+from resumed.engine.running import Return, meaning
+from resumed.engine.wire import finished
+from resumed.judge.case import Placement, place
+from resumed.judge.policy import Chance, Tally, after_attempt, consecutive_after
+from resumed.model import Attempt, Ending, Judgement, Numbers, Outcome, Verdict
+from resumed.redaction import describe
+from resumed.store import attempts, cases, watermarks
+from resumed.store.cases import Extra
+from resumed.store.connect import Session
+
+_LEFT_TO_OTHERS = (Outcome.SUPERSEDED, Outcome.LOCK_LOST)
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An attempt that is on record and runs."""
+
+    attempt: Attempt
+    tally: Tally
+    look: Look
+
+
+async def close_left_open(session: Session, ticket: Ticket, desk: Desk) -> None:
+    """Close as crashed an attempt whose holder is gone: it must be, or we would not have its lock."""
+    left = await attempts.open_of(session, ticket.thread_id)
+    if left is None:
+        return
+    closed = await attempts.finish(session, left, Ending(Outcome.CRASHED))
+    if closed is not None:
+        desk.tell(finished(closed, None))
+
+
+async def conclude(session: Session, begun: Begun, returned: Return, expected: str, ticket: Ticket) -> Attempt | None:
+    """Judge an attempt by the rows it left and write what became of it; None where somebody had closed it before.
+
+    `expected` is the head that the attempt's own saver saved last.
+    """
+    seen = await look(session, await watermarks.clock(session), ticket, ours=True)
+    if seen is None:
+        return await attempts.finish(session, begun.attempt, Ending(Outcome.SUPERSEDED))
+    ending = ending_of(returned, begun.attempt.before, expected, seen)
+    judgement, placement = _leaves(seen, begun, ending, ticket.registration.numbers)
+    extra = Extra(
+        consecutive=consecutive_after(begun.tally, ending),
+        refused_by=ticket.registration.version if judgement.verdict is Verdict.BREAKPOINT else None,
+        own=ending.outcome not in _LEFT_TO_OTHERS,
+    )
+    async with session.transaction():
+        closed = await attempts.finish(session, begun.attempt, ending)
+        if closed is not None:
+            await cases.settle(session, standing_of(seen, judgement, placement), extra)
+    return closed
+
+
+def ending_of(returned: Return, before: str, expected: str, seen: Look) -> Ending:
+    """Say how an attempt ended, by the rows first and by what the call did only where rows cannot tell."""
+    after = seen.sighting.head.checkpoint_id
+    advanced = after != before
+    outcome = _outcome(returned, seen, advanced=advanced)
+    if outcome is Outcome.LOCK_LOST:
+        return Ending(outcome, advanced, after)
+    if after != expected or outcome is Outcome.SUPERSEDED:
+        return Ending(Outcome.SUPERSEDED, advanced, after)
+    if outcome is Outcome.FAILED and returned.error is not None:
+        report = describe(returned.error)
+        return Ending(outcome, advanced, after, report.error_type, report.error_at, report.error)
+    return Ending(outcome, advanced, after)
+
+
+def _outcome(returned: Return, seen: Look, *, advanced: bool) -> Outcome:
+    if returned.stopped is not None:
+        return returned.stopped.value
+    if returned.error is not None:
+        return meaning(returned.error)
+    if seen.judgement.verdict is Verdict.FINISHED:
+        return Outcome.FINISHED
+    if seen.judgement.verdict is Verdict.WAITING:
+        return Outcome.WAITING
+    # With work left, a breakpoint is the only reason for a run to return after it moved.
+    return Outcome.WAITING if advanced else Outcome.NO_PROGRESS
+
+
+def _leaves(seen: Look, begun: Begun, ending: Ending, numbers: Numbers) -> tuple[Judgement, Placement]:
+    judgement = seen.judgement
+    if ending.outcome is Outcome.WAITING and judgement.verdict is not Verdict.WAITING:
+        judgement = Judgement(Verdict.BREAKPOINT, "the run stopped at a breakpoint")
+    if judgement.verdict not in RESUMABLE:
+        return judgement, place(judgement, seen.around)
+    chance = Chance(seen.around.now, random.random())  # noqa: S311 - jitter, no secret
+    return judgement, after_attempt(begun.tally, ending, numbers, chance)

@@ -1,0 +1,50 @@
+"""Owns what an attempt needs around it: where the database is, which code, whose name, whom to tell."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from langgraph.runtime import RunControl
+
+from resumed.engine.threads import TrackedExecutor
+from resumed.judge.resolve import Claim
+from resumed.model import Registration
+from resumed.store.connect import Target
+from resumed.workflows.registry import LoadedWorkflow
+
+Tell = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """One worker's place of work. `recursion_limit` counts supersteps; `tell` sends a message to the control process."""
+
+    target: Target
+    worker: str
+    recursion_limit: int
+    executor: TrackedExecutor
+    tell: Tell
+
+
+@dataclass(slots=True)
+class Ticket:
+    """One thread to be tried: the code and policy for it, and the handles by which a shutdown stops it.
+
+    `drain` asks the graph to stop at the next superstep; `stop` is set when there is no time left for that.
+    """
+
+    thread_id: str
+    workflow: LoadedWorkflow
+    registration: Registration
+    control: RunControl = field(default_factory=RunControl)
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def claim(self) -> Claim:
+        """The claim of this worker's own code on the thread, whatever else is registered elsewhere."""
+        return Claim(self.registration.name, (self.registration,))
+
+    def drain(self) -> None:
+        """Ask the graph to stop when its current superstep is done."""
+        self.control.request_drain()

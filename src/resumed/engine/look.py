@@ -1,0 +1,97 @@
+"""Looks at one thread: its rows, its case, then its values and its graph. Decides nothing itself, writes only the case."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from langgraph.checkpoint.base import CheckpointTuple
+from langgraph.pregel import Pregel
+
+from resumed.engine import preflight
+from resumed.engine.desk import Ticket
+from resumed.engine.saver import FencedSaver
+from resumed.judge.case import Placement, Standing, decide, place, standing
+from resumed.judge.verdict import Ages, Circumstances, Sighting
+from resumed.model import Judgement, State, Verdict
+from resumed.store import cases, checkpoints
+from resumed.store.cases import Extra
+from resumed.store.connect import Session
+
+RESUMABLE = (Verdict.FAILED, Verdict.STOPPED)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a look at the rows found and how it was judged."""
+
+    sighting: Sighting
+    around: Circumstances
+    judgement: Judgement
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """A thread that may be resumed: the graph bound to the saver, and the head's checkpoint as loaded."""
+
+    graph: Pregel[Any, Any, Any, Any]
+    loaded: CheckpointTuple
+
+
+async def look(session: Session, now: datetime, ticket: Ticket, *, ours: bool = False) -> Look | None:
+    """Judge the thread by its rows, with this worker's own code as its claim; None where it has no checkpoint.
+
+    `ours` says that an attempt under the lock that we hold has written the head.
+    """
+    found = await checkpoints.sightings(session, [ticket.thread_id])
+    known = await cases.of_threads(session, [ticket.thread_id])
+    if ticket.thread_id not in found:
+        return None
+    sighting = found[ticket.thread_id]
+    numbers = ticket.registration.numbers
+    registration = replace(ticket.registration, seen_at=now)
+    around = Circumstances(
+        now=now,
+        claim=replace(ticket.claim, registrations=(registration,)),
+        ages=Ages(numbers.min_age, numbers.max_age),
+        known=known.get(ticket.thread_id),
+        ours=ours,
+    )
+    return Look(sighting, around, decide(sighting, around))
+
+
+async def clear(saver: FencedSaver, seen: Look, ticket: Ticket) -> Cleared | Judgement:
+    """Ask values and graph for the last word: either the thread may go on, or the verdict that says why not."""
+    graph = ticket.workflow.bind(saver)
+    try:
+        loaded = await saver.aget_tuple({"configurable": {"thread_id": ticket.thread_id, "checkpoint_ns": ""}})
+    except psycopg.Error:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a serializer raises, state that does not load is not ours to run
+        return Judgement(Verdict.INCOMPATIBLE, f"the state does not load: {type(error).__name__}")
+    if loaded is None:
+        return Judgement(Verdict.FINISHED, "the thread has no checkpoint any more")
+    if seen.sighting.head.updated_channels is None and not await _next_nodes(graph, ticket.thread_id):
+        return Judgement(Verdict.FINISHED, "the graph has no node left to run")
+    refusal = await preflight.examine(ticket.workflow, saver, loaded)
+    return refusal or Cleared(graph, loaded)
+
+
+async def record(session: Session, seen: Look, judgement: Judgement, refused_by: str | None = None) -> None:
+    """Write what a look under the lock said; `refused_by` is the version whose preflight refused the head."""
+    placement = place(judgement, seen.around)
+    if refused_by is not None and judgement.verdict is Verdict.INCOMPATIBLE:
+        placement = Placement(State.HELD, None, seen.around.now)
+    await cases.settle(session, standing_of(seen, judgement, placement), Extra(refused_by=refused_by))
+
+
+def standing_of(seen: Look, judgement: Judgement, placement: Placement) -> Standing:
+    """Put together where the thread of this look stands."""
+    return standing(seen.sighting, seen.around, judgement, placement)
+
+
+async def _next_nodes(graph: Pregel[Any, Any, Any, Any], thread_id: str) -> tuple[str, ...]:
+    """The state's own `next` would apply pending writes and so call crashed threads finished."""
+    async for snapshot in graph.aget_state_history({"configurable": {"thread_id": thread_id}}, limit=1):
+        return snapshot.next
+    return ()

@@ -1,0 +1,152 @@
+"""The control process's side of its workers: starts them, hands them threads, notices when one dies or hangs.
+
+It never imports user code and never touches the database; what a dead worker leaves open, the daemon closes.
+"""
+
+import asyncio
+import os
+import socket as sockets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from resumed.engine.handle import Exited, Handle, Spawn
+from resumed.engine.wire import Message
+
+_HELLO_DEADLINE = timedelta(seconds=60)
+_RESTART_BASE = timedelta(milliseconds=500)
+_KILL_PATIENCE = timedelta(seconds=2)
+_RESTART_CAP = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the workers are told at their start; `message` is the same for all but the worker's name."""
+
+    processes: int
+    concurrency: int
+    message: Message
+    environment: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Whom the pool tells: of each message that is not its own, and of each worker that ended."""
+
+    on_message: Callable[[Handle, Message], None]
+    on_spawned: Callable[[Handle], None]
+    on_exited: Callable[[Handle, Exited], None]
+
+
+@dataclass(slots=True)
+class Pool:
+    """A fixed number of workers, each replaced when it ends; `greeted` is set by the first hello."""
+
+    plan: Plan
+    listener: Listener
+    greeted: asyncio.Event = field(default_factory=asyncio.Event)
+    handles: list[Handle] = field(default_factory=list)
+    excluded: dict[str, str] = field(default_factory=dict)
+    stopping: bool = False
+    _keepers: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Start every worker and keep each place filled."""
+        self._keepers = [asyncio.create_task(self._keep(place)) for place in range(self.plan.processes)]
+
+    def free(self) -> int:
+        """How many threads could be handed out now."""
+        return sum(self._slots(handle) for handle in self.handles)
+
+    def inflight(self) -> list[str]:
+        """The threads that workers are trying at this moment."""
+        return [thread for handle in self.handles for thread in handle.inflight]
+
+    def submit(self, thread_id: str, workflow: str) -> bool:
+        """Hand a thread to the worker with the most room; False where none has any."""
+        fitting = [handle for handle in self.handles if self._slots(handle) and workflow in handle.names]
+        if not fitting or thread_id in self.inflight():
+            return False
+        handle = max(fitting, key=self._slots)
+        handle.inflight[thread_id] = workflow
+        handle.send({"kind": "attempt", "thread_id": thread_id, "workflow": workflow})
+        return True
+
+    def ask(self, thread_id: str, workflow: str) -> bool:
+        """Have a worker inspect a thread; False where none has its workflow."""
+        fitting = [handle for handle in self.handles if handle.state == "ready" and workflow in handle.names]
+        for handle in fitting[:1]:
+            handle.send({"kind": "inspect", "thread_id": thread_id, "workflow": workflow})
+        return bool(fitting)
+
+    def counts(self) -> dict[str, int]:
+        """How many workers are in which state."""
+        counted = dict.fromkeys(("starting", "ready", "draining", "isolation"), 0)
+        for handle in self.handles:
+            counted[handle.state] += 1
+        return counted
+
+    async def drain(self, grace: timedelta) -> None:
+        """Ask every graph to stop, then stop the runs, then kill what is left; takes at most about `grace`."""
+        self.stopping = True
+        for kind, share in (("drain", 0.7), ("stop", 0.3)):
+            for handle in self.handles:
+                handle.send({"kind": kind})
+            await self._wait_idle(grace * share)
+
+    async def close(self) -> None:
+        """Kill every worker at once and wait until they are gone."""
+        self.stopping = True
+        for handle in self.handles:
+            handle.kill()
+        if self._keepers:
+            await asyncio.wait(self._keepers, timeout=_KILL_PATIENCE.total_seconds())
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+
+    def _slots(self, handle: Handle) -> int:
+        if handle.state != "ready" or self.stopping:
+            return 0
+        return max(self.plan.concurrency - len(handle.inflight), 0)
+
+    async def _wait_idle(self, limit: timedelta) -> None:
+        deadline = asyncio.get_running_loop().time() + limit.total_seconds()
+        while self.inflight() and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.02)
+
+    async def _keep(self, place: int) -> None:
+        failures = 0
+        while not self.stopping:
+            exited = await self._live(place)
+            failures = 0 if exited.greeted else failures + 1
+            if not self.stopping and failures:
+                await asyncio.sleep(min(_RESTART_CAP, _RESTART_BASE * 2 ** min(failures, 8)).total_seconds())
+
+    async def _live(self, place: int) -> Exited:
+        """Live through one worker's life, from its start to its end."""
+        name = f"{sockets.gethostname()}-{os.getpid()}-{place}"
+        message = {**self.plan.message, "worker": name, "excluded": dict(self.excluded)}
+        handle = await Handle.spawn(Spawn(name, message, self.plan.environment))
+        self.handles.append(handle)
+        self.listener.on_spawned(handle)
+        try:
+            exited = await handle.attend(lambda said: self._hear(handle, said), _HELLO_DEADLINE)
+        finally:
+            handle.kill()
+            self.handles.remove(handle)
+        if exited.loading is not None:
+            self.excluded[exited.loading] = f"its import ended the worker process (exit {exited.code})"
+        self.listener.on_exited(handle, exited)
+        return exited
+
+    def _hear(self, handle: Handle, message: Message) -> None:
+        if message["kind"] == "hello":
+            self.greeted.set()
+        self.listener.on_message(handle, message)
+
+
+def plan_message(dsn: str, schema: str, extra: Mapping[str, Any]) -> Message:
+    """Build what a worker is told at its start; it travels over the socket, never on a command line."""
+    return {"kind": "plan", "dsn": dsn, "schema": schema, **extra}

@@ -1,0 +1,124 @@
+"""Owns running one graph under watch: its timeout, its session's sign of life, the request to stop.
+
+What it never does: say how the attempt ended (rows decide that), or let go of a node that still runs.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.errors import GraphDrained
+from langgraph.pregel import Pregel
+
+from resumed.engine.desk import Ticket
+from resumed.engine.saver import FencedSaver
+from resumed.errors import LockLostError, SupersededError
+from resumed.model import Outcome
+from resumed.store.connect import alive
+
+_POLL = timedelta(seconds=1)
+_GRACE = timedelta(seconds=5)
+
+
+class Stopped(Enum):
+    """Why a run was ended from outside."""
+
+    TIMED_OUT = Outcome.TIMED_OUT
+    LOCK_LOST = Outcome.LOCK_LOST
+    DRAINED = Outcome.DRAINED
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """How the call of the graph ended: it returned (neither is set), raised, or was stopped."""
+
+    error: BaseException | None = None
+    stopped: Stopped | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A graph bound to its saver, and what it is called with."""
+
+    graph: Pregel[Any, Any, Any, Any]
+    config: RunnableConfig
+    context: Any = None
+    given: Any = None
+
+
+async def run(call: Call, saver: FencedSaver, ticket: Ticket) -> Return:
+    """Run the graph until it ends, its session dies, its time is over or a shutdown cannot wait for it."""
+    running = asyncio.ensure_future(
+        call.graph.ainvoke(
+            call.given, call.config, context=call.context, durability=durability(call.graph), control=ticket.control
+        )
+    )
+    watches = {
+        asyncio.ensure_future(_session_dies(saver)): Stopped.LOCK_LOST,
+        asyncio.ensure_future(ticket.stop.wait()): Stopped.DRAINED,
+        asyncio.ensure_future(asyncio.sleep(ticket.registration.numbers.timeout.total_seconds())): Stopped.TIMED_OUT,
+    }
+    try:
+        done, _ = await asyncio.wait({running, *watches}, return_when=asyncio.FIRST_COMPLETED)
+        if running in done:
+            return _returned(running, saver)
+        return await _stop(running, next(watches[one] for one in done if one in watches))
+    finally:
+        for watch in watches:
+            watch.cancel()
+        await asyncio.gather(*watches, return_exceptions=True)
+
+
+def durability(graph: Pregel[Any, Any, Any, Any]) -> str:
+    """Save before the next superstep starts; a subgraph without a checkpointer cannot do that (facts section 4.14)."""
+    without = any(getattr(one, "checkpointer", None) is False for _, one in graph.get_subgraphs(recurse=True))
+    return "async" if without else "sync"
+
+
+def meaning(error: BaseException) -> Outcome:
+    """Say what an exception of the run means for the attempt."""
+    chain = list(_chain(error))
+    if any(isinstance(one, LockLostError) for one in chain):
+        return Outcome.LOCK_LOST
+    if any(isinstance(one, SupersededError) for one in chain):
+        return Outcome.SUPERSEDED
+    if isinstance(error, GraphDrained):
+        return Outcome.DRAINED
+    return Outcome.FAILED
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found
+
+
+def _returned(running: asyncio.Future[Any], saver: FencedSaver) -> Return:
+    if running.cancelled():
+        return Return(error=asyncio.CancelledError())
+    error = running.exception()
+    if error is not None and not alive(saver.session):
+        return Return(error=error, stopped=Stopped.LOCK_LOST)
+    return Return(error=error)
+
+
+async def _stop(running: asyncio.Future[Any], why: Stopped) -> Return:
+    running.cancel()
+    await asyncio.wait({running}, timeout=_GRACE.total_seconds())
+    if running.done() and not running.cancelled():
+        running.exception()
+    return Return(stopped=why)
+
+
+async def _session_dies(saver: FencedSaver) -> None:
+    try:
+        while True:
+            await asyncio.sleep(_POLL.total_seconds())
+            await saver.poll()
+    except LockLostError:
+        return

@@ -1,0 +1,79 @@
+"""Owns the fenced checkpointer: LangGraph's own saver over the very session that holds the thread's lock.
+
+Session gone, lock gone, next save refused: there is nothing else to check. It never reconnects and never has a pool.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
+from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from resumed.errors import LockLostError, SupersededError
+from resumed.judge.writes import sanitise
+from resumed.store.connect import Session, alive
+from resumed.store.queries import load
+
+_HEAD_MOVED = "RS001"
+
+
+class FencedSaver(AsyncPostgresSaver):
+    """Saves a thread through the session that holds its lock, and only on top of the head it knows.
+
+    `head` is the newest root checkpoint that this saver loaded or saved. A save raises LockLostError when the session
+    is gone and SupersededError when somebody else moved the head. What is loaded of pending writes is sanitised.
+    """
+
+    UPSERT_CHECKPOINTS_SQL = load("saver")["upsert_checkpoint"].decode()
+
+    def __init__(self, session: Session, head: str, serde: SerializerProtocol | None = None) -> None:
+        """Take the session for as long as the attempt lasts; `head` is the id of the newest root checkpoint."""
+        super().__init__(session, serde=serde)
+        self.session = session
+        self.head = head
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Save a checkpoint while the lock is held and, at the root, its parent is still the head."""
+        try:
+            saved = await super().aput(config, checkpoint, metadata, new_versions)
+        except psycopg.Error as error:
+            raise self._meaning(error) from error
+        if not config["configurable"].get("checkpoint_ns"):
+            self.head = checkpoint["id"]
+        return saved
+
+    async def aput_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Save the writes of a task while the lock is held."""
+        try:
+            await super().aput_writes(config, writes, task_id, task_path)
+        except psycopg.Error as error:
+            raise self._meaning(error) from error
+
+    async def poll(self) -> None:
+        """Ask the session for a sign of life between two saves; raises LockLostError when it is gone."""
+        try:
+            async with self.lock:
+                await self.session.execute("select 1")
+        except psycopg.Error as error:
+            raise LockLostError(LockLostError.__doc__) from error
+
+    def _load_writes(
+        self, writes: list[tuple[bytes, bytes, bytes, bytes, bytes, bytes]] | None
+    ) -> list[tuple[str, str, Any]]:
+        return sanitise(super()._load_writes(writes))
+
+    def _meaning(self, error: psycopg.Error) -> Exception:
+        if error.sqlstate == _HEAD_MOVED:
+            return SupersededError(SupersededError.__doc__)
+        return error if alive(self.session) else LockLostError(LockLostError.__doc__)

@@ -1,0 +1,47 @@
+"""Owns the threads in which synchronous nodes run, and knows which attempt each of them works for.
+
+A synchronous node cannot be cancelled: after an attempt was stopped, its thread may still be at work, and as long as
+it is, nobody else may have the workflow's thread.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar
+from threading import Lock
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+CURRENT: ContextVar[str | None] = ContextVar("resumed_attempt", default=None)
+
+
+class TrackedExecutor(ThreadPoolExecutor):
+    """A thread pool that counts what is running for the attempt named by `CURRENT`."""
+
+    def __init__(self, max_workers: int) -> None:
+        """Allow `max_workers` threads; they are made as they are needed."""
+        super().__init__(max_workers, thread_name_prefix="resumed-node")
+        self._running: Counter[str | None] = Counter()
+        self._guard = Lock()
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run `fn` in a thread, on the account of the current attempt."""
+        attempt = CURRENT.get()
+        with self._guard:
+            self._running[attempt] += 1
+        future = super().submit(fn, *args, **kwargs)
+        future.add_done_callback(lambda _: self._done(attempt))
+        return future
+
+    def busy(self, attempt: str) -> bool:
+        """Say whether a thread still works for this attempt."""
+        with self._guard:
+            return self._running[attempt] > 0
+
+    def _done(self, attempt: str | None) -> None:
+        with self._guard:
+            self._running[attempt] -= 1
+            if not self._running[attempt]:
+                del self._running[attempt]

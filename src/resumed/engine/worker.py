@@ -1,0 +1,165 @@
+"""The child process in which user code runs: it loads the registry, says what it has, and tries threads when asked.
+
+It speaks only to its control process, keeps no record of its own and dies with it.
+"""
+
+import asyncio
+import os
+import sys
+from datetime import UTC, datetime, timedelta
+
+from resumed.engine.attempt import try_thread
+from resumed.engine.channel import Channel, die_with_parent, leave_signals_to_parent
+from resumed.engine.desk import Desk, Ticket
+from resumed.engine.inspection import inspect
+from resumed.engine.threads import TrackedExecutor
+from resumed.engine.wire import Message, numbers_from_wire, numbers_to_wire
+from resumed.judge.verdict import trigger
+from resumed.model import Numbers, Registration
+from resumed.redaction import describe
+from resumed.store.connect import Target
+from resumed.workflows.registry import LoadedWorkflow, Registry, Selection, load
+
+_THREADS_PER_ATTEMPT = 8
+_ENTRY_DEADLINE = timedelta(seconds=20)
+
+
+class Worker:
+    """Runs attempts side by side on one event loop, each with a session of its own."""
+
+    def __init__(self, plan: Message, channel: Channel, registry: Registry) -> None:
+        """Take the plan that the control process sent and the registry made from it."""
+        self._channel = channel
+        self._registry = registry
+        self._defaults = numbers_from_wire(plan["defaults"])
+        executor = TrackedExecutor(32 + _THREADS_PER_ATTEMPT * plan["concurrency"])
+        target = Target(plan["dsn"], plan["schema"])
+        self._desk = Desk(target, plan["worker"], plan["recursion_limit"], executor, channel.send)
+        self._tickets: dict[str, Ticket] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._inbox: asyncio.Queue[Message] = asyncio.Queue()
+
+    async def serve(self) -> None:
+        """Say hello, then do what the control process asks until it is gone."""
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(self._desk.executor)
+        self._channel.listen(lambda message: _deliver(loop, self._inbox, message))
+        self._channel.send(self._hello())
+        while True:
+            self._handle(await self._inbox.get())
+
+    def _handle(self, message: Message) -> None:
+        match message["kind"]:
+            case "attempt":
+                self._spawn(self._attempt(message))
+            case "inspect":
+                self._spawn(self._inspect(message))
+            case "drain":
+                for ticket in self._tickets.values():
+                    ticket.drain()
+            case "stop":
+                for ticket in self._tickets.values():
+                    ticket.stop.set()
+            case "ping":
+                self._channel.send({"kind": "pong"})
+
+    def _spawn(self, work: "asyncio.Future[None] | object") -> None:
+        task = asyncio.ensure_future(work)  # type: ignore[arg-type]
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _attempt(self, message: Message) -> None:
+        thread_id = message["thread_id"]
+        done: Message = {"kind": "done", "thread_id": thread_id, "result": "error"}
+        try:
+            if thread_id in self._tickets:
+                done["result"] = "busy"
+                return
+            ticket = self._ticket(thread_id, message["workflow"])
+            self._tickets[thread_id] = ticket
+            try:
+                done["result"] = await try_thread(ticket, self._desk)
+            finally:
+                del self._tickets[thread_id]
+        except Exception as error:  # noqa: BLE001 - one thread's trouble must not become the worker's
+            report = describe(error)
+            done |= {"error_type": report.error_type, "error_at": report.error_at, "error": report.error}
+        finally:
+            self._channel.send(done)
+
+    async def _inspect(self, message: Message) -> None:
+        answer: Message = {"kind": "inspected", "thread_id": message["thread_id"], "verdict": None, "reason": None}
+        try:
+            judgement = await inspect(self._ticket(message["thread_id"], message["workflow"]), self._desk)
+            if judgement is not None:
+                answer |= {"verdict": judgement.verdict.value, "reason": judgement.reason}
+        except Exception as error:  # noqa: BLE001 - said in the answer
+            answer["error_type"] = describe(error).error_type
+        finally:
+            self._channel.send(answer)
+
+    def _ticket(self, thread_id: str, workflow: str) -> Ticket:
+        loaded = self._registry.available[workflow]
+        return Ticket(thread_id, loaded, registration_of(loaded, self._defaults))
+
+    def _hello(self) -> Message:
+        registrations = [registration_of(one, self._defaults) for one in self._registry.available.values()]
+        return {
+            "kind": "hello",
+            "workflows": [_said(one) for one in registrations],
+            "unavailable": dict(self._registry.unavailable),
+        }
+
+
+def registration_of(loaded: LoadedWorkflow, defaults: Numbers) -> Registration:
+    """Say of a loaded workflow what other replicas may know."""
+    return Registration(
+        name=loaded.name,
+        version=loaded.policy.version or "",
+        accepts=tuple(loaded.policy.accepts),
+        triggers=tuple(sorted(name for name in loaded.graph.trigger_to_nodes if not trigger(name))),
+        numbers=loaded.policy.numbers(defaults),
+        seen_at=datetime.now(UTC),
+    )
+
+
+def _said(one: Registration) -> Message:
+    return {
+        "name": one.name,
+        "version": one.version,
+        "accepts": list(one.accepts),
+        "triggers": list(one.triggers),
+        "numbers": numbers_to_wire(one.numbers),
+    }
+
+
+def _deliver(loop: asyncio.AbstractEventLoop, inbox: "asyncio.Queue[Message]", message: Message) -> None:
+    loop.call_soon_threadsafe(inbox.put_nowait, message)
+
+
+def _selection(plan: Message, channel: Channel) -> Selection:
+    names = plan["workflows"]
+    return Selection(
+        names=tuple(names) if names is not None else None,
+        excluded=plan["excluded"],
+        deadline=_ENTRY_DEADLINE,
+        on_loading=lambda name: channel.send({"kind": "loading", "name": name}),
+    )
+
+
+def main() -> None:
+    """Run a worker on the inherited socket: `python -m resumed.engine.worker DESCRIPTOR PARENT`."""
+    descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
+    die_with_parent(parent)
+    leave_signals_to_parent()
+    channel = Channel(descriptor)
+    plan = channel.receive()
+    registry = load(_selection(plan, channel))
+    try:
+        asyncio.run(Worker(plan, channel, registry).serve())
+    finally:
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""Every error that `resumed` raises on purpose; the class says which exit code the command ends with."""
+
+
+class ResumedError(Exception):
+    """The thing asked for did not happen."""
+
+    exit_code = 1
+
+
+class SettingsError(ResumedError):
+    """A setting is missing, unknown or impossible; the message says what to change."""
+
+    exit_code = 2
+
+
+class DatabaseError(ResumedError):
+    """The database cannot serve; the message says why and what to do."""
+
+    exit_code = 3
+
+
+class DatabaseUnreachableError(DatabaseError):
+    """No connection could be made; trying again later may help."""
+
+
+class DatabaseUnusableError(DatabaseError):
+    """The database answers and cannot be used as it is: schema, pooler, standby, password, locks."""
+
+
+class LockLostError(ResumedError):
+    """The session that held the thread's lock is gone, and the lock with it."""
+
+
+class SupersededError(ResumedError):
+    """Somebody else moved the thread's head while the attempt was running."""
+
+
+class RegistrationError(ResumedError):
+    """A registered workflow cannot be used; the message says why."""
+
+
+class WorkersUnavailableError(ResumedError):
+    """No worker process said what workflows it has in time."""

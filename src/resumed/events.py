@@ -1,0 +1,222 @@
+"""Owns every word that the daemon logs and every count that it keeps: one function per thing that happens.
+
+Decides nothing. Never speaks of state, answers or secrets; of an error it tells class, place and a masked line.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from resumed import durations, redaction
+from resumed.log import configure, say
+from resumed.metrics import Metrics, ThreadCount
+from resumed.model import Attempt, Outcome
+
+__all__ = ["Events", "ThreadCount", "configure"]
+
+_TROUBLE = frozenset({Outcome.CRASHED, Outcome.TIMED_OUT, Outcome.INCOMPATIBLE, Outcome.FAILED, Outcome.NO_PROGRESS})
+
+
+class Events:
+    """Tells what happens, in the log and in the metrics; one a control process."""
+
+    def __init__(self, *, log_errors: bool = True) -> None:
+        """Start all counts at 0; without `log_errors` no error message is logged, only class and place."""
+        self.metrics = Metrics()
+        self._log_errors = log_errors
+        self._inflight: set[tuple[str, int]] = set()
+
+    def render(self) -> tuple[bytes, str]:
+        """Return the metrics as Prometheus reads them, and their content type."""
+        return self.metrics.render()
+
+    # Attempts
+
+    def attempt_started(self, attempt: Attempt) -> None:
+        """Tell of an attempt once its row is committed."""
+        self._inflight.add((attempt.thread_id, attempt.attempt))
+        self.metrics.inflight_attempts.labels(attempt.workflow).inc()
+        say("attempt.started", **self._facts(attempt))
+
+    def attempt_finished(self, attempt: Attempt, stopped_at: datetime | None = None) -> None:
+        """Tell of a closed attempt; `stopped_at` is the thread's last sign of life before it stopped, where known."""
+        key = (attempt.thread_id, attempt.attempt)
+        if key in self._inflight:
+            self._inflight.remove(key)
+            self.metrics.inflight_attempts.labels(attempt.workflow).dec()
+        self._count(attempt, stopped_at)
+        say("attempt.finished", "warning" if attempt.outcome in _TROUBLE else "info", **self._facts(attempt))
+
+    def _count(self, attempt: Attempt, stopped_at: datetime | None) -> None:
+        """Count a closed attempt."""
+        if attempt.outcome is None or attempt.finished_at is None:
+            return
+        self.metrics.attempts.labels(attempt.workflow, attempt.outcome).inc()
+        self.metrics.attempt_duration.labels(attempt.workflow).observe(
+            _seconds(attempt.started_at, attempt.finished_at)
+        )
+        if attempt.outcome is Outcome.LOCK_LOST:
+            self.metrics.locks_lost.inc()
+        if attempt.outcome is Outcome.FINISHED and stopped_at:
+            recovery = self.metrics.recovery_duration.labels(attempt.workflow)
+            recovery.observe(_seconds(stopped_at, attempt.finished_at))
+
+    def _facts(self, attempt: Attempt) -> dict[str, Any]:
+        """Return the keys of the contract, the same on both lines."""
+        ended = attempt.finished_at
+        return {
+            "thread_id": attempt.thread_id,
+            "workflow": attempt.workflow,
+            "attempt": attempt.attempt,
+            "worker": attempt.worker,
+            "before": attempt.before,
+            "after": attempt.after,
+            "outcome": attempt.outcome,
+            "duration_ms": round(_seconds(attempt.started_at, ended) * 1000) if ended else None,
+            "error_type": attempt.error_type,
+            "error_at": attempt.error_at,
+            "error": self._message(attempt.error),
+        }
+
+    def _message(self, message: str | None) -> str | None:
+        """Return an error's message as far as it may be logged."""
+        return redaction.redact(message) if message is not None and self._log_errors else None
+
+    def lock_contended(self, thread_id: str, workflow: str) -> None:
+        """Tell of a thread whose lock was found held elsewhere."""
+        self.metrics.lock_contention.labels(workflow).inc()
+        say("lock.contended", "debug", thread_id=thread_id, workflow=workflow)
+
+    def attempt_unreachable(self, thread_id: str) -> None:
+        """Tell of a thread that is due later because no session could be opened for its attempt."""
+        self.metrics.database_errors.labels("attempt").inc()
+        say("attempt.postponed", "warning", thread_id=thread_id)
+
+    # Cases
+
+    def thread_failed(self, thread_id: str, report: Mapping[str, Any]) -> None:
+        """Tell of an error of ours, or of the database's, around an attempt; `report` has an ErrorReport's fields."""
+        seen = {"error_type": report.get("error_type"), "error_at": report.get("error_at")}
+        say("thread.failed", "error", thread_id=thread_id, **seen, error=self._message(report.get("error")))
+
+    def case_refused(self, thread_id: str, workflow: str, verdict: str, reason: str) -> None:
+        """Tell of a thread that preflight, under the lock, would not resume."""
+        say("case.refused", thread_id=thread_id, workflow=workflow, verdict=verdict, reason=reason)
+
+    def case_quarantined(self, thread_id: str, workflow: str, reason: str) -> None:
+        """Tell of a thread that nobody tries again before somebody releases it."""
+        say("case.quarantined", "error", thread_id=thread_id, workflow=workflow, reason=redaction.redact(reason))
+
+    def threads_counted(self, counts: Iterable[ThreadCount]) -> None:
+        """Set the gauges that speak of the whole database."""
+        self.metrics.threads_counted(counts)
+
+    # Sweeps
+
+    def sweep_finished(self, rows: int, cases: int, duration: timedelta, lag: timedelta) -> None:
+        """Tell of one pass: heads looked at, cases written; silent at level info where it wrote none."""
+        self.metrics.sweep_finished(rows, duration, lag)
+        took = round(duration / timedelta(milliseconds=1))
+        say("sweep.finished", "info" if cases else "debug", rows=rows, cases=cases, duration_ms=took)
+
+    # Workflows
+
+    def workflow_known(self, workflow: str) -> None:
+        """Let every metric of a workflow exist from the start, at 0."""
+        self.metrics.workflow_known(workflow)
+
+    def workflow_loaded(self, workflow: str, version: str) -> None:
+        """Tell of a workflow that the workers have."""
+        self.metrics.workflow_known(workflow)
+        self.metrics.workflow_loaded.labels(workflow).set(1)
+        say("workflow.loaded", workflow=workflow, version=version)
+
+    def workflow_failed(self, workflow: str, reason: str) -> None:
+        """Tell of a registered workflow that cannot be used, and why."""
+        self.metrics.workflow_known(workflow)
+        self.metrics.workflow_loaded.labels(workflow).set(0)
+        say("workflow.failed", "error", workflow=workflow, reason=self._message(reason))
+
+    def workflow_paused(self, workflow: str, *, paused: bool) -> None:
+        """Keep count of the kill switch, which the database remembers."""
+        self.metrics.paused.labels(workflow).set(paused)
+
+    def circuit_changed(self, workflow: str, *, opened: bool) -> None:
+        """Tell of a workflow whose attempts mostly fail, or no longer do."""
+        self.metrics.circuit_open.labels(workflow).set(opened)
+        say("circuit.opened" if opened else "circuit.closed", "warning" if opened else "info", workflow=workflow)
+
+    # Workers
+
+    def workers_counted(self, counts: Mapping[str, int]) -> None:
+        """Set how many workers are `starting`, `ready`, `draining` and `isolation`."""
+        self.metrics.workers_counted(counts)
+
+    def worker_started(self, worker: str, pid: int) -> None:
+        """Tell of a worker process that was spawned."""
+        say("worker.started", worker=worker, pid=pid)
+
+    def worker_greeted(self, worker: str, workflows: Collection[str]) -> None:
+        """Tell of a worker that said what it has."""
+        say("worker.greeted", worker=worker, workflows=sorted(workflows))
+
+    def worker_killed(self, worker: str, reason: str) -> None:
+        """Tell of a worker that we are about to kill."""
+        say("worker.killed", "warning", worker=worker, reason=reason)
+
+    def worker_died(self, worker: str, exit_code: int | None, inflight: int) -> None:
+        """Tell of a worker that ended without being asked to, with so many attempts in flight."""
+        say("worker.died", "error", worker=worker, exit_code=exit_code, inflight=inflight)
+
+    def worker_restarted(self, worker: str) -> None:
+        """Count a worker that takes a dead one's place."""
+        self.metrics.worker_restarts.inc()
+        say("worker.restarted", worker=worker)
+
+    def worker_stopped(self, worker: str) -> None:
+        """Tell of a worker that ended as asked."""
+        say("worker.stopped", worker=worker)
+
+    # The process
+
+    def database_failed(self, operation: str, error: BaseException) -> None:
+        """Tell of a database operation that failed; it will be tried again."""
+        self.metrics.database_errors.labels(operation).inc()
+        seen = redaction.describe(error)
+        message = self._message(seen.error)
+        say("database.failed", "warning", operation=operation, error_type=seen.error_type, error=message)
+
+    def readiness_changed(self, *, ready: bool, reason: str) -> None:
+        """Tell that attempts can, or can no longer, be made."""
+        self.metrics.ready.set(ready)
+        say("readiness.changed", "info" if ready else "warning", ready=ready, reason=redaction.redact(reason))
+
+    def clock_doubted(self, ahead: timedelta | None = None) -> None:
+        """Tell that a clock of ours disagrees with the database's, by how much where that is known."""
+        say("clock.doubted", "warning", ahead_ms=ahead and round(ahead / timedelta(milliseconds=1)))
+
+    def settings_warned(self, warnings: Iterable[str]) -> None:
+        """Tell what was set without effect."""
+        for sentence in warnings:
+            say("settings.warned", "warning", reason=sentence)
+
+    def http_opened(self, host: str, port: int) -> None:
+        """Tell where metrics and health are, which port 0 leaves open until now."""
+        say("http.opened", host=host, port=port)
+
+    def service_started(self, version: str, *, dry_run: bool) -> None:
+        """Tell that the control process runs."""
+        say("service.started", version=version, dry_run=dry_run)
+
+    def shutdown_started(self, grace: timedelta) -> None:
+        """Tell that attempts are being drained."""
+        say("shutdown.started", grace=durations.text(grace))
+
+    def shutdown_finished(self) -> None:
+        """Tell that everything ended."""
+        say("shutdown.finished")
+
+
+def _seconds(start: datetime, end: datetime) -> float:
+    """Seconds between two instants, never below 0 where clocks disagree."""
+    return max((end - start).total_seconds(), 0.0)

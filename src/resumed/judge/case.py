@@ -1,0 +1,135 @@
+"""Owns what a verdict means for a case: which state it takes, when it is due, when it is looked at again."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from resumed.judge.verdict import Circumstances, Sighting, judge, last_activity, unchanged
+from resumed.model import Action, Case, Judgement, State, Verdict
+
+_PERSONAL = (Verdict.WAITING, Verdict.BREAKPOINT, Verdict.EDITED)
+_LONGEST_WAIT = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """The state of a case and the two times that go with it; `quarantine_reason` where it is quarantined."""
+
+    state: State
+    due_at: datetime | None = None
+    next_look_at: datetime | None = None
+    quarantine_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a thread stands after a look: what was seen of it, what was judged, where its case goes."""
+
+    thread_id: str
+    workflow: str | None
+    version: str | None
+    head: str
+    fingerprint: str
+    last_activity_at: datetime
+    judgement: Judgement
+    placement: Placement
+
+
+def standing(sighting: Sighting, around: Circumstances, judgement: Judgement, placement: Placement) -> Standing:
+    """Put together where a thread stands; a workflow that nobody registered is none."""
+    head = sighting.head
+    return Standing(
+        thread_id=head.thread_id,
+        workflow=around.claim.name if around.claim.registrations else None,
+        version=head.metadata_version,
+        head=head.checkpoint_id,
+        fingerprint=sighting.fingerprint,
+        last_activity_at=last_activity(head, around.known, around.now),
+        judgement=judgement,
+        placement=placement,
+    )
+
+
+def vanished(thread_id: str, workflow: str | None, now: datetime) -> Standing:
+    """Where a thread stands that has no checkpoint any more: its case is closed."""
+    judgement = Judgement(Verdict.FINISHED, "the thread has no checkpoint any more")
+    return Standing(thread_id, workflow, None, "", "", now, judgement, Placement(State.CLOSED))
+
+
+def remembered(sighting: Sighting, around: Circumstances) -> Judgement | None:
+    """Give the verdict that a preflight gave on this very head, while a version that gave it is still about.
+
+    A person's verdicts count whichever live version gave them: no deploy answers for a person.
+    """
+    known = around.known
+    if known is None or not unchanged(sighting, known) or known.verdict not in _PERSONAL:
+        return None
+    live = {one.version for one in around.claim.live(around.now)}
+    still_said = bool(live & set(known.refused_by)) or (bool(known.refused_by) and not live)
+    return Judgement(known.verdict, known.reason) if still_said else None
+
+
+def decide(sighting: Sighting, around: Circumstances) -> Judgement:
+    """Judge by the rows, and by what a preflight said of this very head where rows alone cannot tell."""
+    judgement = judge(sighting, around)
+    if around.lock_held or judgement.verdict in (Verdict.WAITING, Verdict.FINISHED):
+        return judgement
+    return remembered(sighting, around) or judgement
+
+
+def place(judgement: Judgement, around: Circumstances) -> Placement:
+    """Decide where a thread of this verdict stands; a quarantined case stays so until it is released or finished."""
+    known = around.known
+    quarantined = known is not None and known.state is State.QUARANTINED
+    if judgement.verdict is Verdict.FINISHED:
+        return Placement(State.CLOSED)
+    if known is not None and quarantined and not _released(judgement, known):
+        return Placement(State.QUARANTINED, None, _look_again(around), known.quarantine_reason)
+    match judgement.verdict:
+        case Verdict.RUNNING:
+            soon = around.now + min(around.ages.min_age / 2, _LONGEST_WAIT)
+            return Placement(State.RUNNING, None, judgement.until or soon)
+        case Verdict.INCOMPATIBLE:
+            return Placement(State.QUARANTINED, None, _look_again(around), judgement.reason)
+        case Verdict.FAILED | Verdict.STOPPED:
+            return _due(around)
+        case Verdict.WAITING | Verdict.BREAKPOINT | Verdict.EDITED | Verdict.CANCELLED:
+            return Placement(State.HELD, None, _look_again(around))
+        case Verdict.UNCLAIMED | Verdict.EXPIRED:
+            return Placement(State.HELD, None, _look_again(around))
+        case _:
+            assert_never(judgement.verdict)
+
+
+def action(judgement: Judgement, placement: Placement) -> Action:
+    """Say in one word what a sweep would do about the thread."""
+    match placement.state:
+        case State.CLOSED:
+            return Action.CLOSE
+        case State.DUE | State.BACKOFF:
+            return Action.RESUME if placement.state is State.DUE else Action.WAIT
+        case State.RUNNING:
+            return Action.WAIT
+        case State.QUARANTINED:
+            return Action.QUARANTINE
+        case State.HELD:
+            nobodys = judgement.verdict in (Verdict.UNCLAIMED, Verdict.EXPIRED)
+            return Action.NONE if nobodys else Action.HOLD
+        case _:
+            assert_never(placement.state)
+
+
+def _released(judgement: Judgement, known: Case) -> bool:
+    """A case quarantined because no version took it is free again as soon as one does."""
+    return known.verdict is Verdict.INCOMPATIBLE and judgement.verdict is not Verdict.INCOMPATIBLE
+
+
+def _look_again(around: Circumstances) -> datetime:
+    return around.now + around.ages.min_age / 2
+
+
+def _due(around: Circumstances) -> Placement:
+    known = around.known
+    if known is not None and known.state in (State.DUE, State.BACKOFF) and known.due_at is not None:
+        return Placement(known.state, known.due_at)
+    return Placement(State.DUE, around.now)

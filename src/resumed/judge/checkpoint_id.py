@@ -1,0 +1,33 @@
+"""Owns what a checkpoint id says of time. LangGraph's ids are UUIDv6: their text sorts by when they were made."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+_UUID6 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-6[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
+_EPOCH = datetime(1582, 10, 15, tzinfo=UTC)
+_TICK = timedelta(microseconds=1)
+_UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def made_at(checkpoint_id: str) -> datetime | None:
+    """When the id was made by its maker's clock, to the microsecond; None for an id that is not a UUIDv6."""
+    if not _UUID6.fullmatch(checkpoint_id):
+        return None
+    digits = checkpoint_id.replace("-", "")
+    ticks = int(digits[:12] + digits[13:16], 16)
+    try:
+        return _EPOCH + timedelta(microseconds=ticks // 10)
+    except OverflowError:
+        return None
+
+
+def first_at(instant: datetime) -> str:
+    """Give the lowest text that an id made at `instant` (aware) could have; for windows over ids."""
+    ticks = max((instant - _EPOCH) // _TICK, 0) * 10
+    digits = f"{ticks:015x}"
+    return f"{digits[:8]}-{digits[8:12]}-6{digits[12:]}-0000-000000000000"
+
+
+def plausible_span(now: datetime) -> tuple[str, str]:
+    """Give the lowest and highest texts between which an id can stand for a time; others tell no time at all."""
+    return first_at(_UNIX_EPOCH), first_at(now + timedelta(days=3650))

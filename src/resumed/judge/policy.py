@@ -1,0 +1,68 @@
+"""Owns what follows an attempt: whether it is charged, how long to wait, when to give up. Reads no clock, no dice."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from resumed.judge.case import Placement
+from resumed.model import Ending, Numbers, Outcome, State
+
+_CHARGED = frozenset({Outcome.FAILED, Outcome.TIMED_OUT, Outcome.NO_PROGRESS, Outcome.INCOMPATIBLE})
+_HOPELESS = frozenset({"GraphRecursionError", "InvalidUpdateError"})
+_NOT_THE_THREADS_FAULT = frozenset({Outcome.DRAINED})
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """The attempts on a case so far, the one that just ended included in `attempts`, not yet in `consecutive`."""
+
+    attempts: int
+    consecutive: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chance:
+    """What a decision needs from outside: the time, and one draw from [0, 1) for the jitter."""
+
+    now: datetime
+    draw: float
+
+
+def consecutive_after(tally: Tally, ending: Ending) -> int:
+    """Count charged attempts without progress in a row; any progress starts the count anew."""
+    if ending.advanced:
+        return 0
+    return tally.consecutive + (1 if ending.outcome in _CHARGED else 0)
+
+
+def charged(ending: Ending) -> bool:
+    """Say whether the attempt counts against its thread."""
+    return ending.outcome in _CHARGED
+
+
+def back_off(failures: int, numbers: Numbers, draw: float) -> timedelta:
+    """Exponential back-off with full jitter: anything between nothing and base x 2^(failures - 1), at most the cap."""
+    exponent = min(max(failures, 1) - 1, 30)
+    return min(numbers.retry_cap, numbers.retry_base * 2**exponent) * draw
+
+
+def given_up(tally: Tally, ending: Ending, numbers: Numbers) -> str | None:
+    """Say why the thread must not be tried again before somebody looks at it; None where it may be."""
+    if ending.outcome is Outcome.FAILED and ending.error_type in _HOPELESS:
+        return f"{ending.error_type} does not pass by itself"
+    if consecutive_after(tally, ending) >= numbers.max_attempts:
+        return f"{numbers.max_attempts} charged attempts in a row made no progress"
+    if tally.attempts >= numbers.max_total_attempts:
+        return f"{tally.attempts} attempts in all"
+    return None
+
+
+def after_attempt(tally: Tally, ending: Ending, numbers: Numbers, chance: Chance) -> Placement:
+    """Decide where the case stands after an attempt that left work to do."""
+    if reason := given_up(tally, ending, numbers):
+        return Placement(State.QUARANTINED, None, None, reason)
+    if ending.outcome in _NOT_THE_THREADS_FAULT:
+        return Placement(State.DUE, chance.now)
+    failures = max(consecutive_after(tally, ending), 1)
+    if not charged(ending):
+        failures = max(failures, min(tally.attempts, 8))
+    return Placement(State.BACKOFF, chance.now + back_off(failures, numbers, chance.draw))

@@ -1,0 +1,35 @@
+"""Owns how the pending writes of a head are read before a resume, so that no answer goes astray and no route is lost.
+
+The tables stay as they are; only what LangGraph is shown of them changes.
+"""
+
+from collections.abc import Sequence
+
+from resumed.judge.verdict import ERROR, ERROR_SOURCE, INTERRUPT, NULL_TASK, RESUME
+
+PendingWrite = tuple[str, str, object]
+_CONTROL = frozenset({ERROR, ERROR_SOURCE, INTERRUPT, RESUME, "__scheduled__"})
+
+
+def sanitise(writes: Sequence[PendingWrite]) -> list[PendingWrite]:
+    """Leave out the null task's `__resume__`, and re-key the writes of a task that also has an error.
+
+    The null row outlives its use and would answer the next question (langgraph issue 8837). A task whose router
+    raised has saved its own writes beside the error, would be taken for done and its route skipped (issue 8834);
+    dropping its rows would corrupt a `DeltaChannel`, so they go under a task id that nothing asks for.
+    """
+    failed = _failed_tasks(writes)
+    return [
+        (_unknown(task) if task in failed and channel not in _CONTROL else task, channel, value)
+        for task, channel, value in writes
+        if not (task == NULL_TASK and channel == RESUME)
+    ]
+
+
+def _failed_tasks(writes: Sequence[PendingWrite]) -> set[str]:
+    handled = {task for task, channel, _ in writes if channel == ERROR_SOURCE}
+    return {task for task, channel, _ in writes if channel == ERROR} - handled
+
+
+def _unknown(task_id: str) -> str:
+    return "ffffffff" + task_id[8:]

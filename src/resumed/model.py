@@ -1,0 +1,200 @@
+"""The words of the contract as types: what is read, what is judged, what is recorded. No behaviour, no effects."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """What the head and the workflow say about a thread (contract section 5)."""
+
+    RUNNING = "running"
+    CANCELLED = "cancelled"
+    WAITING = "waiting"
+    BREAKPOINT = "breakpoint"
+    FINISHED = "finished"
+    EDITED = "edited"
+    UNCLAIMED = "unclaimed"
+    INCOMPATIBLE = "incompatible"
+    EXPIRED = "expired"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+class State(StrEnum):
+    """Where a case stands."""
+
+    DUE = "due"
+    RUNNING = "running"
+    BACKOFF = "backoff"
+    HELD = "held"
+    QUARANTINED = "quarantined"
+    CLOSED = "closed"
+
+
+class Outcome(StrEnum):
+    """How an attempt ended (contract section 6)."""
+
+    LOCK_LOST = "lock_lost"
+    SUPERSEDED = "superseded"
+    CRASHED = "crashed"
+    TIMED_OUT = "timed_out"
+    DRAINED = "drained"
+    INCOMPATIBLE = "incompatible"
+    FAILED = "failed"
+    FINISHED = "finished"
+    WAITING = "waiting"
+    NO_PROGRESS = "no_progress"
+
+
+class Action(StrEnum):
+    """What a sweep would do about a thread."""
+
+    RESUME = "resume"
+    WAIT = "wait"
+    HOLD = "hold"
+    CLOSE = "close"
+    QUARANTINE = "quarantine"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The newest root checkpoint of a thread, as far as judging needs it.
+
+    `updated_channels` is None where the row holds none. `null_channels` are the channels of the head's rows with the
+    all-zero task id. `newest_id` is the newest checkpoint id over all namespaces. A `stub` is the row that
+    `durability="exit"` leaves before there is any state; it counts as no row.
+    """
+
+    thread_id: str
+    checkpoint_id: str
+    newest_id: str
+    stub: bool
+    source: str | None
+    updated_channels: tuple[str, ...] | None
+    null_channels: tuple[str, ...]
+    metadata_workflow: str | None
+    metadata_graph: str | None
+    metadata_version: str | None
+    metadata_attempt: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ControlRow:
+    """A row of `checkpoint_writes` that says why a head stopped; never its value.
+
+    `order` grows with the transaction that wrote the row and `writer` is that transaction; `cancelled` marks a bare
+    `CancelledError`; `has_output` that the same task also saved ordinary writes.
+    """
+
+    thread_id: str
+    checkpoint_ns: str
+    checkpoint_id: str
+    task_id: str
+    channel: str
+    order: int
+    writer: str
+    cancelled: bool
+    has_output: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """The policy of one workflow version as numbers, the form in which replicas share it."""
+
+    min_age: timedelta
+    max_age: timedelta
+    max_attempts: int
+    max_total_attempts: int
+    retry_base: timedelta
+    retry_cap: timedelta
+    timeout: timedelta
+    concurrency: int
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """One version of a workflow that some replica has or had; `version` is empty where it declares none.
+
+    `triggers` are the channels that start a node of a low-level `Pregel`, where they do not show it by their names.
+    """
+
+    name: str
+    version: str
+    accepts: tuple[str, ...]
+    triggers: tuple[str, ...]
+    numbers: Numbers
+    seen_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict with the sentence that explains it; `until` says when a `running` thread will have been quiet."""
+
+    verdict: Verdict
+    reason: str
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Our record of an unfinished thread (table `resumed.cases`).
+
+    `fingerprint` stands for the head's control rows; `changed_at` is when we saw them change on a known head.
+    `refused_by` are the workflow versions whose preflight refused this head. `attempts` counts all of them,
+    `consecutive` the charged ones without progress. `own_head` is the head where an attempt of ours left off: no
+    silence is needed to go on from there. `revision` grows with every write.
+    """
+
+    thread_id: str
+    workflow: str | None
+    version: str | None
+    verdict: Verdict
+    reason: str
+    state: State
+    head: str
+    fingerprint: str
+    last_activity_at: datetime
+    first_seen_at: datetime
+    changed_at: datetime | None
+    due_at: datetime | None
+    next_look_at: datetime | None
+    attempts: int
+    consecutive: int
+    refused_by: tuple[str, ...]
+    own_head: str | None
+    quarantine_reason: str | None
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try to resume a thread (table `resumed.attempts`), as recorded."""
+
+    thread_id: str
+    attempt: int
+    workflow: str
+    version: str
+    worker: str
+    started_at: datetime
+    finished_at: datetime | None
+    outcome: Outcome | None
+    advanced: bool
+    before: str
+    after: str | None
+    error_type: str | None
+    error_at: str | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an attempt ended, as it is recorded: the head after it and, where the graph raised, what."""
+
+    outcome: Outcome
+    advanced: bool = False
+    after: str | None = None
+    error_type: str | None = None
+    error_at: str | None = None
+    error: str | None = None

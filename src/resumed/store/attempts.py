@@ -1,0 +1,69 @@
+"""Owns the table of attempts: append only, started and finished by whoever holds the thread's lock."""
+
+from collections.abc import Sequence
+
+from psycopg.rows import DictRow
+
+from resumed.judge.policy import charged
+from resumed.model import Attempt, Ending, Outcome
+from resumed.store.connect import Session
+from resumed.store.queries import load
+
+_SQL = load("attempts")
+
+
+async def start(session: Session, attempt: Attempt) -> Attempt:
+    """Record that an attempt begins; gives it back with its number and the database's time."""
+    parameters = {
+        "thread_id": attempt.thread_id,
+        "workflow": attempt.workflow,
+        "version": attempt.version,
+        "worker": attempt.worker,
+        "before": attempt.before,
+    }
+    row = await (await session.execute(_SQL["start"], parameters)).fetchone()
+    return attempt if row is None else _renumbered(attempt, row)
+
+
+async def finish(session: Session, attempt: Attempt, ending: Ending) -> Attempt | None:
+    """Record how an attempt ended; None where somebody had closed it before."""
+    parameters = {
+        "thread_id": attempt.thread_id,
+        "attempt": attempt.attempt,
+        "outcome": ending.outcome.value,
+        "advanced": ending.advanced,
+        "charged": charged(ending),
+        "after": ending.after,
+        "error_type": ending.error_type,
+        "error_at": ending.error_at,
+        "error": ending.error,
+    }
+    row = await (await session.execute(_SQL["finish"], parameters)).fetchone()
+    return _attempt(row) if row else None
+
+
+async def open_of(session: Session, thread_id: str) -> Attempt | None:
+    """Read the attempt that was left open on a thread."""
+    row = await (await session.execute(_SQL["open_of"], {"thread": thread_id})).fetchone()
+    return _attempt(row) if row else None
+
+
+async def orphans(session: Session, excepted: Sequence[str], rows: int) -> list[Attempt]:
+    """Find open attempts whose thread's lock nobody holds, those of `excepted` threads left out."""
+    cursor = await session.execute(_SQL["orphans"], {"except": list(excepted), "rows": rows})
+    return [_attempt(row) async for row in cursor]
+
+
+async def of_thread(session: Session, thread_id: str) -> list[Attempt]:
+    """Read all attempts on a thread, in their order."""
+    cursor = await session.execute(_SQL["of_thread"], {"thread": thread_id})
+    return [_attempt(row) async for row in cursor]
+
+
+def _attempt(row: DictRow) -> Attempt:
+    return Attempt(**{**row, "outcome": Outcome(row["outcome"]) if row["outcome"] else None})
+
+
+def _renumbered(attempt: Attempt, row: DictRow) -> Attempt:
+    fields = {name: getattr(attempt, name) for name in Attempt.__dataclass_fields__}
+    return Attempt(**{**fields, "attempt": row["attempt"], "started_at": row["started_at"]})

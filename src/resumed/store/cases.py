@@ -1,0 +1,145 @@
+"""Owns the table of cases. A write names the state it assumes, or the revision it saw."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+
+from psycopg.rows import DictRow
+
+from resumed.judge.case import Standing
+from resumed.judge.policy import Tally
+from resumed.model import Case, Registration, State, Verdict
+from resumed.store.connect import Session
+from resumed.store.queries import load
+
+_SQL = load("cases")
+
+
+@dataclass(frozen=True, slots=True)
+class Extra:
+    """What only the holder of the lock can say of a case.
+
+    `consecutive` is the new count of charged attempts without progress; `refused_by` the version whose preflight
+    refused this head; `own` that an attempt of ours left the head where it stands.
+    """
+
+    consecutive: int | None = None
+    refused_by: str | None = None
+    own: bool = False
+
+
+_NOTHING_MORE = Extra()
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A due case that was handed to this replica."""
+
+    thread_id: str
+    workflow: str
+    version: str | None
+    due_at: datetime
+
+
+async def of_threads(session: Session, threads: Sequence[str]) -> dict[str, Case]:
+    """Read the cases of these threads, closed ones too."""
+    cursor = await session.execute(_SQL["of_threads"], {"threads": list(threads)})
+    return {row["thread_id"]: _case(row) async for row in cursor}
+
+
+async def to_look_at(session: Session, now: datetime, rows: int) -> list[str]:
+    """Name the threads whose case is to be looked at again, the one that waits longest first."""
+    cursor = await session.execute(_SQL["to_look_at"], {"now": now, "rows": rows})
+    return [row["thread_id"] async for row in cursor]
+
+
+async def open_threads(session: Session) -> list[str]:
+    """Name the threads that have an open case, oldest first."""
+    cursor = await session.execute(_SQL["open_threads"])
+    return [row["thread_id"] async for row in cursor]
+
+
+async def listing(session: Session, state: str | None = None) -> list[Case]:
+    """Read the open cases, oldest first, of one state where one is named."""
+    cursor = await session.execute(_SQL["listing"], {"state": state})
+    return [_case(row) async for row in cursor]
+
+
+async def record(session: Session, standings: Sequence[tuple[Standing, Case | None]], now: datetime) -> None:
+    """Write what a look found, each over the case as the look saw it; a case that moved since is left alone."""
+    async with session.cursor() as cursor:
+        await cursor.executemany(_SQL["record"], [_recorded(standing, known, now) for standing, known in standings])
+
+
+async def claim(session: Session, takers: Sequence[Registration], claimant: str, rows: int) -> list[Claimed]:
+    """Hand out at most `rows` due cases whose workflow and version `takers` have, oldest first."""
+    pairs = [(one.name, one.version, accepted) for one in takers for accepted in (one.version, *one.accepts)]
+    workflows, versions, accepted = (list(column) for column in zip(*pairs, strict=True)) if pairs else ([], [], [])
+    parameters = {"workflows": workflows, "versions": versions, "accepted": accepted}
+    cursor = await session.execute(_SQL["claim"], {**parameters, "rows": rows, "claimant": claimant, "now": await _now(session)})
+    claimed = [Claimed(**row) async for row in cursor]
+    return sorted(claimed, key=lambda one: one.due_at)
+
+
+async def unclaim(session: Session, threads: Sequence[str], claimant: str) -> None:
+    """Give back cases that were claimed and not tried."""
+    await session.execute(_SQL["unclaim"], {"threads": list(threads), "claimant": claimant})
+
+
+async def postpone(session: Session, thread_id: str, delay: timedelta) -> None:
+    """Make a due case due later, for a reason that is not its own."""
+    await session.execute(_SQL["postpone"], {"thread": thread_id, "delay": delay})
+
+
+async def settle(session: Session, standing: Standing, extra: Extra = _NOTHING_MORE) -> None:
+    """Write what was said under the thread's lock."""
+    await session.execute(_SQL["settle"], {**_columns(standing), **asdict(extra)})
+
+
+async def begin(session: Session, standing: Standing) -> Tally:
+    """Mark the case as being tried, and count the attempt."""
+    row = await (await session.execute(_SQL["begin"], _columns(standing))).fetchone()
+    return Tally(row["attempts"], row["consecutive"]) if row else Tally(1, 0)
+
+
+async def _now(session: Session) -> datetime:
+    row = await (await session.execute("select clock_timestamp() as now")).fetchone()
+    return row["now"] if row else datetime.min
+
+
+def _columns(standing: Standing) -> dict[str, object]:
+    return {
+        "thread_id": standing.thread_id,
+        "workflow": standing.workflow,
+        "version": standing.version,
+        "verdict": standing.judgement.verdict.value,
+        "reason": standing.judgement.reason,
+        "state": standing.placement.state.value,
+        "head": standing.head,
+        "fingerprint": standing.fingerprint,
+        "last_activity_at": standing.last_activity_at,
+        "due_at": standing.placement.due_at,
+        "next_look_at": standing.placement.next_look_at,
+        "quarantine_reason": standing.placement.quarantine_reason,
+    }
+
+
+def _recorded(standing: Standing, known: Case | None, now: datetime) -> dict[str, object]:
+    changed = known is not None and known.head == standing.head and known.fingerprint != standing.fingerprint
+    kept = known.changed_at if known is not None and known.head == standing.head else None
+    return {
+        **_columns(standing),
+        "first_seen_at": now,
+        "changed_at": now if changed else kept,
+        "anew": known is not None and known.state is State.CLOSED,
+        "revision": known.revision if known is not None else -1,
+    }
+
+
+def _case(row: DictRow) -> Case:
+    return Case(**{
+        **row,
+        "verdict": Verdict(row["verdict"]),
+        "state": State(row["state"]),
+        "refused_by": tuple(row["refused_by"]),
+    })

@@ -1,0 +1,87 @@
+"""Reads LangGraph's tables: heads, control rows, the window over checkpoint ids. Writes none of them, reads no values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg.rows import DictRow
+
+from resumed.judge.verdict import CONTROL_CHANNELS, Sighting
+from resumed.model import ControlRow, Head
+from resumed.store.connect import Session
+from resumed.store.queries import load
+
+_SQL = load("checkpoints")
+_CANCELLED = b"\xb0CancelledError()"  # msgpack of repr(CancelledError()), what a stopped server leaves
+_QUIET_CHANNELS = ("__no_writes__", "__scheduled__")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of the window: its threads, how many rows it had and the last id of it (None: it was empty)."""
+
+    threads: tuple[str, ...]
+    rows: int
+    last_id: str | None
+
+
+async def window_page(session: Session, after: str, upper: str, rows: int) -> Page:
+    """Read the next `rows` checkpoints with `after` < id < `upper`, in the order of their ids."""
+    cursor = await session.execute(_SQL["window_page"], {"after": after, "upper": upper, "rows": rows})
+    found = await cursor.fetchall()
+    threads = tuple(sorted(row["thread_id"] for row in found))
+    return Page(threads, sum(row["rows"] for row in found), max((row["last_id"] for row in found), default=None))
+
+
+async def timeless(session: Session, span: tuple[str, str], rows: int) -> list[str]:
+    """Find threads whose ids tell no time (below or above `span`) and whose head is not on record yet."""
+    parameters = {"lowest": span[0], "highest": span[1], "rows": rows}
+    cursor = await session.execute(_SQL["timeless"], parameters)
+    return [row["thread_id"] async for row in cursor]
+
+
+async def sightings(session: Session, threads: Sequence[str]) -> dict[str, Sighting]:
+    """Read the heads of these threads with the control rows of each; threads without a head are left out."""
+    heads = await _heads(session, threads)
+    rows = await _control_rows(session, heads)
+    return {head.thread_id: Sighting(head, tuple(rows.get(head.thread_id, ()))) for head in heads}
+
+
+async def root_head(session: Session, thread_id: str) -> str | None:
+    """Read the id of the thread's newest root checkpoint."""
+    row = await (await session.execute(_SQL["root_head"], {"thread": thread_id})).fetchone()
+    return str(row["checkpoint_id"]) if row else None
+
+
+async def history(session: Session, thread_id: str, rows: int) -> list[dict[str, Any]]:
+    """Read the newest `rows` checkpoints of a thread: namespace, id, parent, source and step; no values."""
+    cursor = await session.execute(_SQL["history"], {"thread": thread_id, "rows": rows})
+    return await cursor.fetchall()
+
+
+async def _heads(session: Session, threads: Sequence[str]) -> list[Head]:
+    cursor = await session.execute(_SQL["heads"], {"threads": list(threads)})
+    heads = [_head(row) async for row in cursor]
+    return [head for head in heads if not head.stub]
+
+
+async def _control_rows(session: Session, heads: Sequence[Head]) -> Mapping[str, list[ControlRow]]:
+    parameters = {
+        "threads": [head.thread_id for head in heads],
+        "heads": [head.checkpoint_id for head in heads],
+        "channels": [*CONTROL_CHANNELS, *_QUIET_CHANNELS],
+        "cancelled": _CANCELLED,
+    }
+    found: dict[str, list[ControlRow]] = {}
+    async for row in await session.execute(_SQL["control_rows"], parameters):
+        found.setdefault(row["thread_id"], []).append(ControlRow(**row))
+    return found
+
+
+def _head(row: DictRow) -> Head:
+    updated = row["updated_channels"]
+    return Head(**{
+        **row,
+        "updated_channels": None if updated is None else tuple(updated),
+        "null_channels": tuple(row["null_channels"]),
+    })

@@ -1,0 +1,39 @@
+"""Owns the table of what the replicas' workers said they have: names, versions, triggers and numbers."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from psycopg.rows import DictRow
+
+from resumed.model import Numbers, Registration
+from resumed.store.connect import Session
+from resumed.store.queries import load
+
+_SQL = load("registrations")
+_NUMBERS = tuple(Numbers.__dataclass_fields__)
+
+
+async def announce(session: Session, registrations: Sequence[Registration]) -> None:
+    """Write or renew what a worker has; the database's clock says when."""
+    for one in registrations:
+        parameters = {"name": one.name, "version": one.version, "accepts": list(one.accepts)}
+        await session.execute(
+            _SQL["announce"], {**parameters, "triggers": list(one.triggers), **asdict(one.numbers)}
+        )
+
+
+async def all_known(session: Session) -> list[Registration]:
+    """Read every version that was about in the last thirty days."""
+    cursor = await session.execute(_SQL["all"])
+    return [_registration(row) async for row in cursor]
+
+
+def _registration(row: DictRow) -> Registration:
+    return Registration(
+        name=row["name"],
+        version=row["version"],
+        accepts=tuple(row["accepts"]),
+        triggers=tuple(row["triggers"]),
+        numbers=Numbers(**{name: row[name] for name in _NUMBERS}),
+        seen_at=row["seen_at"],
+    )

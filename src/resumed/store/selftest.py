@@ -1,0 +1,69 @@
+"""Owns proving that this database locks: a transaction pooler, a standby and a database that only pretends do not."""
+
+import asyncio
+import secrets
+from datetime import timedelta
+
+import psycopg
+
+from resumed.errors import DatabaseUnreachableError, DatabaseUnusableError
+from resumed.store.connect import Session, Target, opened
+from resumed.store.queries import load
+
+_SQL = load("locks")
+_PATIENCE = timedelta(seconds=5)
+_POOLED = (
+    "the connection goes through a transaction pooler (PgBouncer?), which loses session locks: "
+    "give resumed a direct connection to Postgres, or a pool in session mode"
+)
+
+
+async def self_test(target: Target) -> None:
+    """Check on three sessions that locks lock; raises DatabaseUnusableError with the reason and the remedy."""
+    try:
+        async with asyncio.timeout(_PATIENCE.total_seconds() * 3), opened(target, "resumed self-test") as first:
+            async with opened(target, "resumed self-test") as second, opened(target, "resumed self-test") as third:
+                await _check(first, second, third)
+    except TimeoutError:
+        raise DatabaseUnusableError(_POOLED) from None
+    except psycopg.OperationalError as error:
+        message = f"the self-test of the locks was cut off: {str(error).splitlines()[0]}"
+        raise DatabaseUnreachableError(message) from None
+    except psycopg.Error:
+        raise DatabaseUnusableError(_POOLED) from None
+
+
+async def _check(first: Session, second: Session, third: Session) -> None:
+    before = await _backend(first)
+    async with second.transaction(), third.transaction():
+        await second.execute("select 1")
+        await third.execute("select 1")
+        async with asyncio.timeout(_PATIENCE.total_seconds()):
+            after = await _backend(first)
+    if before != after:
+        raise DatabaseUnusableError(_POOLED)
+    await _check_lock(first, second)
+
+
+async def _backend(session: Session) -> int:
+    row = await (await session.execute(_SQL["backend"])).fetchone()
+    if row is None or row["standby"]:
+        message = "the database is a standby (in recovery): give resumed the primary's address"
+        raise DatabaseUnusableError(message)
+    return int(row["pid"])
+
+
+async def _check_lock(first: Session, second: Session) -> None:
+    key = {"key": secrets.randbits(63)}
+    taken = await _ask(first, "try_lock", key, "locked")
+    taken_twice = await _ask(second, "try_lock", key, "locked")
+    visible = await _ask(second, "visible", key, "visible")
+    returned = await _ask(first, "unlock", key, "unlocked")
+    if not taken or taken_twice or not visible or not returned:
+        message = "advisory locks of this database do not lock; resumed needs PostgreSQL itself"
+        raise DatabaseUnusableError(message)
+
+
+async def _ask(session: Session, query: str, parameters: dict[str, int], column: str) -> bool:
+    row = await (await session.execute(_SQL[query], parameters)).fetchone()
+    return bool(row and row[column])

@@ -1,0 +1,49 @@
+-- Attempts: inserted and closed by whoever holds the thread's lock, through the session that holds it.
+
+-- name: start
+insert into resumed.attempts (thread_id, attempt, workflow, version, worker, started_at, before)
+select %(thread_id)s::text, coalesce(max(attempt), 0) + 1, %(workflow)s::text, %(version)s::text, %(worker)s::text,
+    clock_timestamp(), %(before)s::text
+from resumed.attempts
+where thread_id = %(thread_id)s::text
+returning attempt, started_at
+
+-- name: finish
+-- Assumes that the attempt is still open; returns no row when somebody closed it before.
+update resumed.attempts
+set finished_at = clock_timestamp(), outcome = %(outcome)s::text, advanced = %(advanced)s::boolean,
+    charged = %(charged)s::boolean, after = %(after)s::text, error_type = %(error_type)s::text,
+    error_at = %(error_at)s::text, error = %(error)s::text
+where thread_id = %(thread_id)s::text and attempt = %(attempt)s::int and finished_at is null
+returning thread_id, attempt, workflow, version, worker, started_at, finished_at, outcome, advanced, before, after,
+    error_type, error_at, error
+
+-- name: open_of
+-- The attempt that was left open on a thread.
+select thread_id, attempt, workflow, version, worker, started_at, finished_at, outcome, advanced, before, after,
+    error_type, error_at, error
+from resumed.attempts
+where thread_id = %(thread)s::text and finished_at is null
+
+-- name: orphans
+-- Open attempts whose thread's lock nobody holds: their process or their session is gone.
+with held as materialized (
+    select (l.classid::bigint << 32) | l.objid::bigint as key
+    from pg_locks l
+    where l.locktype = 'advisory' and l.objsubid = 1 and l.granted
+    and l.database = (select d.oid from pg_database d where d.datname = current_database())
+)
+select thread_id, attempt, workflow, version, worker, started_at, finished_at, outcome, advanced, before, after,
+    error_type, error_at, error
+from resumed.attempts
+where finished_at is null and thread_id <> all (%(except)s::text[])
+and resumed.lock_key(thread_id) not in (select key from held)
+order by started_at
+limit %(rows)s::int
+
+-- name: of_thread
+select thread_id, attempt, workflow, version, worker, started_at, finished_at, outcome, advanced, before, after,
+    error_type, error_at, error
+from resumed.attempts
+where thread_id = %(thread)s::text
+order by attempt

@@ -1,0 +1,105 @@
+-- Reads LangGraph's tables, never writes them, never touches checkpoint_blobs. The schema is on the search_path.
+
+-- name: window_page
+-- The threads of one page of the window over checkpoint ids, with the page's size and its last id.
+with page as materialized (
+    select thread_id, checkpoint_id
+    from checkpoints
+    where checkpoint_id > %(after)s::text and checkpoint_id < %(upper)s::text
+    order by checkpoint_id
+    limit %(rows)s::int
+)
+select thread_id, max(checkpoint_id) as last_id, count(*)::int as rows
+from page
+group by thread_id
+
+-- name: timeless
+-- Threads with an id that tells no time, whose head is not the one on record: the window can never show them.
+with odd as materialized (
+    (select thread_id from checkpoints where checkpoint_id < %(lowest)s::text
+     order by checkpoint_id limit %(rows)s::int)
+    union
+    (select thread_id from checkpoints where checkpoint_id > %(highest)s::text
+     order by checkpoint_id desc limit %(rows)s::int)
+)
+select odd.thread_id
+from odd
+where not exists (
+    select from resumed.cases c
+    where c.thread_id = odd.thread_id and c.head = (
+        select h.checkpoint_id from checkpoints h
+        where h.thread_id = odd.thread_id and h.checkpoint_ns = ''
+        order by h.checkpoint_id desc limit 1
+    )
+)
+
+-- name: heads
+-- The newest root checkpoint of each thread. `|| ''` keeps the planner from walking the index on checkpoint_id
+-- backwards through every newer row of other threads to find the maximum of one.
+select
+    t.thread_id,
+    head.checkpoint_id,
+    newest.checkpoint_id as newest_id,
+    coalesce(head.metadata ->> 'step' = '-2' and head.metadata ->> 'source' is null, false) as stub,
+    left(head.metadata ->> 'source', 20) as source,
+    case when jsonb_typeof(head.checkpoint -> 'updated_channels') = 'array'
+        then array(select jsonb_array_elements_text(head.checkpoint -> 'updated_channels')) end as updated_channels,
+    array(
+        select distinct w.channel from checkpoint_writes w
+        where w.thread_id = t.thread_id and w.checkpoint_ns = '' and w.checkpoint_id = head.checkpoint_id
+        and w.task_id = '00000000-0000-0000-0000-000000000000'
+    ) as null_channels,
+    left(head.metadata ->> 'workflow', 200) as metadata_workflow,
+    left(head.metadata ->> 'graph_id', 200) as metadata_graph,
+    left(head.metadata ->> 'version', 200) as metadata_version,
+    left(head.metadata ->> 'attempt', 20) as metadata_attempt
+from unnest(%(threads)s::text[]) as t (thread_id)
+cross join lateral (
+    select c.checkpoint_id, c.checkpoint, c.metadata from checkpoints c
+    where c.thread_id = t.thread_id and c.checkpoint_ns = ''
+    order by c.checkpoint_id desc limit 1
+) as head
+cross join lateral (
+    select max(c.checkpoint_id || '') as checkpoint_id from checkpoints c where c.thread_id = t.thread_id
+) as newest
+
+-- name: control_rows
+-- The rows that say why a head stopped, on it and on the checkpoints of child namespaces that are newer than it.
+-- A transaction id is younger the smaller its age; LangGraph's rows have no time of their own.
+with looked_at as (
+    select h.thread_id, '' as checkpoint_ns, h.head as checkpoint_id
+    from unnest(%(threads)s::text[], %(heads)s::text[]) as h (thread_id, head)
+    union all
+    select h.thread_id, c.checkpoint_ns, c.checkpoint_id
+    from unnest(%(threads)s::text[], %(heads)s::text[]) as h (thread_id, head)
+    join checkpoints c on c.thread_id = h.thread_id and c.checkpoint_ns > '' and c.checkpoint_id > h.head
+)
+select
+    w.thread_id, w.checkpoint_ns, w.checkpoint_id, w.task_id, w.channel,
+    -age(w.xmin) as "order",
+    w.xmin::text as writer,
+    (w.channel = '__error__' and w.type = 'msgpack' and octet_length(w.blob) = 17
+        and w.blob = %(cancelled)s::bytea) as cancelled,
+    exists (
+        select from checkpoint_writes o
+        where o.thread_id = w.thread_id and o.checkpoint_ns = w.checkpoint_ns and o.checkpoint_id = w.checkpoint_id
+        and o.task_id = w.task_id and o.channel <> all (%(channels)s::text[])
+    ) as has_output
+from looked_at l
+join checkpoint_writes w on w.thread_id = l.thread_id and w.checkpoint_ns = l.checkpoint_ns
+    and w.checkpoint_id = l.checkpoint_id
+where w.channel = any (%(channels)s::text[]) or w.task_id = '00000000-0000-0000-0000-000000000000'
+
+-- name: root_head
+-- The id of the newest root checkpoint of one thread.
+select checkpoint_id from checkpoints
+where thread_id = %(thread)s::text and checkpoint_ns = '' order by checkpoint_id desc limit 1
+
+-- name: history
+-- The checkpoints of one thread, newest first, for a person to read; no values.
+select checkpoint_ns, checkpoint_id, parent_checkpoint_id, left(metadata ->> 'source', 20) as source,
+    left(metadata ->> 'step', 20) as step
+from checkpoints
+where thread_id = %(thread)s::text
+order by checkpoint_id desc
+limit %(rows)s::int

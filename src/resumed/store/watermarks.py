@@ -1,0 +1,47 @@
+"""Owns how far the sweep has looked; the row is also the lock that keeps two replicas from sweeping at once."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from resumed.store.connect import Session
+from resumed.store.queries import load
+
+_SQL = load("watermarks")
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """How far the narrow window has come, and when the wide one was last looked through."""
+
+    position: datetime
+    wide_at: datetime
+
+
+async def clock(session: Session, now: datetime | None = None) -> datetime:
+    """Read the database's clock; a given `now` stands in for it."""
+    row = await (await session.execute(_SQL["clock"], {"now": now})).fetchone()
+    return row["now"] if row else datetime.min
+
+
+async def take(session: Session, first_position: datetime) -> Watermark | None:
+    """Lock the watermark until the transaction ends; None where another replica has it."""
+    await session.execute(_SQL["ensure"], {"position": first_position})
+    row = await (await session.execute(_SQL["take"])).fetchone()
+    return Watermark(row["position"], row["wide_at"]) if row else None
+
+
+async def move(session: Session, watermark: Watermark) -> None:
+    """Record how far the look has come, in the transaction that took the watermark."""
+    await session.execute(_SQL["move"], {"position": watermark.position, "wide_at": watermark.wide_at})
+
+
+async def position(session: Session) -> datetime | None:
+    """Read how far the sweep has looked, without a lock; None before the first sweep."""
+    row = await (await session.execute(_SQL["position"])).fetchone()
+    return row["position"] if row else None
+
+
+async def uptime(session: Session) -> timedelta:
+    """How long the server has been up; after a restart every lock is free while every application lives."""
+    row = await (await session.execute(_SQL["uptime"])).fetchone()
+    return row["uptime"] if row else timedelta(0)

@@ -1,0 +1,94 @@
+"""Gives every test a real Postgres: one server a test process, a template database, a fresh copy for each test."""
+
+import asyncio
+import os
+import uuid
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from langgraph.checkpoint.postgres import PostgresSaver
+from psycopg import conninfo, sql
+
+from resumed.demo.postgres import PrivateServer
+from resumed.store import schema
+from resumed.store.connect import Target
+
+_TEMPLATES = ("bare", "langgraph", "ready")
+
+
+def pytest_configure() -> None:
+    """Tests decide their own settings: none comes from the shell they are started in."""
+    kept = ("RESUMED_TEST_DATABASE_URL", "RESUMED_PG_BIN")
+    for name in [name for name in os.environ if name.startswith(("RESUMED_", "PG")) and name not in kept]:
+        del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def server_dsn() -> Iterator[str]:
+    """The server that this test process uses, with its templates made."""
+    given = os.environ.get("RESUMED_TEST_DATABASE_URL")
+    if given:
+        yield given
+        return
+    with PrivateServer() as server:
+        yield server.dsn()
+
+
+@pytest.fixture(scope="session")
+def templates(server_dsn: str) -> dict[str, str]:
+    """Template databases: empty, with LangGraph's tables, with ours too."""
+    mark = uuid.uuid4().hex[:8]
+    names = {kind: f"resumed_{kind}_{mark}" for kind in _TEMPLATES}
+    for name in names.values():
+        _execute(server_dsn, "create database {}", name)
+    for kind in ("langgraph", "ready"):
+        with PostgresSaver.from_conn_string(in_database(server_dsn, names[kind])) as saver:
+            saver.setup()
+    asyncio.run(schema.migrate(Target(in_database(server_dsn, names["ready"]))))
+    return names
+
+
+@pytest.fixture
+def database(server_dsn: str, templates: dict[str, str]) -> Iterator[str]:
+    """The DSN of a fresh database with LangGraph's tables, our schema and the index."""
+    yield from _copy(server_dsn, templates["ready"])
+
+
+@pytest.fixture
+def langgraph_database(server_dsn: str, templates: dict[str, str]) -> Iterator[str]:
+    """The DSN of a fresh database that only LangGraph has been in."""
+    yield from _copy(server_dsn, templates["langgraph"])
+
+
+@pytest.fixture
+def bare_database(server_dsn: str, templates: dict[str, str]) -> Iterator[str]:
+    """The DSN of a fresh, empty database."""
+    yield from _copy(server_dsn, templates["bare"])
+
+
+@pytest.fixture
+def private_server() -> Iterator[PrivateServer]:
+    """A server of the test's own, to be stopped, restarted or reached through a pooler."""
+    with PrivateServer() as server:
+        yield server
+
+
+def in_database(dsn: str, name: str) -> str:
+    """Point a connection string at another database of the same server."""
+    fields = conninfo.conninfo_to_dict(dsn)
+    host, port, user = fields.get("host", "127.0.0.1"), fields.get("port", 5432), fields.get("user", "postgres")
+    password = f":{fields['password']}" if fields.get("password") else ""
+    return f"postgresql://{user}{password}@{host}:{port}/{name}"
+
+
+def _copy(server_dsn: str, template: str) -> Iterator[str]:
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    _execute(server_dsn, "create database {} template {}", name, template)
+    yield in_database(server_dsn, name)
+    _execute(server_dsn, "drop database {} with (force)", name)
+
+
+def _execute(dsn: str, statement: str, *names: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(sql.SQL(statement).format(*(sql.Identifier(name) for name in names)))

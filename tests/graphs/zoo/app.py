@@ -1,0 +1,41 @@
+"""The application: runs COUNT threads of each workflow through a pooled saver, until it is done or killed.
+
+`python -m zoo.app DSN COUNT WORKFLOW…`; a thread's id is `<workflow>_<number>`.
+"""
+
+import asyncio
+import os
+import sys
+from typing import Any
+
+from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+from langgraph.pregel import Pregel
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool
+from zoo.graphs import ALL, INPUTS
+
+
+def compiled(name: str, saver: Any) -> Any:
+    graph = ALL[name]
+    return graph.copy(update={"checkpointer": saver}) if isinstance(graph, Pregel) else graph.compile(checkpointer=saver)
+
+
+async def start(name: str, number: int, saver: Any) -> None:
+    config = {
+        "configurable": {"thread_id": f"{name}_{number}", "tenant": "acme"},
+        "metadata": {"workflow": name, **({"version": os.environ["ZOO_VERSION"]} if "ZOO_VERSION" in os.environ else {})},
+    }
+    await compiled(name, saver).ainvoke(INPUTS.get(name, {"seen": []}), config, durability="sync")
+
+
+async def main(dsn: str, count: int, names: list[str]) -> None:
+    options = {"autocommit": True, "row_factory": dict_row, "prepare_threshold": 0}
+    async with AsyncConnectionPool(dsn, min_size=8, max_size=8, kwargs=options, open=False) as pool:
+        saver = AsyncPostgresSaver(pool)
+        print("started", flush=True)
+        await asyncio.gather(*(start(name, number, saver) for number in range(count) for name in names))
+    print("done", flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3:]))

@@ -1,0 +1,121 @@
+"""The workflows themselves; the final state of each is the same however often it was interrupted."""
+
+from typing import Annotated, Any, TypedDict
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.func import entrypoint, task
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import Send, interrupt
+from zoo.nodes import async_node, awork, log, sync_node, work
+
+
+def collect(left: list[str], right: list[str]) -> list[str]:
+    """Sorted, so that parallel branches leave the same state in any order."""
+    return sorted([*left, *right])
+
+
+class Seen(TypedDict):
+    seen: Annotated[list[str], collect]
+
+
+def _chain(make: Any, names: str) -> StateGraph[Any, Any, Any, Any]:
+    graph = StateGraph(Seen)
+    before = START
+    for name in names:
+        graph.add_node(name, make(name))
+        graph.add_edge(before, name)
+        before = name
+    graph.add_edge(before, END)
+    return graph
+
+
+def _fan() -> StateGraph[Any, Any, Any, Any]:
+    graph = StateGraph(Seen)
+    for name in ("first", "left", "right", "last"):
+        graph.add_node(name, async_node(name) if name == "left" else sync_node(name))
+    graph.add_edge(START, "first")
+    graph.add_edge("first", "left")
+    graph.add_edge("first", "right")
+    graph.add_edge(["left", "right"], "last")
+    graph.add_edge("last", END)
+    return graph
+
+
+async def _worker(payload: dict[str, Any], config: RunnableConfig) -> dict[str, list[str]]:
+    await awork(f"worker{payload['item']}", config)
+    return {"seen": [f"worker{payload['item']}"]}
+
+
+def _sends() -> StateGraph[Any, Any, Any, Any]:
+    graph = StateGraph(Seen)
+    graph.add_node("plan", sync_node("plan"))
+    graph.add_node("worker", _worker)
+    graph.add_node("reduce", sync_node("reduce"))
+    graph.add_edge(START, "plan")
+    graph.add_conditional_edges("plan", lambda _: [Send("worker", {"item": item}) for item in range(4)], ["worker"])
+    graph.add_edge("worker", "reduce")
+    graph.add_edge("reduce", END)
+    return graph
+
+
+def _nested() -> StateGraph[Any, Any, Any, Any]:
+    graph = StateGraph(Seen)
+    graph.add_node("before", sync_node("before"))
+    graph.add_node("inner", _inner)
+    graph.add_node("after", sync_node("after"))
+    graph.add_edge(START, "before")
+    graph.add_edge("before", "inner")
+    graph.add_edge("inner", "after")
+    graph.add_edge("after", END)
+    return graph
+
+
+def _asking() -> StateGraph[Any, Any, Any, Any]:
+    def ask(_: Any, config: RunnableConfig) -> dict[str, list[str]]:
+        log("ask", "start", config)
+        answer = interrupt("may I?")
+        log("ask", "end", config)
+        return {"seen": [f"answer {answer}"]}
+
+    graph = StateGraph(Seen)
+    graph.add_node("first", sync_node("first"))
+    graph.add_node("ask", ask)
+    graph.add_node("last", sync_node("last"))
+    graph.add_edge(START, "first")
+    graph.add_edge("first", "ask")
+    graph.add_edge("ask", "last")
+    graph.add_edge("last", END)
+    return graph
+
+
+@task
+def double(number: int, config: RunnableConfig) -> int:
+    work(f"double{number}", config)
+    return number * 2
+
+
+@entrypoint()
+def functional(numbers: list[int]) -> int:
+    return sum(one.result() for one in [double(number) for number in numbers])
+
+
+_inner = _chain(async_node, "xy").compile()
+linear = _chain(sync_node, "abcd")
+alinear = _chain(async_node, "abcd")
+fan = _fan()
+sends = _sends()
+nested = _nested()
+asking = _asking()
+fragile = _chain(lambda name: sync_node(f"fragile {name}"), "ab")
+
+INPUTS: dict[str, Any] = {"functional": [1, 2, 3]}
+ALL: dict[str, Any] = {
+    "linear": linear,
+    "alinear": alinear,
+    "fan": fan,
+    "sends": sends,
+    "nested": nested,
+    "functional": functional,
+    "asking": asking,
+    "fragile": fragile,
+}
