@@ -9,10 +9,10 @@ from typing import Any
 
 from resumed import durations, redaction
 from resumed.log import configure, say
-from resumed.metrics import Metrics, ThreadCount
-from resumed.model import Attempt, Outcome
+from resumed.metrics import Metrics
+from resumed.model import Attempt, Outcome, ThreadCount
 
-__all__ = ["Events", "ThreadCount", "configure"]
+__all__ = ["Events", "configure"]
 
 _TROUBLE = frozenset({Outcome.CRASHED, Outcome.TIMED_OUT, Outcome.INCOMPATIBLE, Outcome.FAILED, Outcome.NO_PROGRESS})
 

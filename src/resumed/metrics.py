@@ -1,14 +1,13 @@
 """Owns the metrics of the contract, in a registry of their own. No label holds a thread id; logs nothing."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from resumed.model import Outcome, State, Verdict
+from resumed.model import Outcome, State, ThreadCount, Verdict
 
 UNCLAIMED = ""
 OPERATIONS = ("sweep", "dispatch", "attempt", "close", "self_test", "http")
@@ -29,18 +28,6 @@ _STATES = {
     Verdict.FAILED: (State.DUE, State.RUNNING, State.BACKOFF, State.QUARANTINED),
     Verdict.STOPPED: (State.DUE, State.RUNNING, State.BACKOFF, State.QUARANTINED),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class ThreadCount:
-    """How many cases share a workflow (empty: unclaimed), state and verdict; how many are due; the longest quiet."""
-
-    workflow: str
-    state: str
-    verdict: str
-    threads: int
-    due: int
-    oldest_at: datetime | None
 
 
 class Metrics:

@@ -198,3 +198,15 @@ class Ending:
     error_type: str | None = None
     error_at: str | None = None
     error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadCount:
+    """How many cases share a workflow (empty: unclaimed), state and verdict; how many are due; the longest quiet."""
+
+    workflow: str
+    state: str
+    verdict: str
+    threads: int
+    due: int
+    oldest_at: datetime | None

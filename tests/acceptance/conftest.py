@@ -123,11 +123,18 @@ class Bench:
 
     def all_closed(self, threads: int) -> bool:
         count = "select count(*) from resumed.cases where state = 'closed'"
-        return bool(self.one(count) >= threads and not self.one("select count(*) from resumed.cases where state <> 'closed'"))
+        return bool(
+            self.one(count) >= threads and not self.one("select count(*) from resumed.cases where state <> 'closed'")
+        )
 
     def _start(self, command: list[str], environment: dict[str, str], stderr: Any) -> subprocess.Popen[Any]:
         process = subprocess.Popen(
-            command, env=environment, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr
+            command,
+            env=environment,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
         )
         self.processes.append(process)
         return process

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from resumed import log
-from resumed.events import Events, ThreadCount, configure
+from resumed.events import Events, configure
 from resumed.metrics import BUCKETS
-from resumed.model import Attempt, Outcome, State, Verdict
+from resumed.model import Attempt, Outcome, State, ThreadCount, Verdict
 
 WORKFLOW = {"workflow"}
 CONTRACT = {
@@ -241,7 +241,7 @@ def test_any_thread_id_is_one_line_of_json_and_no_label(capsys: pytest.CaptureFi
     assert b"zq" not in events.render()[0]
 
 
-def count(workflow: str, state: State, verdict: Verdict, threads: int, **more: Any) -> ThreadCount:  # noqa: ANN401
+def count(workflow: str, state: State, verdict: Verdict, threads: int, **more: Any) -> ThreadCount:
     return ThreadCount(workflow, state, verdict, threads, **{"due": 0, "oldest_at": None, **more})
 
 

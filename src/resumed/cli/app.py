@@ -28,7 +28,7 @@ app.command(name="threads")(reading.threads)
 app.command(name="show")(reading.show)
 
 
-def _version(value: bool) -> None:  # noqa: FBT001 - typer's own way
+def _version(value: bool) -> None:
     if value:
         typer.echo(f"resumed {version('resumed')}")
         raise typer.Exit
@@ -36,9 +36,11 @@ def _version(value: bool) -> None:  # noqa: FBT001 - typer's own way
 
 @app.callback()
 def options(
-    config: Annotated[Path | None, typer.Option(help="TOML file of settings; default resumed.toml when present.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file of settings; default resumed.toml when present.")
+    ] = None,
     actor: Annotated[str | None, typer.Option(help="Who acts, for the audit; default OS user@host.")] = None,
-    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,  # noqa: FBT002
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
     """Take the options that stand before the command."""
     GLOBALS.config, GLOBALS.actor = config, actor

@@ -27,11 +27,15 @@ class Globals:
 GLOBALS = Globals()
 
 
-def prepared() -> tuple[settings.Settings, Events]:
-    """Load the settings and open the log; raises SettingsError."""
+def prepared(*, quiet: bool = False) -> tuple[settings.Settings, Events]:
+    """Load the settings and open the log; a quiet command logs warnings only, unless a level is set.
+
+    Raises SettingsError.
+    """
     loaded = settings.load(GLOBALS.config)
     chosen = loaded.settings
-    events.configure(chosen.log_format, chosen.log_level)
+    unset = loaded.sources["log_level"] == "default"
+    events.configure(chosen.log_format, "warning" if quiet and unset else chosen.log_level)
     told = Events(log_errors=chosen.log_errors)
     told.settings_warned(loaded.warnings)
     return chosen, told

@@ -29,8 +29,10 @@ def run() -> None:
 
 
 def once(
-    wait: Annotated[bool, typer.Option("--wait", help="Go on until nothing is due now; back-off is not waited for.")] = False,  # noqa: FBT002
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,  # noqa: FBT002
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Go on until nothing is due now; back-off is not waited for.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Make one sweep and see its attempts to their end. Exit 1 if any attempt failed."""
     settings, events = prepared()

@@ -1,7 +1,7 @@
 """The commands that only read: `workflows`, `scan`, `threads`, `show`."""
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Annotated, Any
@@ -22,7 +22,7 @@ from resumed.store.connect import Target, opened
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
-def workflows(as_json: Json = False) -> None:  # noqa: FBT002 - typer's own way
+def workflows(as_json: Json = False) -> None:
     """List the registered workflows, or why one failed to load."""
     found = run(_workflows())
     if as_json:
@@ -37,7 +37,7 @@ def scan(
     workflow: Annotated[str | None, typer.Option(help="Only threads of this workflow.")] = None,
     verdict: Annotated[Verdict | None, typer.Option(help="Only threads with this verdict.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many threads.")] = None,
-    as_json: Json = False,  # noqa: FBT002
+    as_json: Json = False,
 ) -> None:
     """Judge every unfinished thread that a sweep would see, and say what would be done; changes nothing."""
     found = run(_scan())
@@ -45,26 +45,24 @@ def scan(
     if as_json:
         document({"threads": chosen})
         return
-    columns = ("thread_id", "workflow", "verdict", "action", "last_activity", "reason")
-    table(columns, [[one[name] for name in columns] for one in chosen], "no unfinished threads")
+    _columns(chosen, "thread_id workflow verdict action last_activity reason", "no unfinished threads")
 
 
 def threads(
     state: Annotated[State | None, typer.Option(help="Only cases in this state.")] = None,
-    as_json: Json = False,  # noqa: FBT002
+    as_json: Json = False,
 ) -> None:
     """List the open cases."""
     found = run(_threads(state))
     if as_json:
         document({"threads": found})
         return
-    columns = ("thread_id", "workflow", "verdict", "state", "attempts", "due_at", "reason")
-    table(columns, [[one[name] for name in columns] for one in found], "no open cases")
+    _columns(found, "thread_id workflow verdict state attempts due_at reason", "no open cases")
 
 
 def show(
     thread: Annotated[str, typer.Argument(metavar="THREAD", help="A thread id, or - to read it from stdin.")],
-    as_json: Json = False,  # noqa: FBT002
+    as_json: Json = False,
 ) -> None:
     """Show one thread: its verdict and why, its checkpoints, its attempts and their errors."""
     told, checkpoints = run(_show(_thread_id(thread)))
@@ -73,25 +71,27 @@ def show(
         return
     for name in ("thread_id", "workflow", "verdict", "reason", "state", "action", "head", "last_activity", "due_at"):
         line(f"{name + ':':15}{readable(told[name])}")
-    columns = ("attempt", "started_at", "outcome", "error_type", "error", "before", "after")
-    table(columns, [[one[name] for name in columns] for one in told["attempts"]], "no attempts")
-    columns = ("checkpoint_ns", "checkpoint_id", "source", "step")
-    table(columns, [[one[name] for name in columns] for one in checkpoints], "no checkpoints")
+    _columns(told["attempts"], "attempt started_at outcome error_type error before after", "no attempts")
+    _columns(checkpoints, "checkpoint_ns checkpoint_id source step", "no checkpoints")
+
+
+def _columns(rows: Sequence[Mapping[str, Any]], names: str, empty: str) -> None:
+    table(names.split(), [[one[name] for name in names.split()] for one in rows], empty)
 
 
 async def _workflows() -> list[dict[str, Any]]:
-    settings, events = prepared()
+    settings, events = prepared(quiet=True)
     service = Service(settings, events)
     try:
         await service.ready_workers()
     finally:
         await service.close()
     crew = service.crew
-    loaded = [
+    loaded: list[dict[str, Any]] = [
         {"name": one.name, "version": one.version or None, "accepts": list(one.accepts), "loaded": True, "reason": None}
         for one in crew.registrations.values()
     ]
-    missing = [
+    missing: list[dict[str, Any]] = [
         {"name": name, "version": None, "accepts": [], "loaded": False, "reason": reason}
         for name, reason in crew.unavailable.items()
     ]
@@ -115,7 +115,7 @@ async def _show(thread_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 async def _threads(state: State | None) -> list[dict[str, Any]]:
-    settings, _ = prepared()
+    settings, _ = prepared(quiet=True)
     async with opened(Target(settings.dsn, settings.checkpoint_schema), "resumed threads") as session:
         await schema.check(session)
         return [survey.case_fields(one) for one in await cases.listing(session, state)]
@@ -123,7 +123,7 @@ async def _threads(state: State | None) -> list[dict[str, Any]]:
 
 @asynccontextmanager
 async def _surveying() -> AsyncIterator[Surveyor]:
-    settings, events = prepared()
+    settings, events = prepared(quiet=True)
     service = Service(settings, events)
     try:
         async with opened(service.target, "resumed survey") as session:

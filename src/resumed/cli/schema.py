@@ -13,11 +13,11 @@ from resumed.store.connect import Target
 def migrate(
     index: Annotated[
         bool, typer.Option("--index/--no-index", help="Build the index on checkpoints, without blocking writers.")
-    ] = True,  # noqa: FBT002 - typer's own way
+    ] = True,
 ) -> None:
     """Create or upgrade the schema `resumed`, and build the index on checkpoints concurrently.
 
     Safe to interrupt, to repeat, and to run in many places at once.
     """
-    settings, _ = prepared()
+    settings, _ = prepared(quiet=True)
     run(schema.migrate(Target(settings.dsn, settings.checkpoint_schema), build_index=index, tell=line))

@@ -1,4 +1,4 @@
-"""Owns the HTTP endpoints: `/metrics`, `/livez`, `/readyz`. They answer when the database is down, and touch it never."""
+"""Owns the HTTP endpoints `/metrics`, `/livez`, `/readyz`. They answer when the database is down and never touch it."""
 
 from collections.abc import Callable
 
@@ -13,11 +13,13 @@ from resumed.events import Events
 
 def application(events: Events, health: Health) -> Starlette:
     """Make the application that serves one control process."""
-    return Starlette(routes=[
-        Route("/metrics", _metrics(events)),
-        Route("/livez", _alive),
-        Route("/readyz", _ready(health)),
-    ])
+    return Starlette(
+        routes=[
+            Route("/metrics", _metrics(events)),
+            Route("/livez", _alive),
+            Route("/readyz", _ready(health)),
+        ]
+    )
 
 
 async def _alive(_: Request) -> Response:

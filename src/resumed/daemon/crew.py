@@ -1,18 +1,15 @@
 """Owns what the workers say: turns their messages into events, and remembers which attempts they have open."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 from resumed.engine.handle import Exited, Handle
 from resumed.engine.pool import Listener
-from resumed.engine.wire import attempt_from_wire, registration_from_wire
+from resumed.engine.wire import Message, attempt_from_wire, registration_from_wire
 from resumed.events import Events
 from resumed.model import Attempt, Judgement, Registration, Verdict
-
-Message = Mapping[str, Any]
 
 
 @dataclass(slots=True)

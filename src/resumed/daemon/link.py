@@ -10,7 +10,7 @@ from resumed.store.connect import Session, Target, alive, connect
 
 
 class Link:
-    """A session that is kept open. After a reconnect, or a server's restart, free locks are not believed for a while."""
+    """A session that is kept open. For a while after a reconnect or a server's restart it believes no free lock."""
 
     def __init__(self, target: Target, grace: timedelta) -> None:
         """Open nothing yet; `grace` is how long free locks are doubted."""

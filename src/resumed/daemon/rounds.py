@@ -17,7 +17,6 @@ from resumed.daemon.orphans import close_orphans
 from resumed.daemon.sweep import Report, Rules, scene_of, sweep
 from resumed.engine.pool import Pool
 from resumed.errors import DatabaseError
-from resumed.metrics import ThreadCount
 from resumed.model import Attempt, Outcome
 from resumed.store import attempts, census, registrations, schema, watermarks
 from resumed.store.connect import DatabaseFault, Session, Target
@@ -57,7 +56,7 @@ class Rounds:
             if report is not None:
                 cases = report.written
                 self.crew.events.sweep_finished(report.rows, cases, timedelta(seconds=took), report.lag)
-            self.crew.events.threads_counted(ThreadCount(**one.as_fields()) for one in await census.count(session))
+            self.crew.events.threads_counted(await census.count(session))
         return report
 
     async def close(self, outcome: Outcome = Outcome.CRASHED) -> None:
@@ -103,7 +102,9 @@ class Rounds:
         ahead = datetime.now(UTC) - theirs
         if abs(ahead) > CLOCK_LIMIT:
             self.crew.events.clock_doubted(ahead)
-            self.health.doubt("clock", f"this host's clock differs from the database's by {ahead.total_seconds():.1f} s")
+            self.health.doubt(
+                "clock", f"this host's clock differs from the database's by {ahead.total_seconds():.1f} s"
+            )
         else:
             self.health.clear("clock")
 

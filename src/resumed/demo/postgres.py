@@ -104,8 +104,12 @@ class PrivateServer:
         if _as_root():
             os.chown(self.folder, _NOBODY, _NOBODY)
         command = [bin_folder / "initdb", "-D", self.data, "-A", "trust", "-U", "postgres", "--locale=C", "-E", "UTF8"]
-        made = subprocess.run(  # noqa: S603 - binaries that we found ourselves
-            [*command, "--no-instructions", "--no-sync"], capture_output=True, env=_environment(), preexec_fn=_drop, check=False
+        made = subprocess.run(  # noqa: S603 - binaries that we found ourselves, started before any thread
+            [*map(str, command), "--no-instructions", "--no-sync"],
+            capture_output=True,
+            env=_environment(),
+            preexec_fn=_drop,
+            check=False,
         )
         if made.returncode:
             message = f"initdb failed: {made.stderr.decode(errors='replace').strip() or made.returncode}"
@@ -120,7 +124,8 @@ class PrivateServer:
             self.process = subprocess.Popen(  # noqa: S603
                 [bin_folder / "postgres", "-D", self.data, *options],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(),
-                preexec_fn=_dying_with(os.getpid()), start_new_session=True, cwd=self.folder,
+                preexec_fn=_dying_with(os.getpid()),  # noqa: PLW1509 - prctl needs it; started before any thread
+                start_new_session=True, cwd=self.folder,
             )  # fmt: skip
 
     def _wait_until_ready(self) -> None:
@@ -207,7 +212,9 @@ def _dying_with(owner: int) -> Callable[[], None]:
 
 
 def _environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PG") and not name.startswith("LC_")}
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith("PG") and not name.startswith("LC_")
+    }
     return {**kept, "LC_ALL": "C", "LANG": "C"}
 
 

@@ -43,11 +43,14 @@ async def try_thread(ticket: Ticket, desk: Desk) -> str:
                 await cases.postpone(session, ticket.thread_id, _BUSY_DELAY)
                 return "busy"
             result = await _locked(session, now, ticket, desk)
-            if alive(session) and not await locks.unlock(session, ticket.thread_id):
-                raise LockLostError(LockLostError.__doc__)
-            return result
+            return result if await _unlocked(session, ticket.thread_id) else "unreachable"
     except (DatabaseError, LockLostError, psycopg.OperationalError):
         return "unreachable"
+
+
+async def _unlocked(session: Session, thread_id: str) -> bool:
+    """Give the lock back; a session that is gone has given it back already."""
+    return not alive(session) or await locks.unlock(session, thread_id)
 
 
 async def _locked(session: Session, now: datetime, ticket: Ticket, desk: Desk) -> str:
@@ -57,7 +60,7 @@ async def _locked(session: Session, now: datetime, ticket: Ticket, desk: Desk) -
         await cases.settle(session, vanished(ticket.thread_id, ticket.registration.name, now))
         return "looked"
     if seen.judgement.verdict not in RESUMABLE:
-        await record(session, seen, seen.judgement)
+        await record(session, seen, seen.judgement, ticket.registration.version)
         return "looked"
     if delay := _clock_delay(seen, now):
         await cases.postpone(session, ticket.thread_id, delay)

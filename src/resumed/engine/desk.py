@@ -18,7 +18,7 @@ Tell = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """One worker's place of work. `recursion_limit` counts supersteps; `tell` sends a message to the control process."""
+    """One worker's place of work; `recursion_limit` counts supersteps, `tell` sends to the control process."""
 
     target: Target
     worker: str

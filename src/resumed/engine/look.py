@@ -1,4 +1,4 @@
-"""Looks at one thread: its rows, its case, then its values and its graph. Decides nothing itself, writes only the case."""
+"""Looks at one thread: its rows, its case, then its values and its graph. Decides nothing, writes only the case."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -19,6 +19,7 @@ from resumed.store.cases import Extra
 from resumed.store.connect import Session
 
 RESUMABLE = (Verdict.FAILED, Verdict.STOPPED)
+_REFUSALS = (Verdict.INCOMPATIBLE, Verdict.BREAKPOINT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +74,18 @@ async def clear(saver: FencedSaver, seen: Look, ticket: Ticket) -> Cleared | Jud
         return Judgement(Verdict.FINISHED, "the thread has no checkpoint any more")
     if seen.sighting.head.updated_channels is None and not await _next_nodes(graph, ticket.thread_id):
         return Judgement(Verdict.FINISHED, "the graph has no node left to run")
-    refusal = await preflight.examine(ticket.workflow, saver, loaded)
+    refusal = await preflight.examine(graph, saver, loaded)
     return refusal or Cleared(graph, loaded)
 
 
-async def record(session: Session, seen: Look, judgement: Judgement, refused_by: str | None = None) -> None:
-    """Write what a look under the lock said; `refused_by` is the version whose preflight refused the head."""
+async def record(session: Session, seen: Look, judgement: Judgement, version: str) -> None:
+    """Write what a look under the lock said; `version` is the one that looked.
+
+    Whether another version takes what this one refuses, the next sweep knows.
+    """
     placement = place(judgement, seen.around)
-    if refused_by is not None and judgement.verdict is Verdict.INCOMPATIBLE:
+    refused_by = version if judgement.verdict in _REFUSALS else None
+    if judgement.verdict is Verdict.INCOMPATIBLE:
         placement = Placement(State.HELD, None, seen.around.now)
     await cases.settle(session, standing_of(seen, judgement, placement), Extra(refused_by=refused_by))
 

@@ -12,6 +12,7 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained
 from langgraph.pregel import Pregel
+from langgraph.types import Durability
 
 from resumed.engine.desk import Ticket
 from resumed.engine.saver import FencedSaver
@@ -72,7 +73,7 @@ async def run(call: Call, saver: FencedSaver, ticket: Ticket) -> Return:
         await asyncio.gather(*watches, return_exceptions=True)
 
 
-def durability(graph: Pregel[Any, Any, Any, Any]) -> str:
+def durability(graph: Pregel[Any, Any, Any, Any]) -> Durability:
     """Save before the next superstep starts; a subgraph without a checkpointer cannot do that (facts section 4.14)."""
     without = any(getattr(one, "checkpointer", None) is False for _, one in graph.get_subgraphs(recurse=True))
     return "async" if without else "sync"

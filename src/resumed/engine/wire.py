@@ -20,7 +20,8 @@ def decode(line: bytes) -> Message:
     """Read a message; raises ValueError for a line that is none."""
     message = json.loads(line)
     if not isinstance(message, dict) or "kind" not in message:
-        raise ValueError("not a message")
+        complaint = "not a message"
+        raise ValueError(complaint)
     return message
 
 
@@ -43,9 +44,10 @@ def numbers_to_wire(numbers: Numbers) -> Message:
 def numbers_from_wire(fields: Message) -> Numbers:
     """Read a policy's numbers."""
     kinds = Numbers.__annotations__
-    return Numbers(**{
+    read: Message = {
         name: timedelta(seconds=value) if kinds[name] is timedelta else value for name, value in fields.items()
-    })
+    }
+    return Numbers(**read)
 
 
 def registration_from_wire(fields: Message, seen_at: datetime) -> Registration:

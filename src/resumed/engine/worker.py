@@ -6,7 +6,9 @@ It speaks only to its control process, keeps no record of its own and dies with 
 import asyncio
 import os
 import sys
+from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from resumed.engine.attempt import try_thread
 from resumed.engine.channel import Channel, die_with_parent, leave_signals_to_parent
@@ -63,8 +65,8 @@ class Worker:
             case "ping":
                 self._channel.send({"kind": "pong"})
 
-    def _spawn(self, work: "asyncio.Future[None] | object") -> None:
-        task = asyncio.ensure_future(work)  # type: ignore[arg-type]
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

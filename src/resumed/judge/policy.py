@@ -42,7 +42,8 @@ def charged(ending: Ending) -> bool:
 def back_off(failures: int, numbers: Numbers, draw: float) -> timedelta:
     """Exponential back-off with full jitter: anything between nothing and base x 2^(failures - 1), at most the cap."""
     exponent = min(max(failures, 1) - 1, 30)
-    return min(numbers.retry_cap, numbers.retry_base * 2**exponent) * draw
+    step: timedelta = numbers.retry_base * int(2**exponent)
+    return min(numbers.retry_cap, step) * draw
 
 
 def given_up(tally: Tally, ending: Ending, numbers: Numbers) -> str | None:

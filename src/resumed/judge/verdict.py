@@ -56,7 +56,9 @@ class Sighting:
     @property
     def fingerprint(self) -> str:
         """A digest that changes when a control row appears, vanishes or is written again."""
-        lines = sorted(f"{row.checkpoint_ns}|{row.checkpoint_id}|{row.task_id}|{row.channel}|{row.writer}" for row in self.rows)
+        lines = sorted(
+            f"{row.checkpoint_ns}|{row.checkpoint_id}|{row.task_id}|{row.channel}|{row.writer}" for row in self.rows
+        )
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
 
 
@@ -101,11 +103,7 @@ def quiet_since(sighting: Sighting, around: Circumstances) -> datetime:
 
 def unchanged(sighting: Sighting, known: Case | None) -> bool:
     """Say whether the thread stands exactly where the recorded case saw it."""
-    return (
-        known is not None
-        and known.head == sighting.head.checkpoint_id
-        and known.fingerprint == sighting.fingerprint
-    )
+    return known is not None and known.head == sighting.head.checkpoint_id and known.fingerprint == sighting.fingerprint
 
 
 def judge(sighting: Sighting, around: Circumstances) -> Judgement:

@@ -76,7 +76,7 @@ async def claim(session: Session, takers: Sequence[Registration], claimant: str,
     pairs = [(one.name, one.version, accepted) for one in takers for accepted in (one.version, *one.accepts)]
     workflows, versions, accepted = (list(column) for column in zip(*pairs, strict=True)) if pairs else ([], [], [])
     parameters = {"workflows": workflows, "versions": versions, "accepted": accepted}
-    cursor = await session.execute(_SQL["claim"], {**parameters, "rows": rows, "claimant": claimant, "now": await _now(session)})
+    cursor = await session.execute(_SQL["claim"], {**parameters, "rows": rows, "claimant": claimant})
     claimed = [Claimed(**row) async for row in cursor]
     return sorted(claimed, key=lambda one: one.due_at)
 
@@ -100,11 +100,6 @@ async def begin(session: Session, standing: Standing) -> Tally:
     """Mark the case as being tried, and count the attempt."""
     row = await (await session.execute(_SQL["begin"], _columns(standing))).fetchone()
     return Tally(row["attempts"], row["consecutive"]) if row else Tally(1, 0)
-
-
-async def _now(session: Session) -> datetime:
-    row = await (await session.execute("select clock_timestamp() as now")).fetchone()
-    return row["now"] if row else datetime.min
 
 
 def _columns(standing: Standing) -> dict[str, object]:
@@ -137,9 +132,11 @@ def _recorded(standing: Standing, known: Case | None, now: datetime) -> dict[str
 
 
 def _case(row: DictRow) -> Case:
-    return Case(**{
-        **row,
-        "verdict": Verdict(row["verdict"]),
-        "state": State(row["state"]),
-        "refused_by": tuple(row["refused_by"]),
-    })
+    return Case(
+        **{
+            **row,
+            "verdict": Verdict(row["verdict"]),
+            "state": State(row["state"]),
+            "refused_by": tuple(row["refused_by"]),
+        }
+    )

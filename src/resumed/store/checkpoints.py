@@ -1,4 +1,4 @@
-"""Reads LangGraph's tables: heads, control rows, the window over checkpoint ids. Writes none of them, reads no values."""
+"""Reads LangGraph's tables: heads, control rows, the window over checkpoint ids. Reads no values, writes nothing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -53,6 +53,12 @@ async def root_head(session: Session, thread_id: str) -> str | None:
     return str(row["checkpoint_id"]) if row else None
 
 
+async def children(session: Session, thread_id: str, head: str) -> dict[str, str]:
+    """Map each child namespace that saved anything since the head to its newest checkpoint id."""
+    cursor = await session.execute(_SQL["children"], {"thread": thread_id, "head": head})
+    return {row["checkpoint_ns"]: row["checkpoint_id"] async for row in cursor}
+
+
 async def history(session: Session, thread_id: str, rows: int) -> list[dict[str, Any]]:
     """Read the newest `rows` checkpoints of a thread: namespace, id, parent, source and step; no values."""
     cursor = await session.execute(_SQL["history"], {"thread": thread_id, "rows": rows})
@@ -80,8 +86,10 @@ async def _control_rows(session: Session, heads: Sequence[Head]) -> Mapping[str,
 
 def _head(row: DictRow) -> Head:
     updated = row["updated_channels"]
-    return Head(**{
-        **row,
-        "updated_channels": None if updated is None else tuple(updated),
-        "null_channels": tuple(row["null_channels"]),
-    })
+    return Head(
+        **{
+            **row,
+            "updated_channels": None if updated is None else tuple(updated),
+            "null_channels": tuple(row["null_channels"]),
+        }
+    )

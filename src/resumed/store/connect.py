@@ -3,7 +3,7 @@
 Settings are made with `SET` after connecting: startup options are dropped by poolers and by some services.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,8 +32,15 @@ _SETTINGS = {
     "timezone": "UTC",
 }
 _PASSING = ("starting up", "shutting down", "recovery mode", "too many", "remaining connection slots", "not yet accept")
-_REFUSING = ("password", "pg_hba.conf", "does not exist", "not permitted to log in", "permission denied", "no such user",
-             "authentication")
+_REFUSING = (
+    "password",
+    "pg_hba.conf",
+    "does not exist",
+    "not permitted to log in",
+    "permission denied",
+    "no such user",
+    "authentication",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +81,15 @@ async def opened(target: Target, name: str = "resumed") -> AsyncIterator[Session
         yield session
     finally:
         await session.close()
+
+
+async def one_row(session: Session, query: bytes, parameters: Mapping[str, object] | None = None) -> DictRow:
+    """Run a query that always gives a row, and give it."""
+    row = await (await session.execute(query, parameters)).fetchone()
+    if row is None:
+        message = "a query that always gives a row gave none"
+        raise DatabaseUnusableError(message)
+    return row
 
 
 def alive(session: Session) -> bool:

@@ -24,7 +24,7 @@ import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 
-from resumed.store.connect import Session
+from resumed.store.connect import Session, one_row
 from resumed.store.queries import load
 
 _SQL = load("locks")
@@ -42,23 +42,20 @@ def identifier_key(identifier: str) -> int:
 
 async def try_lock(session: Session, thread_id: str) -> tuple[bool, datetime]:
     """Take the thread's lock if it is free; say whether it was, and what the database's clock reads."""
-    cursor = await session.execute(_SQL["try_lock"], {"key": thread_key(thread_id)})
-    row = await cursor.fetchone()
-    return (bool(row["locked"]), row["now"]) if row else (False, datetime.min)
+    row = await one_row(session, _SQL["try_lock"], {"key": thread_key(thread_id)})
+    return bool(row["locked"]), row["now"]
 
 
 async def unlock(session: Session, thread_id: str) -> bool:
     """Give the thread's lock back; False says that this session did not hold it."""
-    cursor = await session.execute(_SQL["unlock"], {"key": thread_key(thread_id)})
-    row = await cursor.fetchone()
-    return bool(row and row["unlocked"])
+    row = await one_row(session, _SQL["unlock"], {"key": thread_key(thread_id)})
+    return bool(row["unlocked"])
 
 
 async def try_lock_for_transaction(session: Session, thread_id: str) -> bool:
     """Take the thread's lock until the current transaction ends, if it is free."""
-    cursor = await session.execute(_SQL["try_lock_for_transaction"], {"key": thread_key(thread_id)})
-    row = await cursor.fetchone()
-    return bool(row and row["locked"])
+    row = await one_row(session, _SQL["try_lock_for_transaction"], {"key": thread_key(thread_id)})
+    return bool(row["locked"])
 
 
 async def held(session: Session, threads: Sequence[str]) -> frozenset[str]:

@@ -17,9 +17,7 @@ async def announce(session: Session, registrations: Sequence[Registration]) -> N
     """Write or renew what a worker has; the database's clock says when."""
     for one in registrations:
         parameters = {"name": one.name, "version": one.version, "accepts": list(one.accepts)}
-        await session.execute(
-            _SQL["announce"], {**parameters, "triggers": list(one.triggers), **asdict(one.numbers)}
-        )
+        await session.execute(_SQL["announce"], {**parameters, "triggers": list(one.triggers), **asdict(one.numbers)})
 
 
 async def all_known(session: Session) -> list[Registration]:

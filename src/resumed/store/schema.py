@@ -40,7 +40,9 @@ async def migrate(target: Target, *, build_index: bool = True, tell: Tell = _sil
     """
     async with opened(target, "resumed migrate") as session:
         try:
-            await session.execute("select set_config('statement_timeout', '0', false), set_config('lock_timeout', '0', false)")
+            await session.execute(
+                "select set_config('statement_timeout', '0', false), set_config('lock_timeout', '0', false)"
+            )
             await _take_lock(session, tell)
             await _upgrade(session, tell)
             if build_index:
@@ -60,7 +62,9 @@ async def check(session: Session) -> None:
         message = "the schema `resumed` is not in this database: run `resumed migrate`"
         raise DatabaseUnusableError(message)
     if version < SCHEMA_VERSION:
-        message = f"the schema `resumed` has version {version}, this release needs {SCHEMA_VERSION}: run `resumed migrate`"
+        message = (
+            f"the schema `resumed` has version {version}, this release needs {SCHEMA_VERSION}: run `resumed migrate`"
+        )
         raise DatabaseUnusableError(message)
     if compatible_from > SCHEMA_VERSION:
         message = (

@@ -7,7 +7,7 @@ from datetime import timedelta
 import psycopg
 
 from resumed.errors import DatabaseUnreachableError, DatabaseUnusableError
-from resumed.store.connect import Session, Target, opened
+from resumed.store.connect import Session, Target, one_row, opened
 from resumed.store.queries import load
 
 _SQL = load("locks")
@@ -21,9 +21,13 @@ _POOLED = (
 async def self_test(target: Target) -> None:
     """Check on three sessions that locks lock; raises DatabaseUnusableError with the reason and the remedy."""
     try:
-        async with asyncio.timeout(_PATIENCE.total_seconds() * 3), opened(target, "resumed self-test") as first:
-            async with opened(target, "resumed self-test") as second, opened(target, "resumed self-test") as third:
-                await _check(first, second, third)
+        async with (
+            asyncio.timeout(_PATIENCE.total_seconds() * 3),
+            opened(target, "resumed self-test") as first,
+            opened(target, "resumed self-test") as second,
+            opened(target, "resumed self-test") as third,
+        ):
+            await _check(first, second, third)
     except TimeoutError:
         raise DatabaseUnusableError(_POOLED) from None
     except psycopg.OperationalError as error:
@@ -46,8 +50,8 @@ async def _check(first: Session, second: Session, third: Session) -> None:
 
 
 async def _backend(session: Session) -> int:
-    row = await (await session.execute(_SQL["backend"])).fetchone()
-    if row is None or row["standby"]:
+    row = await one_row(session, _SQL["backend"])
+    if row["standby"]:
         message = "the database is a standby (in recovery): give resumed the primary's address"
         raise DatabaseUnusableError(message)
     return int(row["pid"])
@@ -65,5 +69,5 @@ async def _check_lock(first: Session, second: Session) -> None:
 
 
 async def _ask(session: Session, query: str, parameters: dict[str, int], column: str) -> bool:
-    row = await (await session.execute(_SQL[query], parameters)).fetchone()
-    return bool(row and row[column])
+    row = await one_row(session, _SQL[query], parameters)
+    return bool(row[column])

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import cast
 
-from resumed.store.connect import Session
+from resumed.store.connect import Session, one_row
 from resumed.store.queries import load
 
 _SQL = load("watermarks")
@@ -19,8 +20,8 @@ class Watermark:
 
 async def clock(session: Session, now: datetime | None = None) -> datetime:
     """Read the database's clock; a given `now` stands in for it."""
-    row = await (await session.execute(_SQL["clock"], {"now": now})).fetchone()
-    return row["now"] if row else datetime.min
+    now_row = await one_row(session, _SQL["clock"], {"now": now})
+    return cast("datetime", now_row["now"])
 
 
 async def take(session: Session, first_position: datetime) -> Watermark | None:
@@ -43,5 +44,5 @@ async def position(session: Session) -> datetime | None:
 
 async def uptime(session: Session) -> timedelta:
     """How long the server has been up; after a restart every lock is free while every application lives."""
-    row = await (await session.execute(_SQL["uptime"])).fetchone()
-    return row["uptime"] if row else timedelta(0)
+    row = await one_row(session, _SQL["uptime"])
+    return cast("timedelta", row["uptime"])

@@ -12,7 +12,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.pregel import Pregel
 
 from resumed.errors import RegistrationError
-from resumed.workflows.workflow import Workflow
+from resumed.workflows.workflow import Breakpoints, Workflow
 
 GROUP = "resumed.workflows"
 Graph = Pregel[Any, Any, Any, Any]
@@ -42,8 +42,14 @@ class LoadedWorkflow:
     graph: Graph
 
     def bind(self, saver: BaseCheckpointSaver[Any]) -> Graph:
-        """Copy the graph for one attempt: with this checkpointer, and the registration's store and cache."""
-        changes = {"checkpointer": saver, "store": self.policy.store, "cache": self.policy.cache}
+        """Copy the graph for one attempt: with this checkpointer, and what the registration adds to it."""
+        changes = {
+            "checkpointer": saver,
+            "store": self.policy.store,
+            "cache": self.policy.cache,
+            "interrupt_before_nodes": _union(self.graph.interrupt_before_nodes, self.policy.interrupt_before),
+            "interrupt_after_nodes": _union(self.graph.interrupt_after_nodes, self.policy.interrupt_after),
+        }
         return self.graph.copy(update={name: value for name, value in changes.items() if value is not None})
 
 
@@ -53,6 +59,10 @@ class Registry:
 
     available: dict[str, LoadedWorkflow] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
+
+
+def _union(own: Breakpoints, declared: Breakpoints) -> Breakpoints:
+    return "*" if "*" in (own, declared) else sorted({*own, *declared})
 
 
 def load(selection: Selection) -> Registry:

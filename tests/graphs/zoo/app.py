@@ -12,18 +12,24 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.pregel import Pregel
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
+
 from zoo.graphs import ALL, INPUTS
 
 
 def compiled(name: str, saver: Any) -> Any:
     graph = ALL[name]
-    return graph.copy(update={"checkpointer": saver}) if isinstance(graph, Pregel) else graph.compile(checkpointer=saver)
+    return (
+        graph.copy(update={"checkpointer": saver}) if isinstance(graph, Pregel) else graph.compile(checkpointer=saver)
+    )
 
 
 async def start(name: str, number: int, saver: Any) -> None:
     config = {
         "configurable": {"thread_id": f"{name}_{number}", "tenant": "acme"},
-        "metadata": {"workflow": name, **({"version": os.environ["ZOO_VERSION"]} if "ZOO_VERSION" in os.environ else {})},
+        "metadata": {
+            "workflow": name,
+            **({"version": os.environ["ZOO_VERSION"]} if "ZOO_VERSION" in os.environ else {}),
+        },
     }
     await compiled(name, saver).ainvoke(INPUTS.get(name, {"seen": []}), config, durability="sync")
 

@@ -6,6 +6,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Send, interrupt
+
 from zoo.nodes import async_node, awork, log, sync_node, work
 
 

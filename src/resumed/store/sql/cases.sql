@@ -51,8 +51,8 @@ with mine as (
     select * from unnest(%(workflows)s::text[], %(versions)s::text[], %(accepted)s::text[]) as m (workflow, version, accepted)
 ), picked as (
     select c.thread_id from resumed.cases c
-    where c.state in ('due', 'backoff') and c.due_at <= %(now)s::timestamptz
-    and (c.claimed_until is null or c.claimed_until < %(now)s::timestamptz)
+    where c.state in ('due', 'backoff') and c.due_at <= clock_timestamp()
+    and (c.claimed_until is null or c.claimed_until < clock_timestamp())
     and exists (
         select from mine m
         where m.workflow = c.workflow and not m.version = any (c.refused_by)
@@ -63,7 +63,7 @@ with mine as (
     for update skip locked
 )
 update resumed.cases c
-set claimed_until = %(now)s::timestamptz + interval '30 seconds', claimed_by = %(claimant)s::text
+set claimed_until = clock_timestamp() + interval '30 seconds', claimed_by = %(claimant)s::text
 from picked
 where c.thread_id = picked.thread_id
 returning c.thread_id, c.workflow, c.version, c.due_at

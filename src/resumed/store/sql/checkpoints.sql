@@ -95,6 +95,12 @@ where w.channel = any (%(channels)s::text[]) or w.task_id = '00000000-0000-0000-
 select checkpoint_id from checkpoints
 where thread_id = %(thread)s::text and checkpoint_ns = '' order by checkpoint_id desc limit 1
 
+-- name: children
+-- The newest checkpoint of each child namespace that has one newer than the head.
+select checkpoint_ns, max(checkpoint_id) as checkpoint_id from checkpoints
+where thread_id = %(thread)s::text and checkpoint_ns > '' and checkpoint_id > %(head)s::text
+group by checkpoint_ns
+
 -- name: history
 -- The checkpoints of one thread, newest first, for a person to read; no values.
 select checkpoint_ns, checkpoint_id, parent_checkpoint_id, left(metadata ->> 'source', 20) as source,
