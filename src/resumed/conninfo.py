@@ -6,6 +6,7 @@ that would make it complain about the form is refused here first.
 
 import re
 from collections.abc import Mapping
+from urllib.parse import unquote_to_bytes
 
 _HOST = r"(?:\[[0-9A-Fa-f:.%\w]*\]|[^\[\]:/?@,\s]*)(?::[0-9]*)?"
 _URL = re.compile(
@@ -37,10 +38,19 @@ def _checked_url(written: str) -> str:
     if match is None:
         sentence = f"is not a Postgres URL, {_WRITE} and percent-encode what is special in the password (%40 for @)"
         raise ValueError(sentence)
-    if _BAD_PERCENT.search(written):
-        sentence = "has a % that starts no percent-encoded character, write %25 for a % in the password"
+    if _BAD_PERCENT.search(written) or not _readable(written):
+        sentence = "has a % that starts no percent-encoded UTF-8 character, write %25 for a % in the password"
         raise ValueError(sentence)
     return f"{match['scheme']}://{match['rest']}"
+
+
+def _readable(written: str) -> bool:
+    """Say whether what is percent-encoded is UTF-8, as the driver takes for granted."""
+    try:
+        unquote_to_bytes(written).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _checked_pairs(written: str) -> str:
