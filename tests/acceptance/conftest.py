@@ -89,7 +89,8 @@ class Bench:
 
     def daemon(self, workflows: list[str] | None = None, **settings: str) -> "Daemon":
         log = self.folder / f"daemon-{len(self.processes)}.log"
-        return Daemon(self._start([str(COMMAND), "run"], self.environment(workflows, **settings), log.open("wb")), log)
+        with log.open("wb") as stderr:
+            return Daemon(self._start([str(COMMAND), "run"], self.environment(workflows, **settings), stderr), log)
 
     def resumed(self, *arguments: str, workflows: list[str] | None = None, **settings: str) -> Any:
         """Run the command to its end."""
@@ -120,6 +121,9 @@ class Bench:
             return []
         lines = [json.loads(line) for line in self.effects_file.read_text().splitlines()]
         return [line for line in lines if edge in (None, line["edge"])]
+
+    def open_attempts(self) -> int:
+        return int(self.one("select count(*) from resumed.attempts where finished_at is null"))
 
     def all_closed(self, threads: int) -> bool:
         count = "select count(*) from resumed.cases where state = 'closed'"

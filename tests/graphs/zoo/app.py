@@ -6,6 +6,7 @@
 import asyncio
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
@@ -35,6 +36,8 @@ async def start(name: str, number: int, saver: Any) -> None:
 
 
 async def main(dsn: str, count: int, names: list[str]) -> None:
+    # A synchronous entrypoint waits in a thread for tasks that need threads too.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(4 * count * len(names)))
     options = {"autocommit": True, "row_factory": dict_row, "prepare_threshold": 0}
     async with AsyncConnectionPool(dsn, min_size=8, max_size=8, kwargs=options, open=False) as pool:
         saver = AsyncPostgresSaver(pool)
