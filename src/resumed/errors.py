@@ -35,6 +35,10 @@ class SupersededError(ResumedError):
     """Somebody else moved the thread's head while the attempt was running."""
 
 
+class NotReadyError(ResumedError):
+    """No attempt can be made now; the message says what stands against it."""
+
+
 class RegistrationError(ResumedError):
     """A registered workflow cannot be used; the message says why."""
 

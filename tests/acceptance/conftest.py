@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from psycopg.rows import dict_row
 
 GRAPHS = Path(__file__).parent.parent / "graphs"
@@ -162,6 +164,15 @@ class Daemon:
     @property
     def port(self) -> int:
         return int(eventually(lambda: self.lines("http.opened"))[0]["port"])
+
+    def samples(self, name: str) -> list[tuple[dict[str, str], float]]:
+        """Read one metric's labels and values."""
+        families = text_string_to_metric_families(httpx.get(f"http://127.0.0.1:{self.port}/metrics").text)
+        return [(one.labels, one.value) for family in families for one in family.samples if one.name == name]
+
+    def sweeps(self) -> int:
+        """How many sweeps it has made."""
+        return int(self.samples("resumed_sweep_duration_seconds_count")[0][1])
 
     def until_ready(self) -> "Daemon":
         eventually(lambda: any(line["ready"] for line in self.lines("readiness.changed")))

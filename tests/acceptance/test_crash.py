@@ -5,11 +5,10 @@ from collections import Counter
 from itertools import pairwise
 from typing import Any
 
-import httpx
 import psutil
+
 from acceptance.conftest import Bench, Daemon, eventually
 from acceptance.undisturbed import final_state, undisturbed
-from prometheus_client.parser import text_string_to_metric_families
 
 KINDS = ("linear", "alinear", "fan", "sends", "nested", "functional")
 
@@ -117,12 +116,6 @@ def assert_every_attempt_is_told_of(bench: Bench, daemons: list[Daemon]) -> None
         assert told == recorded, event
     counted: Counter[tuple[str, str]] = Counter()
     for daemon in daemons:
-        for labels, value in samples(daemon, "resumed_attempts_total"):
+        for labels, value in daemon.samples("resumed_attempts_total"):
             counted[labels["workflow"], labels["outcome"]] += int(value)
     assert +counted == Counter((row["workflow"], row["outcome"]) for row in rows)
-
-
-def samples(daemon: Daemon, name: str) -> list[tuple[dict[str, str], float]]:
-    text = httpx.get(f"http://127.0.0.1:{daemon.port}/metrics").text
-    families = text_string_to_metric_families(text)
-    return [(one.labels, one.value) for family in families for one in family.samples if one.name == name]

@@ -4,9 +4,10 @@ import asyncio
 from functools import cache
 from typing import Any
 
-from acceptance.conftest import everything
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.postgres import PostgresSaver
+
+from acceptance.conftest import everything
 
 
 @cache

@@ -92,13 +92,14 @@ class Rounds:
             await self_test(self.target)
             async with self._session() as session:
                 await schema.check(session)
-                self._compare_clocks(await watermarks.clock(session))
+                self.compare_clocks(await watermarks.clock(session))
             self.health.clear("self_test")
         except (DatabaseError, DatabaseFault, OSError) as error:
             self.crew.events.database_failed("self_test", error)
             self.health.doubt("self_test", str(error))
 
-    def _compare_clocks(self, theirs: datetime) -> None:
+    def compare_clocks(self, theirs: datetime) -> None:
+        """Doubt this host's clock where it is too far from the database's: ids made behind a head are never read."""
         ahead = datetime.now(UTC) - theirs
         if abs(ahead) > CLOCK_LIMIT:
             self.crew.events.clock_doubted(ahead)

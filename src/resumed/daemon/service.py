@@ -18,11 +18,11 @@ from resumed.daemon.rounds import Rounds
 from resumed.daemon.sweep import Rules
 from resumed.engine.pool import Plan, Pool, plan_message
 from resumed.engine.wire import numbers_to_wire
-from resumed.errors import DatabaseUnreachableError, WorkersUnavailableError
+from resumed.errors import DatabaseUnreachableError, NotReadyError, WorkersUnavailableError
 from resumed.events import Events
 from resumed.model import Attempt, Numbers, Outcome
 from resumed.settings import Settings
-from resumed.store import schema
+from resumed.store import schema, watermarks
 from resumed.store.connect import Target
 from resumed.store.selftest import self_test
 
@@ -72,6 +72,8 @@ class Service:
             await self._open()
             await self.ready_workers()
             await self.rounds.announce()
+            if not self.health.ready:
+                raise NotReadyError("; ".join(self.health.reasons.values()))
             while True:
                 tried = len(self.crew.endings)
                 await self._one_round()
@@ -168,6 +170,7 @@ class Service:
         """Make sure that the database can be used. Raises DatabaseError."""
         async with self.link.session() as session:
             await schema.check(session)
+            self.rounds.compare_clocks(await watermarks.clock(session))
         await self_test(self.target)
         self.health.clear("database")
         while not self.link.believes_locks:

@@ -59,10 +59,10 @@ def _sends() -> StateGraph[Any, Any, Any, Any]:
     return graph
 
 
-def _nested() -> StateGraph[Any, Any, Any, Any]:
+def _nested(inner: Any) -> StateGraph[Any, Any, Any, Any]:
     graph = StateGraph(Seen)
     graph.add_node("before", sync_node("before"))
-    graph.add_node("inner", _inner)
+    graph.add_node("inner", inner)
     graph.add_node("after", sync_node("after"))
     graph.add_edge(START, "before")
     graph.add_edge("before", "inner")
@@ -100,12 +100,14 @@ def functional(numbers: list[int]) -> int:
     return sum(one.result() for one in [double(number) for number in numbers])
 
 
-_inner = _chain(async_node, "xy").compile()
 linear = _chain(sync_node, "abcd")
 alinear = _chain(async_node, "abcd")
 fan = _fan()
 sends = _sends()
-nested = _nested()
+nested = _nested(_chain(async_node, "xy").compile())
+gated = _chain(sync_node, "abcd").compile(interrupt_before=["c"])
+gated_after = _chain(sync_node, "abcd").compile(interrupt_after=["b"])
+gated_inside = _nested(_chain(async_node, "xy").compile(interrupt_before=["y"]))
 asking = _asking()
 fragile = _chain(lambda name: sync_node(f"fragile {name}"), "ab")
 
@@ -119,4 +121,7 @@ ALL: dict[str, Any] = {
     "functional": functional,
     "asking": asking,
     "fragile": fragile,
+    "gated": gated,
+    "gated_after": gated_after,
+    "gated_inside": gated_inside,
 }
