@@ -119,6 +119,11 @@ class Events:
         took = round(duration / timedelta(milliseconds=1))
         say("sweep.finished", "info" if cases else "debug", rows=rows, cases=cases, duration_ms=took)
 
+    def index_missed(self) -> None:
+        """Tell that sweeps read the whole table, and so come twenty times as seldom as they take."""
+        reason = "there is no index on checkpoints (checkpoint_id): run `resumed migrate`"
+        say("index.missed", "warning", reason=reason)
+
     # Workflows
 
     def workflow_known(self, workflow: str) -> None:
@@ -136,6 +141,11 @@ class Events:
         self.metrics.workflow_known(workflow)
         self.metrics.workflow_loaded.labels(workflow).set(0)
         say("workflow.failed", "error", workflow=workflow, reason=self._message(reason))
+
+    def workflows_missed(self) -> None:
+        """Tell that the workers have no workflow at all."""
+        reason = "no workflows are registered: declare them under the entry-point group resumed.workflows"
+        say("workflows.missed", "warning", reason=reason)
 
     def workflow_paused(self, workflow: str, *, paused: bool) -> None:
         """Keep count of the kill switch, which the database remembers."""

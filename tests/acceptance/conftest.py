@@ -114,9 +114,9 @@ class Bench:
     def one(self, query: str, **parameters: Any) -> Any:
         return next(iter(self.rows(query, **parameters)[0].values()))
 
-    def execute(self, statement: str) -> None:
+    def execute(self, statement: str, **parameters: Any) -> None:
         with psycopg.connect(self.dsn, autocommit=True) as connection:
-            connection.execute(statement)
+            connection.execute(statement, parameters or None)
 
     def effects(self, edge: str | None = None) -> list[dict[str, Any]]:
         if not self.effects_file.exists():

@@ -77,6 +77,8 @@ class Crew:
         for name, reason in message["unavailable"].items():
             if self.unavailable.get(name) != reason:
                 self.events.workflow_failed(name, reason)
+        if not new and not message["unavailable"]:
+            self.events.workflows_missed()
         self.registrations, self.unavailable = new, dict(message["unavailable"])
         self.events.worker_greeted(handle.name, list(new))
         self.freed()

@@ -41,6 +41,7 @@ class Rounds:
     dry_run: bool = False
     backlog: bool = False
     _not_before: float = field(default=0.0)
+    _indexed: bool = field(default=True)
 
     async def sweep(self) -> Report | None:
         """Sweep once, close what dead holders left open, count; None where another replica was at it or it failed."""
@@ -51,8 +52,11 @@ class Rounds:
         async with self._surviving("sweep"), self._session() as session:
             report = await sweep(session, self.rules)
             took = asyncio.get_running_loop().time() - began
-            if not await schema.has_index(session):
-                self._not_before = began + took * _STRETCH
+            indexed = await schema.has_index(session)
+            self._not_before = 0.0 if indexed else began + took * _STRETCH
+            if self._indexed and not indexed:
+                self.crew.events.index_missed()
+            self._indexed = indexed
             if report is not None:
                 cases = report.written
                 self.crew.events.sweep_finished(report.rows, cases, timedelta(seconds=took), report.lag)

@@ -81,9 +81,13 @@ class Handle:
             self.writer.write(encode(message))
 
     def kill(self) -> None:
-        """End the worker at once, and with it its sessions and their locks."""
-        with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(signal.SIGKILL)
+        """End the worker at once, and with it its sessions and their locks.
+
+        Not by the process object, whose `send_signal` would reap the child before asyncio's watcher does.
+        """
+        if self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
     async def attend(self, hear: Callable[[Message], None], deadline: timedelta) -> Exited:
         """Listen until the worker ends; one that says no hello within the deadline is killed."""

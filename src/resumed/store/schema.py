@@ -151,9 +151,10 @@ async def _ensure_index(session: Session, target: Target, tell: Tell) -> None:
 
 
 async def _report_progress(target: Target, tell: Tell) -> None:
+    await asyncio.sleep(_LOOK.total_seconds())
     async with opened(target, "resumed migrate") as watching:
         while True:
-            await asyncio.sleep(_LOOK.total_seconds())
             row = await (await watching.execute(_SQL["progress"])).fetchone()
             if row:
                 tell(f"index on checkpoints (checkpoint_id): {row['phase']}, {row['percent'] or 0} %")
+            await asyncio.sleep(_LOOK.total_seconds())
