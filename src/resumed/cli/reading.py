@@ -11,7 +11,7 @@ import typer
 from resumed.cli.context import prepared, run
 from resumed.cli.output import document, line, readable, table
 from resumed.daemon import survey
-from resumed.daemon.service import Service
+from resumed.daemon.service import Service, registered
 from resumed.daemon.survey import Finding, Surveyor
 from resumed.daemon.sweep import scene_of
 from resumed.errors import ResumedError, SettingsError
@@ -81,12 +81,7 @@ def _columns(rows: Sequence[Mapping[str, Any]], names: str, empty: str) -> None:
 
 async def _workflows() -> list[dict[str, Any]]:
     settings, events = prepared(quiet=True)
-    service = Service(settings, events)
-    try:
-        await service.ready_workers()
-    finally:
-        await service.close()
-    crew = service.crew
+    crew = await registered(settings, events)
     loaded: list[dict[str, Any]] = [
         {"name": one.name, "version": one.version or None, "accepts": list(one.accepts), "loaded": True, "reason": None}
         for one in crew.registrations.values()

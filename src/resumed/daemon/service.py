@@ -7,6 +7,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -18,7 +19,7 @@ from resumed.daemon.rounds import Rounds
 from resumed.daemon.sweep import Rules
 from resumed.engine.pool import Plan, Pool, plan_message
 from resumed.engine.wire import numbers_to_wire
-from resumed.errors import DatabaseUnreachableError, NotReadyError, WorkersUnavailableError
+from resumed.errors import DatabaseUnreachableError, NotReadyError
 from resumed.events import Events
 from resumed.model import Attempt, Numbers, Outcome
 from resumed.settings import Settings
@@ -28,7 +29,6 @@ from resumed.store.selftest import self_test
 
 _ANNOUNCE_EVERY = timedelta(seconds=20)
 _SELF_TEST_EVERY = timedelta(seconds=60)
-_HELLO_PATIENCE = timedelta(seconds=75)
 _RETRY_CONNECT = timedelta(seconds=1)
 _ROUND_PAUSE = timedelta(milliseconds=20)
 
@@ -47,7 +47,7 @@ class Service:
         self._wanted = asyncio.Event()
         self._bereaved = asyncio.Event()
         self.crew = Crew(events, self._freed, self._bereaved.set)
-        self.pool = Pool(plan_of(settings), self.crew.listener())
+        self.pool = Pool(plan_of(settings, settings.dsn), self.crew.listener())
         rules = Rules(defaults_of(settings), settings.default_workflow, settings.clock_tolerance)
         claimant = f"{socket.gethostname()}-{os.getpid()}"
         self.rounds = Rounds(
@@ -74,28 +74,23 @@ class Service:
             await self.rounds.announce()
             if not self.health.ready:
                 raise NotReadyError("; ".join(self.health.reasons.values()))
-            while True:
-                tried = len(self.crew.endings)
-                await self._one_round()
-                if not wait or len(self.crew.endings) == tried:
-                    return self.crew.endings
+            while await self._one_round() and wait:
+                continue
+            return self.crew.endings
         finally:
-            await self._close()
+            await self._end()
 
     async def ready_workers(self) -> None:
         """Start the workers and wait for their hello; raises WorkersUnavailableError."""
         self.pool.start()
-        try:
-            async with asyncio.timeout(_HELLO_PATIENCE.total_seconds()):
-                await self.pool.greeted.wait()
-        except TimeoutError:
-            message = "no worker process said what workflows it has; the log above says what its imports did"
-            raise WorkersUnavailableError(message) from None
+        await self.pool.hello()
         self.health.clear("workers")
 
     async def close(self) -> None:
         """Kill the workers and close the session."""
-        await self._close()
+        self.crew.stopping = True
+        await self.pool.close()
+        await self.link.close()
 
     async def _work(self) -> None:
         await self._wait_for_database()
@@ -147,7 +142,9 @@ class Service:
         if self.rounds.backlog:
             self._wanted.set()
 
-    async def _one_round(self) -> None:
+    async def _one_round(self) -> bool:
+        """Sweep, and see what is due now to its end; says whether any attempt was made."""
+        tried = len(self.crew.endings)
         while await self.rounds.sweep() is None:
             if not self.health.ready:
                 raise DatabaseUnreachableError(next(iter(self.health.reasons.values())))
@@ -156,6 +153,7 @@ class Service:
         while await self.rounds.dispatch() or self.pool.inflight():
             await asyncio.sleep(_ROUND_PAUSE.total_seconds())
         await self.rounds.close()
+        return len(self.crew.endings) > tried
 
     async def _wait_for_database(self) -> None:
         while True:
@@ -180,17 +178,16 @@ class Service:
         self.events.shutdown_started(self.settings.shutdown_grace)
         working.cancel()
         await asyncio.gather(working, return_exceptions=True)
+        await self._end()
+        self.events.shutdown_finished()
+
+    async def _end(self) -> None:
+        """Drain what runs, kill what is left, close what it left open."""
         self.crew.stopping = True
         await self.pool.drain(self.settings.shutdown_grace)
         await self.pool.close()
         if self.crew.open:
             await self.rounds.close(Outcome.DRAINED)
-        await self._close()
-        self.events.shutdown_finished()
-
-    async def _close(self) -> None:
-        self.crew.stopping = True
-        await self.pool.close()
         await self.link.close()
 
 
@@ -208,7 +205,20 @@ def defaults_of(settings: Settings) -> Numbers:
     )
 
 
-def plan_of(settings: Settings) -> Plan:
+async def registered(settings: Settings, events: Events) -> Crew:
+    """Have a worker say what workflows it has; needs no database. Raises WorkersUnavailableError."""
+    crew = Crew(events, freed=lambda: None, bereaved=lambda: None)
+    pool = Pool(replace(plan_of(settings, ""), processes=1), crew.listener())
+    try:
+        pool.start()
+        await pool.hello()
+    finally:
+        crew.stopping = True
+        await pool.close()
+    return crew
+
+
+def plan_of(settings: Settings, dsn: str) -> Plan:
     """What the workers are told at their start."""
     extra = {
         "workflows": settings.workflows,
@@ -217,5 +227,5 @@ def plan_of(settings: Settings) -> Plan:
         "defaults": numbers_to_wire(defaults_of(settings)),
     }
     environment = {"LANGGRAPH_STRICT_MSGPACK": "true"} if settings.strict_msgpack else {}
-    message = plan_message(settings.dsn, settings.checkpoint_schema, extra)
+    message = plan_message(dsn, settings.checkpoint_schema, extra)
     return Plan(settings.processes, settings.concurrency, message, environment)

@@ -13,8 +13,10 @@ from typing import Any
 
 from resumed.engine.handle import Exited, Handle, Spawn
 from resumed.engine.wire import Message
+from resumed.errors import WorkersUnavailableError
 
 _HELLO_DEADLINE = timedelta(seconds=60)
+_HELLO_PATIENCE = timedelta(seconds=75)
 _RESTART_BASE = timedelta(milliseconds=500)
 _KILL_PATIENCE = timedelta(seconds=2)
 _RESTART_CAP = timedelta(seconds=30)
@@ -54,6 +56,15 @@ class Pool:
     def start(self) -> None:
         """Start every worker and keep each place filled."""
         self._keepers = [asyncio.create_task(self._keep(place)) for place in range(self.plan.processes)]
+
+    async def hello(self) -> None:
+        """Wait until a worker has said what it has; raises WorkersUnavailableError."""
+        try:
+            async with asyncio.timeout(_HELLO_PATIENCE.total_seconds()):
+                await self.greeted.wait()
+        except TimeoutError:
+            message = "no worker process said what workflows it has; the log above says what its imports did"
+            raise WorkersUnavailableError(message) from None
 
     def free(self) -> int:
         """How many threads could be handed out now."""

@@ -1,0 +1,65 @@
+"""Keeps the rooms small: lengths of functions and modules, numbers of parameters, depth of nesting."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median, quantiles
+
+import pytest
+
+ROOT = Path(__file__).parents[2] / "src" / "resumed"
+MODULES = sorted(ROOT.rglob("*.py"))
+BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try)
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def functions() -> Iterator[tuple[str, Function]]:
+    for module in MODULES:
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, Function):
+                yield f"{module.relative_to(ROOT)}:{node.lineno} {node.name}", node
+
+
+def lines(function: Function) -> int:
+    """Count the lines of the body, its docstring apart."""
+    documented = ast.get_docstring(function) is not None
+    body = function.body[1:] if documented else function.body
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+def depth(node: ast.AST) -> int:
+    """Count the blocks inside each other; an `elif` stands beside its `if`, not inside it."""
+    if isinstance(node, ast.If) and len(node.orelse) == 1 and isinstance(node.orelse[0], ast.If):
+        return max(1 + max(map(depth, node.body)), depth(node.orelse[0]))
+    inner = max(map(depth, ast.iter_child_nodes(node)), default=0)
+    return inner + isinstance(node, BLOCKS)
+
+
+def parameters(function: Function) -> int:
+    return sum(one.arg not in ("self", "cls") for one in (*function.args.args, *function.args.kwonlyargs))
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(ROOT)))
+def test_a_module_has_at_most_250_lines_and_says_what_it_owns(module: Path) -> None:
+    text = module.read_text()
+    assert len(text.splitlines()) <= 250
+    assert ast.get_docstring(ast.parse(text))
+
+
+def test_no_function_is_longer_than_40_lines_and_most_are_short() -> None:
+    lengths = {name: lines(function) for name, function in functions()}
+    assert {name: length for name, length in lengths.items() if length > 40} == {}
+    assert median(lengths.values()) <= 6
+    assert quantiles(lengths.values(), n=10)[8] <= 20
+
+
+def test_no_function_takes_more_than_five_parameters() -> None:
+    assert {name: count for name, function in functions() if (count := parameters(function)) > 5} == {}
+
+
+def test_no_function_nests_deeper_than_the_house_allows() -> None:
+    assert {name: deep for name, function in functions() if (deep := depth(function)) > 2} == {}
+
+
+def test_no_module_imports_for_type_checking_only() -> None:
+    assert [module for module in MODULES if "TYPE_CHECKING" in module.read_text()] == []
