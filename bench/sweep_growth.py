@@ -1,0 +1,111 @@
+"""Does a sweep's time grow with the table? Two tables at one write rate, the second ten times as long.
+
+`python bench/sweep_growth.py [ROWS]` fills both on a private Postgres (default 100 000 and 1 000 000 checkpoints),
+drives two minutes of sweeps over each in turn, and prints the ratio. Only the ratio means anything on a shared machine.
+"""
+
+import asyncio
+import sys
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from statistics import median
+
+import psycopg
+from langgraph.checkpoint.postgres import PostgresSaver
+
+from resumed.daemon.sweep import Rules, sweep
+from resumed.demo.postgres import PrivateServer
+from resumed.model import Numbers
+from resumed.store import schema, watermarks
+from resumed.store.connect import Target, opened
+
+END = datetime(2026, 6, 1, 12, tzinfo=UTC)
+A_SECOND = 50
+EVERY = timedelta(seconds=5)
+SWEEPS = 26
+ROUNDS = 5
+
+FILL = """
+create function pg_temp.uuid6(made timestamptz, n bigint) returns text language sql immutable as $$
+    select substr(h, 1, 8) || '-' || substr(h, 9, 4) || '-6' || substr(h, 13, 3) || '-8000-' || lpad(to_hex(n), 12, '0')
+    from (select lpad(to_hex((extract(epoch from made) * 1000000)::bigint * 10 + 122192928000000000), 15, '0')) x (h)
+$$;
+insert into checkpoints (thread_id, checkpoint_ns, checkpoint_id, type, checkpoint, metadata)
+select 'orders-' || n / 4, '', pg_temp.uuid6(%(end)s::timestamptz - n * %(step)s::interval, n), 'msgpack',
+    jsonb_build_object('v', 4, 'updated_channels',
+        case when n %% 400 = 0 then '["branch:to:pack"]'::jsonb else '["total"]'::jsonb end),
+    jsonb_build_object('source', 'loop', 'step', 3 - n %% 4, 'workflow', 'orders')
+from generate_series(0, %(rows)s::bigint - 1) n;
+"""
+RULES = Rules(
+    Numbers(
+        min_age=timedelta(0),
+        max_age=timedelta(days=1),
+        max_attempts=5,
+        max_total_attempts=50,
+        retry_base=timedelta(seconds=30),
+        retry_cap=timedelta(hours=1),
+        timeout=timedelta(minutes=15),
+        concurrency=16,
+    ),
+    default_workflow=None,
+    clock_tolerance=timedelta(minutes=15),
+)
+
+
+@dataclass
+class Table:
+    rows: int
+    target: Target
+    narrow: list[float] = field(default_factory=list)
+    wide: list[float] = field(default_factory=list)
+
+
+async def filled(server: PrivateServer, rows: int) -> Table:
+    with psycopg.connect(server.dsn(), autocommit=True) as connection:
+        connection.execute(f"create database rows_{rows}")
+    target = Target(server.dsn(f"rows_{rows}"))
+    with PostgresSaver.from_conn_string(target.dsn) as saver:
+        saver.setup()
+    with psycopg.connect(target.dsn, autocommit=True) as connection:
+        values = {"end": END, "step": timedelta(seconds=1) / A_SECOND, "rows": rows}
+        with connection.transaction(), psycopg.ClientCursor(connection) as cursor:
+            cursor.execute(FILL, values)
+    await schema.migrate(target)
+    with psycopg.connect(target.dsn, autocommit=True) as connection:
+        connection.execute("vacuum analyze")
+    return Table(rows, target)
+
+
+async def drive(table: Table) -> None:
+    """Two minutes of sweeps, the first of which is not counted."""
+    async with opened(table.target) as session:
+        await session.execute("truncate resumed.cases, resumed.watermarks")
+        start = END - EVERY * SWEEPS
+        async with session.transaction():
+            await watermarks.take(session, start)
+        for number in range(SWEEPS):
+            began = time.perf_counter()
+            report = await sweep(session, RULES, start + EVERY * (number + 1))
+            took = time.perf_counter() - began
+            assert report is not None
+            if number:
+                (table.wide if report.rows > A_SECOND * 600 else table.narrow).append(took)
+
+
+async def main(rows: int) -> None:
+    with PrivateServer(options=("shared_buffers=1GB",)) as server:
+        tables = [await filled(server, rows), await filled(server, rows * 10)]
+        for _ in range(ROUNDS):
+            for table in tables:
+                await drive(table)
+    for kind in ("narrow", "wide"):
+        small, large = (median(getattr(table, kind)) for table in tables)
+        print(
+            f"{kind:7} {tables[0].rows:>9} rows {small * 1000:7.1f} ms, {tables[1].rows:>9} rows {large * 1000:7.1f} ms, ratio {large / small:.2f}"
+        )
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000))
