@@ -101,10 +101,9 @@ async def main(rows: int) -> None:
             for table in tables:
                 await drive(table)
     for kind in ("narrow", "wide"):
-        small, large = (median(getattr(table, kind)) for table in tables)
-        print(
-            f"{kind:7} {tables[0].rows:>9} rows {small * 1000:7.1f} ms, {tables[1].rows:>9} rows {large * 1000:7.1f} ms, ratio {large / small:.2f}"
-        )
+        times = [median(getattr(table, kind)) for table in tables]
+        said = [f"{table.rows:>9} rows {took * 1000:6.1f} ms" for table, took in zip(tables, times, strict=True)]
+        print(f"{kind:7} {', '.join(said)}, ratio {times[1] / times[0]:.2f}")
 
 
 if __name__ == "__main__":
