@@ -142,9 +142,12 @@ class Case:
     """Our record of an unfinished thread (table `resumed.cases`).
 
     `fingerprint` stands for the head's control rows; `changed_at` is when we saw them change on a known head.
-    `refused_by` are the workflow versions whose preflight refused this head. `attempts` counts all of them,
-    `consecutive` the charged ones without progress. `own_head` is the head where an attempt of ours left off: no
-    silence is needed to go on from there. `revision` grows with every write.
+    `attempts` counts all of them, `consecutive` the charged ones without progress. `own_head` is the head where an
+    attempt of ours left off: no silence is needed to go on from there. `revision` grows with every write.
+
+    What outlives the last verdict: `refused_by` are the versions whose preflight refused this very head, with what
+    they said in `refusal`; `spent_by` the versions that have used up their attempts; `cancelled_head` the head that a
+    person cancelled; `pinned` that a person put the case into quarantine and alone takes it out.
     """
 
     thread_id: str
@@ -162,10 +165,16 @@ class Case:
     next_look_at: datetime | None
     attempts: int
     consecutive: int
-    refused_by: tuple[str, ...]
-    own_head: str | None
-    quarantine_reason: str | None
     revision: int
+    head_seen_at: datetime | None = None
+    refused_by: tuple[str, ...] = ()
+    refusal: Verdict | None = None
+    refusal_reason: str | None = None
+    spent_by: tuple[str, ...] = ()
+    own_head: str | None = None
+    cancelled_head: str | None = None
+    pinned: bool = False
+    quarantine_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

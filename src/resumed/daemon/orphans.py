@@ -8,7 +8,7 @@ from resumed.daemon.sweep import Scene, around
 from resumed.judge.case import Placement, Standing, decide, place, standing, vanished
 from resumed.judge.policy import Chance, Tally, after_attempt, consecutive_after
 from resumed.judge.verdict import Sighting
-from resumed.model import Attempt, Case, Ending, Outcome, Verdict
+from resumed.model import Attempt, Case, Ending, Outcome, State, Verdict
 from resumed.store import attempts, cases, checkpoints, locks
 from resumed.store.cases import Extra
 from resumed.store.connect import Session
@@ -46,8 +46,10 @@ async def _close(session: Session, scene: Scene, attempt: Attempt, outcome: Outc
         closed = await attempts.finish(session, attempt, ending)
         if closed is not None and known is not None:
             orphan = Orphan(attempt, known, sighting)
+            left = _left(scene, orphan, ending)
+            spent = attempt.version if left.placement.state is State.QUARANTINED else None
             counted = consecutive_after(Tally(known.attempts, known.consecutive), ending)
-            await cases.settle(session, _left(scene, orphan, ending), Extra(counted, own=_own(orphan)))
+            await cases.settle(session, left, Extra(counted, spent_by=spent, own=_own(orphan)))
         return closed
 
 

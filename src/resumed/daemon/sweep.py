@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from resumed.judge.case import Standing, decide, place, standing, vanished
+from resumed.judge.case import Standing, decide, place, standing, still_known, vanished
 from resumed.judge.checkpoint_id import first_at, made_at, plausible_span
 from resumed.judge.resolve import claim
 from resumed.judge.verdict import Ages, Circumstances, Sighting
@@ -157,7 +157,7 @@ def around(sighting: Sighting, scene: Scene, known: Case | None, *, held: bool) 
     taker = claimed.taker(sighting.head.metadata_version)
     numbers = taker.numbers if taker is not None else scene.rules.defaults
     ages = Ages(numbers.min_age, numbers.max_age)
-    return Circumstances(now=scene.now, claim=claimed, ages=ages, lock_held=held, known=known)
+    return Circumstances(now=scene.now, claim=claimed, ages=ages, lock_held=held, known=still_known(sighting, known))
 
 
 def _judged(sighting: Sighting, around: Circumstances) -> tuple[Standing, Circumstances]:

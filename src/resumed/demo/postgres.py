@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +27,9 @@ _START_PATIENCE = 60.0
 _SOCKET_PATH_LIMIT = 90
 _NOBODY = 65534
 _OPTIONS = ("max_connections=200", "fsync=off", "full_page_writes=off", "logging_collector=off", "log_statement=none")
+
+# The kernel's death signal follows the thread that started the child; this one lives as long as the process.
+_STARTER = ThreadPoolExecutor(1, thread_name_prefix="resumed-postgres")
 
 
 class PostgresMissingError(ResumedError):
@@ -52,7 +56,11 @@ class PrivateServer:
     process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -120,12 +128,14 @@ class PrivateServer:
         settings = [*_OPTIONS, *self.options, f"port={self.port}", "listen_addresses=127.0.0.1"]
         settings.append(f"unix_socket_directories={self.data if fitting else ''}")
         options = [part for setting in settings for part in ("-c", setting)]
+        command = [str(bin_folder / "postgres"), "-D", str(self.data), *options]
+        self.process = _STARTER.submit(self._spawn, command).result()
+
+    def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(  # noqa: S603
-                [bin_folder / "postgres", "-D", self.data, *options],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(),
-                preexec_fn=_dying_with(os.getpid()),  # noqa: PLW1509 - prctl needs it; started before any thread
-                start_new_session=True, cwd=self.folder,
+            return subprocess.Popen(  # noqa: S603
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(), cwd=self.folder,
+                preexec_fn=_dying_with(os.getpid()), start_new_session=True,  # noqa: PLW1509 - prctl needs it
             )  # fmt: skip
 
     def _wait_until_ready(self) -> None:

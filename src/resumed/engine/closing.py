@@ -12,7 +12,7 @@ from resumed.engine.running import Return, meaning
 from resumed.engine.wire import finished
 from resumed.judge.case import Placement, place
 from resumed.judge.policy import Chance, Tally, after_attempt, consecutive_after
-from resumed.model import Attempt, Ending, Judgement, Numbers, Outcome, Verdict
+from resumed.model import Attempt, Ending, Judgement, Numbers, Outcome, State, Verdict
 from resumed.redaction import describe
 from resumed.store import attempts, cases, watermarks
 from resumed.store.cases import Extra
@@ -50,9 +50,11 @@ async def conclude(session: Session, begun: Begun, returned: Return, expected: s
         return await attempts.finish(session, begun.attempt, Ending(Outcome.SUPERSEDED))
     ending = ending_of(returned, begun.attempt.before, expected, seen)
     judgement, placement = _leaves(seen, begun, ending, ticket.registration.numbers)
+    version = ticket.registration.version
     extra = Extra(
         consecutive=consecutive_after(begun.tally, ending),
-        refused_by=ticket.registration.version if judgement.verdict is Verdict.BREAKPOINT else None,
+        refused_by=version if judgement.verdict is Verdict.BREAKPOINT else None,
+        spent_by=version if placement.state is State.QUARANTINED else None,
         own=ending.outcome not in _LEFT_TO_OTHERS,
     )
     async with session.transaction():

@@ -11,7 +11,7 @@ from langgraph.pregel import Pregel
 from resumed.engine import preflight
 from resumed.engine.desk import Ticket
 from resumed.engine.saver import FencedSaver
-from resumed.judge.case import Placement, Standing, decide, place, standing
+from resumed.judge.case import Placement, Standing, decide, place, standing, still_known
 from resumed.judge.verdict import Ages, Circumstances, Sighting
 from resumed.model import Judgement, State, Verdict
 from resumed.store import cases, checkpoints
@@ -55,7 +55,7 @@ async def look(session: Session, now: datetime, ticket: Ticket, *, ours: bool = 
         now=now,
         claim=replace(ticket.claim, registrations=(registration,)),
         ages=Ages(numbers.min_age, numbers.max_age),
-        known=known.get(ticket.thread_id),
+        known=still_known(sighting, known.get(ticket.thread_id)),
         ours=ours,
     )
     return Look(sighting, around, decide(sighting, around))
@@ -84,10 +84,10 @@ async def record(session: Session, seen: Look, judgement: Judgement, version: st
     Whether another version takes what this one refuses, the next sweep knows.
     """
     placement = place(judgement, seen.around)
-    refused_by = version if judgement.verdict in _REFUSALS else None
     if judgement.verdict is Verdict.INCOMPATIBLE:
         placement = Placement(State.HELD, None, seen.around.now)
-    await cases.settle(session, standing_of(seen, judgement, placement), Extra(refused_by=refused_by))
+    refused = judgement.verdict in _REFUSALS
+    await cases.settle(session, standing_of(seen, judgement, placement), Extra(refused_by=version if refused else None))
 
 
 def standing_of(seen: Look, judgement: Judgement, placement: Placement) -> Standing:

@@ -1,13 +1,15 @@
 """Owns what a verdict means for a case: which state it takes, when it is due, when it is looked at again."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
+from resumed.judge.resolve import accepts
 from resumed.judge.verdict import Circumstances, Sighting, judge, last_activity, unchanged
 from resumed.model import Action, Case, Judgement, State, Verdict
 
 _PERSONAL = (Verdict.WAITING, Verdict.BREAKPOINT, Verdict.EDITED)
+_ABOVE_BREAKPOINT = (Verdict.CANCELLED, Verdict.WAITING)
 _LONGEST_WAIT = timedelta(minutes=1)
 
 
@@ -33,6 +35,13 @@ class Standing:
     last_activity_at: datetime
     judgement: Judgement
     placement: Placement
+
+
+def still_known(sighting: Sighting, known: Case | None) -> Case | None:
+    """Give the record as it counts for this head: a back-off belongs to the head that it was made for."""
+    if known is None or known.head == sighting.head.checkpoint_id:
+        return known
+    return replace(known, due_at=None)
 
 
 def standing(sighting: Sighting, around: Circumstances, judgement: Judgement, placement: Placement) -> Standing:
@@ -62,33 +71,31 @@ def remembered(sighting: Sighting, around: Circumstances) -> Judgement | None:
     A person's verdicts count whichever live version gave them: no deploy answers for a person.
     """
     known = around.known
-    if known is None or not unchanged(sighting, known) or known.verdict not in _PERSONAL:
+    if known is None or not unchanged(sighting, known) or known.refusal not in _PERSONAL:
         return None
     live = {one.version for one in around.claim.live(around.now)}
-    still_said = bool(live & set(known.refused_by)) or (bool(known.refused_by) and not live)
-    return Judgement(known.verdict, known.reason) if still_said else None
+    still_said = bool(live & set(known.refused_by)) or not live
+    return Judgement(known.refusal, known.refusal_reason or known.reason) if still_said else None
 
 
 def decide(sighting: Sighting, around: Circumstances) -> Judgement:
     """Judge by the rows, and by what a preflight said of this very head where rows alone cannot tell."""
     judgement = judge(sighting, around)
-    if around.lock_held or judgement.verdict in (Verdict.WAITING, Verdict.FINISHED):
+    if around.lock_held or judgement.verdict in _ABOVE_BREAKPOINT or judgement.verdict is Verdict.FINISHED:
         return judgement
     return remembered(sighting, around) or judgement
 
 
 def place(judgement: Judgement, around: Circumstances) -> Placement:
     """Decide where a thread of this verdict stands; a quarantined case stays so until it is released or finished."""
-    known = around.known
-    quarantined = known is not None and known.state is State.QUARANTINED
     if judgement.verdict is Verdict.FINISHED:
         return Placement(State.CLOSED)
-    if known is not None and quarantined and not _released(judgement, known):
-        return Placement(State.QUARANTINED, None, _look_again(around), known.quarantine_reason)
+    if reason := kept_out(around):
+        return Placement(State.QUARANTINED, None, _look_again(around), reason)
     match judgement.verdict:
         case Verdict.RUNNING:
             soon = around.now + min(around.ages.min_age / 2, _LONGEST_WAIT)
-            return Placement(State.RUNNING, None, judgement.until or soon)
+            return Placement(State.RUNNING, _kept_due_at(around), judgement.until or soon)
         case Verdict.INCOMPATIBLE:
             return Placement(State.QUARANTINED, None, _look_again(around), judgement.reason)
         case Verdict.FAILED | Verdict.STOPPED:
@@ -119,9 +126,22 @@ def action(judgement: Judgement, placement: Placement) -> Action:
             assert_never(placement.state)
 
 
-def _released(judgement: Judgement, known: Case) -> bool:
-    """A case quarantined because no version took it is free again as soon as one does."""
-    return known.verdict is Verdict.INCOMPATIBLE and judgement.verdict is not Verdict.INCOMPATIBLE
+def kept_out(around: Circumstances) -> str | None:
+    """Say why a case stays in quarantine whatever its rows say: a person's word, or no live version has a try left."""
+    known = around.known
+    if known is None or known.state is State.CLOSED:
+        return None
+    if known.pinned:
+        return known.quarantine_reason or "a person put it into quarantine"
+    untried = [one for one in around.claim.live(around.now) if one.version not in known.spent_by]
+    if not known.spent_by or any(accepts(one, known.version) for one in untried):
+        return None
+    return known.quarantine_reason or "every version that is live has used up its attempts"
+
+
+def _kept_due_at(around: Circumstances) -> datetime | None:
+    """A look at a thread that somebody is at does not make it forget its back-off."""
+    return around.known.due_at if around.known is not None else None
 
 
 def _look_again(around: Circumstances) -> datetime:
@@ -130,6 +150,7 @@ def _look_again(around: Circumstances) -> datetime:
 
 def _due(around: Circumstances) -> Placement:
     known = around.known
-    if known is not None and known.state in (State.DUE, State.BACKOFF) and known.due_at is not None:
-        return Placement(known.state, known.due_at)
-    return Placement(State.DUE, around.now)
+    if known is None or known.due_at is None or known.state is State.CLOSED:
+        return Placement(State.DUE, around.now)
+    waits = known.due_at > around.now
+    return Placement(State.BACKOFF if waits else State.DUE, known.due_at)

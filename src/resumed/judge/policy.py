@@ -41,9 +41,8 @@ def charged(ending: Ending) -> bool:
 
 def back_off(failures: int, numbers: Numbers, draw: float) -> timedelta:
     """Exponential back-off with full jitter: anything between nothing and base x 2^(failures - 1), at most the cap."""
-    exponent = min(max(failures, 1) - 1, 30)
-    step: timedelta = numbers.retry_base * int(2**exponent)
-    return min(numbers.retry_cap, step) * draw
+    doubled = numbers.retry_base.total_seconds() * 2.0 ** min(max(failures, 1) - 1, 60)
+    return timedelta(seconds=min(numbers.retry_cap.total_seconds(), doubled) * draw)
 
 
 def given_up(tally: Tally, ending: Ending, numbers: Numbers) -> str | None:

@@ -84,7 +84,9 @@ def last_activity(head: Head, known: Case | None, now: datetime) -> datetime:
     made = made_at(head.newest_id)
     if made is not None:
         return made
-    return known.first_seen_at if known is not None and known.head == head.checkpoint_id else now
+    if known is None or known.head != head.checkpoint_id:
+        return now
+    return known.head_seen_at or known.first_seen_at
 
 
 def changed_at(sighting: Sighting, known: Case | None, now: datetime) -> datetime | None:
@@ -111,7 +113,8 @@ def judge(sighting: Sighting, around: Circumstances) -> Judgement:
     if around.lock_held:
         return Judgement(Verdict.RUNNING, "somebody holds the thread's lock")
     return (
-        _person_asked(sighting)
+        _cancelled(sighting.head, around)
+        or _person_asked(sighting)
         or _nothing_left(sighting, around)
         or _edited(sighting)
         or _nobodys(sighting.head, around)
@@ -121,12 +124,25 @@ def judge(sighting: Sighting, around: Circumstances) -> Judgement:
     )
 
 
+def _cancelled(head: Head, around: Circumstances) -> Judgement | None:
+    if around.known is None or around.known.cancelled_head != head.checkpoint_id:
+        return None
+    return Judgement(Verdict.CANCELLED, "a person cancelled this head")
+
+
 def _person_asked(sighting: Sighting) -> Judgement | None:
-    open_questions = [row for row in sighting.rows if row.channel == INTERRUPT and not row.has_output]
+    """A question is open until its task has finished: has saved what it made, and no error beside it."""
+    failed = {_task(row) for row in sighting.rows if row.channel == ERROR}
+    questions = [row for row in sighting.rows if row.channel == INTERRUPT]
+    open_questions = [row for row in questions if not row.has_output or _task(row) in failed]
     if not open_questions:
         return None
     where = open_questions[0].checkpoint_ns or "the root graph"
     return Judgement(Verdict.WAITING, f"{len(open_questions)} task(s) wait for a person's answer, the first in {where}")
+
+
+def _task(row: ControlRow) -> tuple[str, str, str]:
+    return row.checkpoint_ns, row.checkpoint_id, row.task_id
 
 
 def _nothing_left(sighting: Sighting, around: Circumstances) -> Judgement | None:
@@ -148,25 +164,31 @@ def _nobodys(head: Head, around: Circumstances) -> Judgement | None:
     if not claim.registrations:
         said = f"no workflow named {claim.name!r} is registered" if claim.name else "the thread names no workflow"
         return Judgement(Verdict.UNCLAIMED, said)
-    known, live = around.known, claim.live(around.now)
-    refused_by = known.refused_by if known is not None and known.head == head.checkpoint_id else ()
+    live = claim.live(around.now)
     fitting = [one for one in live if accepts(one, head.metadata_version)]
-    if not live or any(one.version not in refused_by for one in fitting):
+    known = around.known if around.known is not None and around.known.head == head.checkpoint_id else None
+    if live and not fitting:
+        said = f"no live version of {claim.name} accepts version {head.metadata_version!r}"
+        return Judgement(Verdict.INCOMPATIBLE, said)
+    if known is None or any(one.version not in known.refused_by for one in fitting):
         return None
-    if known is not None and fitting:
-        return Judgement(Verdict.INCOMPATIBLE, known.reason) if known.verdict is Verdict.INCOMPATIBLE else None
-    return Judgement(Verdict.INCOMPATIBLE, f"no live version of {claim.name} accepts version {head.metadata_version!r}")
+    if known.refusal is Verdict.INCOMPATIBLE:
+        return Judgement(Verdict.INCOMPATIBLE, known.refusal_reason or known.reason)
+    # With nobody there to ask, what was said last stands.
+    return Judgement(known.verdict, known.reason) if known.verdict is Verdict.INCOMPATIBLE and not live else None
 
 
 def _too_old(sighting: Sighting, around: Circumstances) -> Judgement | None:
+    """Judge by how quiet it was when it was first seen; a case that was ever due never expires."""
     known = around.known
-    expired_before = known is not None and known.verdict is Verdict.EXPIRED
-    if known is not None and known.state is not State.CLOSED and not expired_before:
+    first_seen_at = around.now
+    if known is not None and known.state is not State.CLOSED:
+        if known.attempts or known.due_at is not None:
+            return None
+        first_seen_at = known.first_seen_at
+    if first_seen_at - quiet_since(sighting, around) <= around.ages.max_age:
         return None
-    quiet_for = around.now - quiet_since(sighting, around)
-    if (expired_before and unchanged(sighting, known)) or quiet_for > around.ages.max_age:
-        return Judgement(Verdict.EXPIRED, "it had been quiet for longer than max_age when it was first seen")
-    return None
+    return Judgement(Verdict.EXPIRED, "it had been quiet for longer than max_age when it was first seen")
 
 
 def _not_quiet(sighting: Sighting, around: Circumstances) -> Judgement | None:

@@ -20,11 +20,13 @@ class Extra:
     """What only the holder of the lock can say of a case.
 
     `consecutive` is the new count of charged attempts without progress; `refused_by` the version whose preflight
-    refused this head; `own` that an attempt of ours left the head where it stands.
+    refused this head, with the verdict of the standing; `spent_by` the version that has used up its attempts; `own`
+    that an attempt of ours left the head where it stands.
     """
 
     consecutive: int | None = None
     refused_by: str | None = None
+    spent_by: str | None = None
     own: bool = False
 
 
@@ -120,12 +122,14 @@ def _columns(standing: Standing) -> dict[str, object]:
 
 
 def _recorded(standing: Standing, known: Case | None, now: datetime) -> dict[str, object]:
-    changed = known is not None and known.head == standing.head and known.fingerprint != standing.fingerprint
-    kept = known.changed_at if known is not None and known.head == standing.head else None
+    same_head = known is not None and known.head == standing.head
+    same = same_head and known is not None and known.fingerprint == standing.fingerprint
+    kept = known.changed_at if same and known is not None else None
     return {
         **_columns(standing),
-        "first_seen_at": now,
-        "changed_at": now if changed else kept,
+        "now": now,
+        "same": same,
+        "changed_at": now if same_head and not same else kept,
         "anew": known is not None and known.state is State.CLOSED,
         "revision": known.revision if known is not None else -1,
     }
@@ -138,5 +142,7 @@ def _case(row: DictRow) -> Case:
             "verdict": Verdict(row["verdict"]),
             "state": State(row["state"]),
             "refused_by": tuple(row["refused_by"]),
+            "refusal": Verdict(row["refusal"]) if row["refusal"] else None,
+            "spent_by": tuple(row["spent_by"]),
         }
     )

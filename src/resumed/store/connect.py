@@ -70,6 +70,9 @@ async def connect(target: Target, name: str = "resumed") -> Session:
     except psycopg.Error as error:
         await session.close()
         raise explain(error) from None
+    except BaseException:
+        await session.close()
+        raise
     return session
 
 

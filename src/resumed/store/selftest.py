@@ -30,6 +30,8 @@ async def self_test(target: Target) -> None:
             await _check(first, second, third)
     except TimeoutError:
         raise DatabaseUnusableError(_POOLED) from None
+    except psycopg.errors.ProtocolViolation:
+        raise DatabaseUnusableError(_POOLED) from None
     except psycopg.OperationalError as error:
         message = f"the self-test of the locks was cut off: {str(error).splitlines()[0]}"
         raise DatabaseUnreachableError(message) from None

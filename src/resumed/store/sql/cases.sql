@@ -2,7 +2,8 @@
 
 -- name: of_threads
 select thread_id, workflow, version, verdict, reason, state, head, fingerprint, last_activity_at, first_seen_at,
-    changed_at, due_at, next_look_at, attempts, consecutive, refused_by, own_head, quarantine_reason, revision
+    changed_at, due_at, next_look_at, attempts, consecutive, revision, head_seen_at, refused_by, refusal,
+    refusal_reason, spent_by, own_head, cancelled_head, pinned, quarantine_reason
 from resumed.cases
 where thread_id = any (%(threads)s::text[])
 
@@ -20,30 +21,38 @@ select thread_id from resumed.cases where state <> 'closed' order by first_seen_
 -- name: listing
 -- Open cases for a person to read.
 select thread_id, workflow, version, verdict, reason, state, head, fingerprint, last_activity_at, first_seen_at,
-    changed_at, due_at, next_look_at, attempts, consecutive, refused_by, own_head, quarantine_reason, revision
+    changed_at, due_at, next_look_at, attempts, consecutive, revision, head_seen_at, refused_by, refusal,
+    refusal_reason, spent_by, own_head, cancelled_head, pinned, quarantine_reason
 from resumed.cases
 where state <> 'closed' and (%(state)s::text is null or state = %(state)s::text)
 order by first_seen_at, thread_id
 
 -- name: record
--- What a look found. Written only over the case as that look saw it: whoever wrote since knows better.
-insert into resumed.cases (thread_id, workflow, version, verdict, reason, state, head, fingerprint, last_activity_at,
-    first_seen_at, changed_at, due_at, next_look_at, consecutive, refused_by, quarantine_reason)
+-- What a look found. Written only over the case as that look saw it: whoever wrote since knows better. What a preflight
+-- said counts for as long as head and control rows are the same; a closed case is opened anew.
+insert into resumed.cases as c (thread_id, workflow, version, verdict, reason, state, head, fingerprint,
+    last_activity_at, first_seen_at, head_seen_at, changed_at, due_at, next_look_at, quarantine_reason)
 values (%(thread_id)s::text, %(workflow)s::text, %(version)s::text, %(verdict)s::text, %(reason)s::text,
-    %(state)s::text, %(head)s::text, %(fingerprint)s::text, %(last_activity_at)s::timestamptz,
-    %(first_seen_at)s::timestamptz, %(changed_at)s::timestamptz, %(due_at)s::timestamptz,
-    %(next_look_at)s::timestamptz, 0, '{}', %(quarantine_reason)s::text)
+    %(state)s::text, %(head)s::text, %(fingerprint)s::text, %(last_activity_at)s::timestamptz, %(now)s::timestamptz,
+    %(now)s::timestamptz, %(changed_at)s::timestamptz, %(due_at)s::timestamptz, %(next_look_at)s::timestamptz,
+    %(quarantine_reason)s::text)
 on conflict (thread_id) do update set workflow = excluded.workflow, version = excluded.version,
     verdict = excluded.verdict, reason = excluded.reason, state = excluded.state, head = excluded.head,
     fingerprint = excluded.fingerprint, last_activity_at = excluded.last_activity_at,
-    first_seen_at = excluded.first_seen_at, changed_at = excluded.changed_at, due_at = excluded.due_at,
-    next_look_at = excluded.next_look_at, quarantine_reason = excluded.quarantine_reason,
-    attempts = case when %(anew)s::boolean then 0 else cases.attempts end,
-    consecutive = case when cases.head = excluded.head then cases.consecutive else 0 end,
-    refused_by = case when cases.head = excluded.head and cases.fingerprint = excluded.fingerprint
-        then cases.refused_by else '{}' end,
-    revision = cases.revision + 1, updated_at = clock_timestamp()
-where cases.revision = %(revision)s::int
+    first_seen_at = case when %(anew)s::boolean then excluded.first_seen_at else c.first_seen_at end,
+    head_seen_at = case when c.head = excluded.head then c.head_seen_at else excluded.head_seen_at end,
+    changed_at = excluded.changed_at, due_at = excluded.due_at, next_look_at = excluded.next_look_at,
+    quarantine_reason = excluded.quarantine_reason,
+    attempts = case when %(anew)s::boolean then 0 else c.attempts end,
+    consecutive = case when c.head = excluded.head and (c.state <> 'quarantined' or excluded.state = 'quarantined')
+        then c.consecutive else 0 end,
+    refused_by = case when %(same)s::boolean then c.refused_by else '{}' end,
+    refusal = case when %(same)s::boolean then c.refusal end,
+    refusal_reason = case when %(same)s::boolean then c.refusal_reason end,
+    spent_by = case when %(anew)s::boolean then '{}' else c.spent_by end,
+    pinned = c.pinned and not %(anew)s::boolean,
+    revision = c.revision + 1, updated_at = clock_timestamp()
+where c.revision = %(revision)s::int
 
 -- name: claim
 -- Hand out due cases that this replica has the code for, oldest first. The claim is a hint that keeps replicas apart.
@@ -55,7 +64,7 @@ with mine as (
     and (c.claimed_until is null or c.claimed_until < clock_timestamp())
     and exists (
         select from mine m
-        where m.workflow = c.workflow and not m.version = any (c.refused_by)
+        where m.workflow = c.workflow and m.version <> all (c.refused_by || c.spent_by)
         and (c.version is null or m.version = '' or m.accepted = c.version)
     )
     order by c.due_at, c.thread_id
@@ -82,29 +91,40 @@ where thread_id = %(thread)s::text and state in ('due', 'backoff')
 
 -- name: settle
 -- What a look under the thread's lock said, or where an attempt left the case.
-update resumed.cases
+update resumed.cases c
 set verdict = %(verdict)s::text, reason = %(reason)s::text, state = %(state)s::text, head = %(head)s::text,
     fingerprint = %(fingerprint)s::text, last_activity_at = %(last_activity_at)s::timestamptz,
-    changed_at = case when head = %(head)s::text then changed_at end,
+    head_seen_at = case when s.same_head then head_seen_at else clock_timestamp() end,
+    changed_at = case when s.same_head then changed_at end,
     due_at = %(due_at)s::timestamptz, next_look_at = %(next_look_at)s::timestamptz,
     consecutive = coalesce(%(consecutive)s::int, consecutive),
-    refused_by = case
-        when %(refused_by)s::text is null then refused_by
-        when head = %(head)s::text and fingerprint = %(fingerprint)s::text and not refused_by @> array[%(refused_by)s::text]
-            then refused_by || %(refused_by)s::text
-        else array[%(refused_by)s::text] end,
+    refused_by = s.refused_before || array_remove(array[%(refused_by)s::text], null),
+    refusal = case when %(refused_by)s::text is not null then %(verdict)s::text when s.same then refusal end,
+    refusal_reason = case when %(refused_by)s::text is not null then %(reason)s::text when s.same then refusal_reason end,
+    spent_by = array_remove(spent_by, %(spent_by)s::text) || array_remove(array[%(spent_by)s::text], null),
     own_head = case when %(own)s::boolean then %(head)s::text else own_head end,
     quarantine_reason = %(quarantine_reason)s::text, claimed_until = null, claimed_by = null,
     revision = revision + 1, updated_at = clock_timestamp()
-where thread_id = %(thread_id)s::text
+from (
+    select thread_id, head = %(head)s::text as same_head,
+        head = %(head)s::text and fingerprint = %(fingerprint)s::text as same,
+        case when head = %(head)s::text and fingerprint = %(fingerprint)s::text
+            then array_remove(refused_by, %(refused_by)s::text) else '{}' end as refused_before
+    from resumed.cases where thread_id = %(thread_id)s::text
+) s
+where c.thread_id = s.thread_id
 
 -- name: begin
 -- An attempt begins on this case; made here where nobody has seen the thread before.
 insert into resumed.cases (thread_id, workflow, version, verdict, reason, state, head, fingerprint, last_activity_at,
-    first_seen_at, attempts)
+    first_seen_at, head_seen_at, attempts)
 values (%(thread_id)s::text, %(workflow)s::text, %(version)s::text, %(verdict)s::text, %(reason)s::text, 'running',
-    %(head)s::text, %(fingerprint)s::text, %(last_activity_at)s::timestamptz, clock_timestamp(), 1)
+    %(head)s::text, %(fingerprint)s::text, %(last_activity_at)s::timestamptz, clock_timestamp(), clock_timestamp(), 1)
 on conflict (thread_id) do update set state = 'running', verdict = excluded.verdict, reason = excluded.reason,
     head = excluded.head, fingerprint = excluded.fingerprint, due_at = null, next_look_at = null,
+    refused_by = case when cases.head = excluded.head then cases.refused_by else '{}' end,
+    refusal = case when cases.head = excluded.head then cases.refusal end,
+    refusal_reason = case when cases.head = excluded.head then cases.refusal_reason end,
+    head_seen_at = case when cases.head = excluded.head then cases.head_seen_at else excluded.head_seen_at end,
     attempts = cases.attempts + 1, revision = cases.revision + 1, updated_at = clock_timestamp()
 returning attempts, consecutive

@@ -14,24 +14,18 @@ from page
 group by thread_id
 
 -- name: timeless
--- Threads with an id that tells no time, whose head is not the one on record: the window can never show them.
-with odd as materialized (
-    (select thread_id from checkpoints where checkpoint_id < %(lowest)s::text
-     order by checkpoint_id limit %(rows)s::int)
-    union
-    (select thread_id from checkpoints where checkpoint_id > %(highest)s::text
-     order by checkpoint_id desc limit %(rows)s::int)
+-- Threads whose head has an id that tells no time and is not the one on record: the window can never show them.
+select distinct odd.thread_id
+from checkpoints odd
+where (odd.checkpoint_id < %(lowest)s::text or odd.checkpoint_id > %(highest)s::text) and odd.checkpoint_ns = ''
+and not exists (
+    select from resumed.cases c where c.thread_id = odd.thread_id and c.head = odd.checkpoint_id
 )
-select odd.thread_id
-from odd
-where not exists (
-    select from resumed.cases c
-    where c.thread_id = odd.thread_id and c.head = (
-        select h.checkpoint_id from checkpoints h
-        where h.thread_id = odd.thread_id and h.checkpoint_ns = ''
-        order by h.checkpoint_id desc limit 1
-    )
+and not exists (
+    select from checkpoints newer
+    where newer.thread_id = odd.thread_id and newer.checkpoint_ns = '' and newer.checkpoint_id > odd.checkpoint_id
 )
+limit %(rows)s::int
 
 -- name: heads
 -- The newest root checkpoint of each thread. `|| ''` keeps the planner from walking the index on checkpoint_id

@@ -21,6 +21,7 @@ order by t.name
 select c.relname as name, i.indisvalid and i.indisready as valid
 from pg_index i
 join pg_class c on c.oid = i.indexrelid
+join pg_am m on m.oid = c.relam and m.amname = 'btree'
 join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
 where i.indrelid = to_regclass('checkpoints') and a.attname = 'checkpoint_id' and i.indpred is null
 order by 1
