@@ -67,12 +67,12 @@ class Bench:
         }
 
     def registry(self, workflows: list[str]) -> str:
-        """Make entry points for these workflows only; gives the folder to put on the path."""
-        place = self.folder / ("registry-" + "-".join(workflows) if workflows else "registry-none")
+        """Make entry points for `name` of the zoo or `name=module:attribute`; gives the folder to put on the path."""
+        place = self.folder / f"registry-{abs(hash(tuple(workflows)))}"
         info = place / "zoo-1.0.dist-info"
         info.mkdir(parents=True, exist_ok=True)
         info.joinpath("METADATA").write_text("Metadata-Version: 2.1\nName: zoo\nVersion: 1.0\n")
-        lines = [f"{name} = {everything().get(name, name)}" for name in workflows]
+        lines = [entry if "=" in entry else f"{entry} = {everything()[entry]}" for entry in workflows]
         info.joinpath("entry_points.txt").write_text("[resumed.workflows]\n" + "\n".join(lines) + "\n")
         return str(place)
 
@@ -81,10 +81,12 @@ class Bench:
         command = [sys.executable, "-m", "zoo.app", self.dsn, str(count), *names]
         return self._start(command, self.environment(**settings), subprocess.DEVNULL)
 
-    def crashed_application(self, count: int, *names: str, ends: int, **settings: str) -> None:
-        """Start the application and kill it with SIGKILL when `ends` nodes have ended."""
+    def crashed_application(self, count: int, *names: str, ends: int, starts: int = 0, **settings: str) -> None:
+        """Start the application and kill it with SIGKILL when so many nodes have ended and started."""
         application = self.application(count, *names, **settings)
-        eventually(lambda: len(self.effects("end")) >= ends or application.poll() is not None)
+        far = {"end": ends, "start": starts}
+        reached = lambda: all(len(self.effects(edge)) >= number for edge, number in far.items())  # noqa: E731
+        eventually(lambda: reached() or application.poll() is not None)
         assert application.poll() is None, "the application ended before it could be killed"
         application.kill()
         application.wait()
@@ -156,8 +158,8 @@ class Daemon:
     def lines(self, event: str | None = None) -> list[dict[str, Any]]:
         found = []
         for line in self.log.read_text().splitlines():
-            told = json.loads(line)
-            if event in (None, told["event"]):
+            told = json.loads(line) if line.startswith("{") else None  # what a user's module prints is theirs
+            if told is not None and event in (None, told["event"]):
                 found.append(told)
         return found
 

@@ -174,10 +174,6 @@ def test_the_server_dies_with_its_owner_however_the_owner_dies(folder: Path) -> 
     assert not _answers(dsn)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="PR_SET_PDEATHSIG in demo/postgres.py follows the thread that started the server, not the process",
-)
 def test_a_server_started_in_a_thread_lives_on_when_the_thread_ends(folder: Path) -> None:
     server = PrivateServer(folder)
     try:
@@ -237,10 +233,6 @@ def test_a_port_that_is_taken_is_named_and_the_server_that_has_it_lives_on(
     assert _answers(standing.dsn())
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="PrivateServer.__enter__ in demo/postgres.py leaves the folder that was made for it when start() raises",
-)
 def test_a_server_that_could_not_start_leaves_no_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RESUMED_PG_BIN", str(tmp_path / "nowhere"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

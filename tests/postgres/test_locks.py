@@ -300,10 +300,6 @@ async def test_a_databases_own_idle_timeout_does_not_reach_a_session_that_holds_
         assert await locks.unlock(holder, "a")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="store/connect.py `connect` closes the session for a psycopg.Error of `_prepare`, not for a cancellation",
-)
 async def test_a_session_whose_opening_is_cancelled_is_closed(dsn: str) -> None:
     began = time.perf_counter()
     async with opened(Target(dsn)):

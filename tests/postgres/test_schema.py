@@ -278,10 +278,6 @@ async def test_an_index_that_cannot_serve_the_sweep_does_not_stand_in_for_ours(
     assert _indexes(langgraph_database)[OURS]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="sql/schema.sql `indexes` takes an index of any access method for the one that a sweep needs",
-)
 @pytest.mark.parametrize("method", ["hash", "brin"])
 async def test_an_index_of_another_kind_than_a_btree_does_not_stand_in_for_ours(
     langgraph_database: str, method: str

@@ -151,11 +151,6 @@ async def test_a_pooler_in_transaction_mode_is_refused(database: str, tmp_path: 
 
 
 @needs_pgbouncer
-@pytest.mark.xfail(
-    strict=True,
-    reason="PgBouncer refuses BEGIN with 08P01, an OperationalError, which self_test calls unreachable: `run` would "
-    "wait for ever instead of ending with 3",
-)
 async def test_a_pooler_in_statement_mode_is_refused(database: str, tmp_path: Path) -> None:
     with _pooler(database, tmp_path, "statement") as pooler, pytest.raises(DatabaseUnusableError, match=SENTENCE):
         await self_test(Target(pooler.dsn(database)))

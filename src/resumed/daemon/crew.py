@@ -52,6 +52,10 @@ class Crew:
             case "finished":
                 last = message["last_sign_at"]
                 self.finished(attempt_from_wire(message), datetime.fromisoformat(last) if last else None)
+            case "refused":
+                self.events.case_refused(*(message[name] for name in ("thread_id", "workflow", "verdict", "reason")))
+            case "quarantined":
+                self.events.case_quarantined(message["thread_id"], message["workflow"], message["reason"])
             case "done":
                 self._done(message)
             case "inspected":

@@ -16,7 +16,7 @@ from resumed.engine.look import RESUMABLE, Cleared, Look, clear, look, record, s
 from resumed.engine.running import Call, Return, Stopped, run
 from resumed.engine.saver import FencedSaver
 from resumed.engine.threads import CURRENT
-from resumed.engine.wire import finished, started
+from resumed.engine.wire import finished, quarantined, refused, started
 from resumed.errors import DatabaseError, LockLostError
 from resumed.judge.case import Placement, vanished
 from resumed.judge.checkpoint_id import made_at
@@ -73,6 +73,7 @@ async def _cleared(session: Session, seen: Look, ticket: Ticket, desk: Desk) -> 
     cleared = await clear(saver, seen, ticket)
     if not isinstance(cleared, Cleared):
         await record(session, seen, cleared, ticket.registration.version)
+        desk.tell(refused(ticket.thread_id, ticket.registration.name, cleared))
         return "looked"
     if ticket.stop.is_set() or ticket.control.drain_requested:
         return "looked"
@@ -143,10 +144,12 @@ async def _end(saver: FencedSaver, begun: Begun, returned: Return, ticket: Ticke
 async def _conclude(
     session: Session, saver: FencedSaver, begun: Begun, returned: Return, whose: tuple[Ticket, Desk]
 ) -> None:
-    closed = await conclude(session, begun, returned, saver.head, whose[0])
-    if closed is not None:
-        last_sign_at = quiet_since(begun.look.sighting, begun.look.around)
-        whose[1].tell(finished(closed, last_sign_at))
+    closed, placement = await conclude(session, begun, returned, saver.head, whose[0])
+    if closed is None:
+        return
+    whose[1].tell(finished(closed, quiet_since(begun.look.sighting, begun.look.around)))
+    if placement.quarantine_reason is not None:
+        whose[1].tell(quarantined(closed.thread_id, closed.workflow, placement.quarantine_reason))
 
 
 async def _conclude_anew(saver: FencedSaver, begun: Begun, whose: tuple[Ticket, Desk]) -> None:

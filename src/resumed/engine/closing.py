@@ -40,14 +40,16 @@ async def close_left_open(session: Session, ticket: Ticket, desk: Desk) -> None:
         desk.tell(finished(closed, None))
 
 
-async def conclude(session: Session, begun: Begun, returned: Return, expected: str, ticket: Ticket) -> Attempt | None:
-    """Judge an attempt by the rows it left and write what became of it; None where somebody had closed it before.
+async def conclude(
+    session: Session, begun: Begun, returned: Return, expected: str, ticket: Ticket
+) -> tuple[Attempt | None, Placement]:
+    """Judge an attempt by the rows it left and write what became of it; no attempt where it had been closed before.
 
     `expected` is the head that the attempt's own saver saved last.
     """
     seen = await look(session, await watermarks.clock(session), ticket, ours=True)
     if seen is None:
-        return await attempts.finish(session, begun.attempt, Ending(Outcome.SUPERSEDED))
+        return await attempts.finish(session, begun.attempt, Ending(Outcome.SUPERSEDED)), Placement(State.CLOSED)
     ending = ending_of(returned, begun.attempt.before, expected, seen)
     judgement, placement = _leaves(seen, begun, ending, ticket.registration.numbers)
     version = ticket.registration.version
@@ -61,7 +63,7 @@ async def conclude(session: Session, begun: Begun, returned: Return, expected: s
         closed = await attempts.finish(session, begun.attempt, ending)
         if closed is not None:
             await cases.settle(session, standing_of(seen, judgement, placement), extra)
-    return closed
+    return closed, placement
 
 
 def ending_of(returned: Return, before: str, expected: str, seen: Look) -> Ending:

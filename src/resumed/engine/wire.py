@@ -5,7 +5,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from resumed.model import Attempt, Numbers, Outcome, Registration
+from resumed.model import Attempt, Judgement, Numbers, Outcome, Registration
 
 Message = dict[str, Any]
 _INSTANTS = ("started_at", "finished_at")
@@ -70,6 +70,17 @@ def started(attempt: Attempt) -> Message:
 def finished(attempt: Attempt, last_sign_at: datetime | None) -> Message:
     """Say that an attempt was closed; `last_sign_at` is the thread's last sign of life before it stopped."""
     return {"kind": "finished", "attempt": asdict(attempt), "last_sign_at": last_sign_at}
+
+
+def refused(thread_id: str, workflow: str, judgement: Judgement) -> Message:
+    """Say that a preflight would not resume a thread."""
+    fields = {"verdict": judgement.verdict.value, "reason": judgement.reason}
+    return {"kind": "refused", "thread_id": thread_id, "workflow": workflow, **fields}
+
+
+def quarantined(thread_id: str, workflow: str, reason: str) -> Message:
+    """Say that an attempt was a thread's last before somebody releases it."""
+    return {"kind": "quarantined", "thread_id": thread_id, "workflow": workflow, "reason": reason}
 
 
 def _plain(value: object) -> object:

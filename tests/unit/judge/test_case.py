@@ -338,6 +338,12 @@ def test_a_closed_case_keeps_nobody_out() -> None:
         assert kept_out(around(known=known)) is None
 
 
+def test_a_case_that_nothing_keeps_out_is_due_though_no_version_is_live() -> None:
+    away = around(known=case(), claim=claimed_by(registration(seen_at=AWAY_AT)))
+    assert kept_out(away) is None
+    assert place(said(Verdict.STOPPED), away).state is State.DUE
+
+
 def test_a_quarantine_without_a_reason_still_has_one() -> None:
     for known in (quarantined(pinned=True, quarantine_reason=None), case(spent_by=("1",))):
         assert kept_out(around(known=known))

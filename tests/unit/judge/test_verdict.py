@@ -486,7 +486,7 @@ def test_a_failed_thread_expires_too() -> None:
 
 def test_a_closed_case_is_first_seen_anew() -> None:
     found = sighting(checkpoint_id=id_at(NOW - 2 * MAX_AGE))
-    known = case(head=id_at(NOW - 3 * MAX_AGE), verdict=Verdict.FINISHED, state=State.CLOSED)
+    known = case(head=id_at(NOW - 3 * MAX_AGE), verdict=Verdict.FINISHED, state=State.CLOSED, attempts=3)
     assert verdict(found, around(known=known)) is Verdict.EXPIRED
 
 

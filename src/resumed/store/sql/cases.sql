@@ -95,7 +95,7 @@ update resumed.cases c
 set verdict = %(verdict)s::text, reason = %(reason)s::text, state = %(state)s::text, head = %(head)s::text,
     fingerprint = %(fingerprint)s::text, last_activity_at = %(last_activity_at)s::timestamptz,
     head_seen_at = case when s.same_head then head_seen_at else clock_timestamp() end,
-    changed_at = case when s.same_head then changed_at end,
+    changed_at = case when s.same then changed_at when s.same_head then clock_timestamp() end,
     due_at = %(due_at)s::timestamptz, next_look_at = %(next_look_at)s::timestamptz,
     consecutive = coalesce(%(consecutive)s::int, consecutive),
     refused_by = s.refused_before || array_remove(array[%(refused_by)s::text], null),

@@ -1,0 +1,124 @@
+"""What becomes of attempts: nodes that raise, workers and sessions that die, entries that cannot be loaded."""
+
+import os
+import signal
+from typing import Any
+
+import psutil
+
+from acceptance.conftest import Bench, eventually
+from acceptance.undisturbed import final_state, undisturbed
+
+ATTEMPTS = "select outcome, charged, advanced, error_type, error_at, error from resumed.attempts order by attempt"
+
+
+def test_a_node_that_raises_is_tried_again_and_at_last_quarantined_without_its_secret_being_told(bench: Bench) -> None:
+    broken = bench.folder / "broken"
+    broken.touch()
+    bench.crashed_application(1, "fragile", ends=0, starts=1, ZOO_DELAY="0.5")
+    daemon = bench.daemon(RESUMED_MAX_ATTEMPTS="3", ZOO_BREAK=str(broken)).until_ready()
+    eventually(lambda: daemon.lines("case.quarantined"))
+    attempts = bench.rows(ATTEMPTS)
+    assert [one["outcome"] for one in attempts] == ["failed"] * 3
+    assert all(one["charged"] and one["error_type"] == "RuntimeError" for one in attempts)
+    assert all("nodes.py:" in one["error_at"] for one in attempts)
+    case = bench.rows("select state, verdict, quarantine_reason from resumed.cases")
+    assert case == [{"state": "quarantined", "verdict": "failed", "quarantine_reason": case[0]["quarantine_reason"]}]
+    before = daemon.sweeps()
+    eventually(lambda: daemon.sweeps() >= before + 5)
+    assert len(bench.rows(ATTEMPTS)) == 3
+    told = (
+        daemon.log.read_text() + str(bench.rows("select * from resumed.attempts")) + str(bench.ask("show", "fragile_0"))
+    )
+    assert "password=***" in told
+    assert "hunter2" not in told
+    assert daemon.terminate() == 0
+
+
+def test_a_new_version_takes_a_thread_out_of_quarantine_and_finishes_it(bench: Bench) -> None:
+    broken = bench.folder / "broken"
+    broken.touch()
+    bench.crashed_application(1, "fragile", ends=0, starts=1, ZOO_DELAY="0.5")
+    old = bench.daemon(["fragile=zoo.versions:first"], RESUMED_MAX_ATTEMPTS="2", ZOO_BREAK=str(broken))
+    eventually(lambda: bench.rows("select from resumed.cases where state = 'quarantined'"))
+    new = bench.daemon(["fragile=zoo.versions:second"])
+    eventually(lambda: bench.all_closed(1))
+    assert [line["outcome"] for line in new.lines("attempt.finished")] == ["finished"]
+    assert final_state(bench.dsn, "fragile_0") == undisturbed("fragile")
+    assert [old.terminate(), new.terminate()] == [0, 0]
+
+
+def test_a_worker_that_is_killed_is_replaced_and_its_attempts_are_closed_and_made_again(bench: Bench) -> None:
+    bench.crashed_application(5, "linear", ends=5, ZOO_DELAY="0.3")
+    daemon = bench.daemon(ZOO_DELAY="0.7").until_ready()
+    eventually(lambda: bench.open_attempts() == 5)
+    os.kill(daemon.workers()[0], signal.SIGKILL)
+    eventually(lambda: bench.all_closed(5))
+    outcomes = [row["outcome"] for row in bench.rows(ATTEMPTS)]
+    assert outcomes.count("crashed") == 5
+    assert outcomes.count("finished") == 5
+    assert len(daemon.workers()) == 2
+    assert daemon.samples("resumed_worker_restarts_total")[0][1] == 1
+    assert all(value == 0 for _, value in daemon.samples("resumed_inflight_attempts"))
+    assert daemon.terminate() == 0
+
+
+def test_an_attempt_whose_session_is_ended_is_lost_and_the_thread_is_finished_by_the_next(bench: Bench) -> None:
+    bench.crashed_application(1, "alinear", ends=1, ZOO_DELAY="0.3")
+    daemon = bench.daemon(ZOO_DELAY="1").until_ready()
+    eventually(bench.open_attempts)
+    bench.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'resumed attempt'")
+    eventually(lambda: bench.all_closed(1))
+    assert [row["outcome"] for row in bench.rows(ATTEMPTS)] == ["lock_lost", "finished"]
+    assert not any(row["charged"] for row in bench.rows(ATTEMPTS))
+    assert daemon.samples("resumed_locks_lost_total")[0][1] == 1
+    assert final_state(bench.dsn, "alinear_0") == undisturbed("alinear")
+    assert daemon.terminate() == 0
+
+
+def test_a_node_that_cannot_be_stopped_costs_its_worker_after_its_neighbours_have_drained(bench: Bench) -> None:
+    bench.crashed_application(1, "linear", "alinear", ends=2, ZOO_DELAY="0.3")
+    daemon = bench.daemon(["linear", "alinear"], ZOO_DELAY="60", RESUMED_ATTEMPT_TIMEOUT="1s").until_ready()
+    eventually(lambda: bench.rows("select from resumed.attempts where outcome = 'timed_out'"), deadline=90)
+    eventually(lambda: daemon.samples("resumed_worker_restarts_total")[0][1] >= 1)
+    charged = bench.rows("select distinct outcome from resumed.attempts where charged")
+    assert charged == [{"outcome": "timed_out"}]
+    assert daemon.terminate() == 0
+
+
+def test_broken_entries_take_nothing_with_them(bench: Bench) -> None:
+    bench.crashed_application(2, "linear", ends=2, ZOO_DELAY="0.3")
+    entries = ["linear", "absent=zoo.absent:graph", "raising=zoo.raising:graph", "dying=zoo.dying:graph"]
+    entries += ["wrong=zoo.nodes:delay", "printing=zoo.printing:graph"]
+    daemon = bench.daemon(entries)
+    eventually(lambda: bench.all_closed(2))
+    loaded = {labels["workflow"]: value for labels, value in daemon.samples("resumed_workflow_loaded")}
+    assert loaded == {"linear": 1, "printing": 1, "absent": 0, "raising": 0, "dying": 0, "wrong": 0}
+    assert {line["workflow"] for line in daemon.lines("workflow.failed")} == {"absent", "raising", "dying", "wrong"}
+    told = bench.ask("workflows", workflows=entries)["workflows"]
+    assert {one["name"]: one["loaded"] for one in told} == {name: bool(value) for name, value in loaded.items()}
+    assert all(one["reason"] for one in told if not one["loaded"])
+    assert daemon.terminate() == 0
+
+
+def test_a_dry_run_judges_and_resumes_nothing(bench: Bench) -> None:
+    bench.crashed_application(2, "linear", ends=2, ZOO_DELAY="0.3")
+    daemon = bench.daemon(RESUMED_DRY_RUN="true")
+    eventually(lambda: due(bench) == 2)
+    before = daemon.sweeps()
+    eventually(lambda: daemon.sweeps() >= before + 5)
+    assert not bench.rows(ATTEMPTS)
+    assert daemon.terminate() == 0
+
+
+def test_no_process_is_left_when_the_control_process_is_killed_amid_its_start(bench: Bench) -> None:
+    daemon = bench.daemon()
+    eventually(daemon.workers)
+    workers = [psutil.Process(pid) for pid in daemon.workers()]
+    daemon.kill()
+    psutil.wait_procs(workers, timeout=10)
+    assert not any(worker.is_running() for worker in workers)
+
+
+def due(bench: Bench) -> Any:
+    return bench.one("select count(*) from resumed.cases where state = 'due'")
