@@ -120,6 +120,9 @@ class Bench:
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             connection.execute(statement, parameters or None)
 
+    def connected(self) -> psycopg.Connection[Any]:
+        return psycopg.connect(self.dsn, autocommit=True)
+
     def effects(self, edge: str | None = None) -> list[dict[str, Any]]:
         if not self.effects_file.exists():
             return []
