@@ -256,18 +256,7 @@ async def test_a_new_head_starts_the_count_of_charged_attempts_anew_but_not_that
     assert (case.attempts, case.consecutive) == (1, 0)
 
 
-@pytest.mark.parametrize(
-    "head",
-    [
-        pytest.param(
-            "head-1",
-            marks=pytest.mark.xfail(
-                strict=True, reason="sql/cases.sql `record` keeps `consecutive` of a closed case that opens on its head"
-            ),
-        ),
-        "head-2",
-    ],
-)
+@pytest.mark.parametrize("head", ["head-1", "head-2"])
 async def test_a_closed_case_that_opens_again_starts_all_counts_anew(session: Session, head: str) -> None:
     await _recorded(session)
     await cases.begin(session, LOOK)
@@ -564,14 +553,7 @@ async def test_an_attempt_that_moved_the_head_takes_the_refusals_of_the_old_one_
     "moved",
     [
         pytest.param({"head": "head-2"}, id="head"),
-        pytest.param(
-            {"fingerprint": "rows-2"},
-            id="control rows",
-            marks=pytest.mark.xfail(
-                strict=True,
-                reason="sql/cases.sql `begin` takes the new fingerprint and keeps what was said of the old one",
-            ),
-        ),
+        pytest.param({"fingerprint": "rows-2"}, id="control rows"),
     ],
 )
 async def test_an_attempt_on_what_has_changed_unseen_takes_the_refusals_of_the_old_away(

@@ -291,11 +291,6 @@ async def test_a_claim_reads_few_cases_when_many_are_due(full: Session) -> None:
     assert _read(plan, "cases") <= 16 * 2 + 1
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="sql/cases.sql `claim` compares due_at with clock_timestamp(), which is volatile and so no condition of the "
-    "index: every dispatch with room left reads all cases in back-off; `(select clock_timestamp())` would do",
-)
 async def test_a_claim_reads_few_cases_when_few_are_due_and_many_wait(full: Session) -> None:
     async with full.transaction(force_rollback=True):
         await full.execute("update resumed.cases set claimed_until = 'infinity' where due_at < now() - interval '30 h'")

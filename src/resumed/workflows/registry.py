@@ -1,11 +1,11 @@
 """Owns loading the registered workflows: each entry apart, so that a broken one takes nothing with it."""
 
+import re
 import threading
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, distributions
 from typing import Any
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -15,6 +15,7 @@ from resumed.errors import RegistrationError
 from resumed.workflows.workflow import Breakpoints, Workflow
 
 GROUP = "resumed.workflows"
+_SEPARATORS = re.compile(r"[-_.]+")
 Graph = Pregel[Any, Any, Any, Any]
 
 
@@ -68,27 +69,27 @@ def _union(own: Breakpoints, declared: Breakpoints) -> Breakpoints:
 def load(selection: Selection) -> Registry:
     """Load the selected entries one after the other; none can raise, hang or hide another."""
     registry = Registry()
-    entries = entry_points(group=GROUP)
-    counted = Counter(entry.name for entry in entries)
+    entries = _entries(registry)
     for entry in sorted(entries, key=lambda one: one.name):
         if selection.names is not None and entry.name not in selection.names:
             continue
-        reason = selection.excluded.get(entry.name) or _twice(entry, counted)
+        reason = selection.excluded.get(entry.name) or _twice(entry, entries)
         if reason:
             registry.unavailable[entry.name] = reason
         else:
             _add(registry, entry, selection)
     for name in selection.names or ():
-        if name not in counted:
+        if name not in {entry.name for entry in entries}:
             registry.unavailable[name] = f"no entry point of the group {GROUP} has this name"
     return registry
 
 
-def _twice(entry: EntryPoint, counted: Counter[str]) -> str | None:
-    if counted[entry.name] == 1:
+def _twice(entry: EntryPoint, entries: Sequence[EntryPoint]) -> str | None:
+    same = [one for one in entries if one.name == entry.name]
+    if len(same) == 1:
         return None
-    where = sorted({one.dist.name if one.dist else "?" for one in entry_points(group=GROUP, name=entry.name)})
-    return f"{counted[entry.name]} entries have this name (from {', '.join(where)}); rename one"
+    where = sorted({one.dist.name if one.dist else "?" for one in same})
+    return f"{len(same)} entries have this name (from {', '.join(where)}); rename one"
 
 
 def _add(registry: Registry, entry: EntryPoint, selection: Selection) -> None:
@@ -121,6 +122,33 @@ def resolve(name: str, found: object) -> LoadedWorkflow:
     if not isinstance(graph, Pregel) and callable(getattr(graph, "compile", None)):
         graph = graph.compile(checkpointer=None)
     if isinstance(graph, Pregel):
+        _know_nodes(policy, graph)
         return LoadedWorkflow(name, policy, graph)
     message = f"it is a {type(graph).__name__}: register a StateGraph, a compiled graph or a resumed.Workflow of one"
     raise RegistrationError(message)
+
+
+def _know_nodes(policy: Workflow, graph: Graph) -> None:
+    """A breakpoint at a node that is not there is a misspelt one: a person would never be asked."""
+    for field_name in ("interrupt_before", "interrupt_after"):
+        declared = getattr(policy, field_name)
+        if unknown := sorted(set(declared) - {"*"} - set(graph.nodes)):
+            raise RegistrationError(f"{field_name} names nodes that the graph does not have: {', '.join(unknown)}")
+
+
+def _entries(registry: Registry) -> list[EntryPoint]:
+    """Read the entries of our group, each distribution apart, so that an unreadable one hides no other.
+
+    As with `importlib.metadata.entry_points`, the first distribution of a name on the path counts.
+    """
+    found: dict[str, list[EntryPoint]] = {}
+    for distribution in distributions():
+        name = _SEPARATORS.sub("-", str(distribution.metadata["Name"])).lower()
+        if name in found:
+            continue
+        try:
+            found[name] = list(distribution.entry_points.select(group=GROUP))
+        except Exception as error:  # noqa: BLE001 - whatever a broken file raises
+            found[name] = []
+            registry.unavailable[name] = f"the entry points of this distribution cannot be read: {type(error).__name__}"
+    return [entry for entries in found.values() for entry in entries]

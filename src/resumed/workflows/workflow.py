@@ -5,17 +5,33 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
-from resumed import durations
 from resumed.errors import RegistrationError
 from resumed.model import Numbers
+from resumed.workflows import checks
 
 Duration = timedelta | str
 Backoff = tuple[Duration, Duration] | Callable[[int], Duration]
 RetryOn = type[BaseException] | Sequence[type[BaseException]] | Callable[[BaseException], bool]
 Breakpoints = Sequence[str] | str
 
-_DURATIONS = ("min_age", "max_age", "timeout")
-_COUNTS = ("max_attempts", "concurrency", "recursion_limit")
+_CHECKS: dict[str, checks.Check] = {
+    "version": checks.version,
+    "accepts": checks.versions,
+    "min_age": checks.duration,
+    "max_age": checks.lasting,
+    "max_attempts": checks.count,
+    "backoff": checks.back_off,
+    "retry_on": checks.errors,
+    "timeout": checks.lasting,
+    "concurrency": checks.count,
+    "isolate": checks.truth,
+    "interrupt_before": checks.nodes,
+    "interrupt_after": checks.nodes,
+    "recursion_limit": checks.count,
+    "configurable": checks.names,
+    "context": checks.function,
+}
+_OPTIONAL = frozenset(_CHECKS) - {"accepts", "isolate", "interrupt_before", "interrupt_after"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +49,8 @@ class Workflow:
         max_attempts: Charged attempts without progress before quarantine. Default: `RESUMED_MAX_ATTEMPTS`.
         backoff: First step and cap of the exponential back-off, or a callable from the number of failures to the
             wait. Default: `RESUMED_RETRY_BASE` and `RESUMED_RETRY_CAP`.
-        retry_on: Exception classes, or a predicate, that say which errors pass. Default: all are tried again.
+        retry_on: Exception classes, or a predicate, that say which errors pass; any other quarantines at once.
+            Default: all are tried again, apart from `GraphRecursionError` and `InvalidUpdateError`.
         timeout: After this an attempt is stopped. Default: `RESUMED_ATTEMPT_TIMEOUT`.
         concurrency: Attempts at once in one worker. Default: `RESUMED_CONCURRENCY`.
         isolate: Always run alone, in the isolation worker. Default: False.
@@ -73,18 +90,13 @@ class Workflow:
 
     def __post_init__(self) -> None:
         """Refuse what could only be noticed when a thread is at stake."""
-        for name in _DURATIONS:
-            _set(self, name, _duration(name, getattr(self, name)))
-        if isinstance(self.backoff, tuple):
-            _set(self, "backoff", tuple(_duration("backoff", one) for one in self.backoff))
-        for name in _COUNTS:
-            _check_count(name, getattr(self, name))
-        _set(self, "version", _version("version", self.version))
-        _set(self, "accepts", tuple(_version("accepts", one) for one in _listed("accepts", self.accepts)))
-        for name in ("backoff", "context"):
+        for name, check in _CHECKS.items():
             value = getattr(self, name)
-            if value is not None and not callable(value) and not (name == "backoff" and _is_pair(value)):
-                raise RegistrationError(f"{name} cannot be {value!r}: it must be callable")
+            if value is not None or name not in _OPTIONAL:
+                object.__setattr__(self, name, check(name, value))
+        if isinstance(self.min_age, timedelta) and isinstance(self.max_age, timedelta) and self.min_age > self.max_age:
+            message = "min_age is above max_age: no thread would ever be resumed"
+            raise RegistrationError(message)
 
     def numbers(self, defaults: Numbers) -> Numbers:
         """Give the policy as numbers, with the daemon's for what is left out."""
@@ -100,41 +112,3 @@ class Workflow:
         }
         given: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
         return replace(defaults, **given)
-
-
-def _set(workflow: Workflow, name: str, value: object) -> None:
-    object.__setattr__(workflow, name, value)
-
-
-def _duration(name: str, value: object) -> timedelta | None:
-    if value is None or isinstance(value, timedelta):
-        if isinstance(value, timedelta) and value < timedelta(0):
-            raise RegistrationError(f"{name} cannot be negative")
-        return value
-    if not isinstance(value, str):
-        raise RegistrationError(f"{name} must be a timedelta or text such as '30s', not {type(value).__name__}")
-    try:
-        return durations.parse(value)
-    except ValueError as error:
-        raise RegistrationError(f"{name}: {error}") from None
-
-
-def _check_count(name: str, value: object) -> None:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise RegistrationError(f"{name} must be a whole number of at least 1, not {value!r}")
-
-
-def _version(name: str, value: object) -> str | None:
-    if value is not None and (not isinstance(value, str) or not value):
-        raise RegistrationError(f"{name} must be text that is not empty, not {value!r}")
-    return value
-
-
-def _listed(name: str, value: object) -> Sequence[str]:
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        raise RegistrationError(f"{name} must be a list of versions, not {value!r}")
-    return value
-
-
-def _is_pair(value: object) -> bool:
-    return isinstance(value, tuple) and len(value) == 2 and None not in value  # noqa: PLR2004 - a base and a cap

@@ -44,8 +44,8 @@ on conflict (thread_id) do update set workflow = excluded.workflow, version = ex
     changed_at = excluded.changed_at, due_at = excluded.due_at, next_look_at = excluded.next_look_at,
     quarantine_reason = excluded.quarantine_reason,
     attempts = case when %(anew)s::boolean then 0 else c.attempts end,
-    consecutive = case when c.head = excluded.head and (c.state <> 'quarantined' or excluded.state = 'quarantined')
-        then c.consecutive else 0 end,
+    consecutive = case when c.head = excluded.head and not %(anew)s::boolean
+        and (c.state <> 'quarantined' or excluded.state = 'quarantined') then c.consecutive else 0 end,
     refused_by = case when %(same)s::boolean then c.refused_by else '{}' end,
     refusal = case when %(same)s::boolean then c.refusal end,
     refusal_reason = case when %(same)s::boolean then c.refusal_reason end,
@@ -60,8 +60,8 @@ with mine as (
     select * from unnest(%(workflows)s::text[], %(versions)s::text[], %(accepted)s::text[]) as m (workflow, version, accepted)
 ), picked as (
     select c.thread_id from resumed.cases c
-    where c.state in ('due', 'backoff') and c.due_at <= clock_timestamp()
-    and (c.claimed_until is null or c.claimed_until < clock_timestamp())
+    where c.state in ('due', 'backoff') and c.due_at <= (select clock_timestamp())
+    and (c.claimed_until is null or c.claimed_until < (select clock_timestamp()))
     and exists (
         select from mine m
         where m.workflow = c.workflow and m.version <> all (c.refused_by || c.spent_by)
@@ -122,9 +122,11 @@ values (%(thread_id)s::text, %(workflow)s::text, %(version)s::text, %(verdict)s:
     %(head)s::text, %(fingerprint)s::text, %(last_activity_at)s::timestamptz, clock_timestamp(), clock_timestamp(), 1)
 on conflict (thread_id) do update set state = 'running', verdict = excluded.verdict, reason = excluded.reason,
     head = excluded.head, fingerprint = excluded.fingerprint, due_at = null, next_look_at = null,
-    refused_by = case when cases.head = excluded.head then cases.refused_by else '{}' end,
-    refusal = case when cases.head = excluded.head then cases.refusal end,
-    refusal_reason = case when cases.head = excluded.head then cases.refusal_reason end,
+    refused_by = case when (cases.head, cases.fingerprint) = (excluded.head, excluded.fingerprint)
+        then cases.refused_by else '{}' end,
+    refusal = case when (cases.head, cases.fingerprint) = (excluded.head, excluded.fingerprint) then cases.refusal end,
+    refusal_reason = case when (cases.head, cases.fingerprint) = (excluded.head, excluded.fingerprint)
+        then cases.refusal_reason end,
     head_seen_at = case when cases.head = excluded.head then cases.head_seen_at else excluded.head_seen_at end,
     attempts = cases.attempts + 1, revision = cases.revision + 1, updated_at = clock_timestamp()
 returning attempts, consecutive
