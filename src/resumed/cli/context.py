@@ -4,9 +4,11 @@ import asyncio
 import os
 import sys
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
+
+import typer
 
 from resumed import events, settings
 from resumed.errors import ResumedError
@@ -22,9 +24,22 @@ class Globals:
 
     config: Path | None = None
     actor: str | None = None
+    flags: dict[str, object] = field(default_factory=dict)
 
 
 GLOBALS = Globals()
+
+
+def _take_graphs(path: Path | None) -> Path | None:
+    if path is not None:
+        GLOBALS.flags["graphs"] = str(path)
+    return path
+
+
+Graphs = Annotated[
+    Path | None,
+    typer.Option("--graphs", callback=_take_graphs, help="A langgraph.json whose graphs are registered too."),
+]
 
 
 def prepared(*, quiet: bool = False) -> tuple[settings.Settings, Events]:
@@ -32,7 +47,7 @@ def prepared(*, quiet: bool = False) -> tuple[settings.Settings, Events]:
 
     Raises SettingsError.
     """
-    loaded = settings.load(GLOBALS.config)
+    loaded = settings.load(GLOBALS.config, GLOBALS.flags)
     chosen = loaded.settings
     unset = loaded.sources["log_level"] == "default"
     events.configure(chosen.log_format, "warning" if quiet and unset else chosen.log_level)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from resumed.cli.context import INTERRUPTED, end, prepared
+from resumed.cli.context import INTERRUPTED, Graphs, end, prepared
 from resumed.cli.context import run as finish
 from resumed.cli.output import document, readable, table
 from resumed.console.endpoints import application
@@ -20,7 +20,7 @@ from resumed.settings import Settings
 _FAILED = frozenset(set(Outcome) - {Outcome.FINISHED, Outcome.WAITING, Outcome.SUPERSEDED, Outcome.DRAINED})
 
 
-def run() -> None:
+def run(_: Graphs = None) -> None:
     """Run the daemon: sweep, judge, resume, until SIGTERM. Metrics and health are on RESUMED_HTTP_PORT."""
     settings, events = prepared()
     code = finish(_run(settings, events))
@@ -33,6 +33,7 @@ def once(
         bool, typer.Option("--wait", help="Go on until nothing is due now; back-off is not waited for.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    _: Graphs = None,
 ) -> None:
     """Make one sweep and see its attempts to their end. Exit 1 if any attempt failed."""
     settings, events = prepared()

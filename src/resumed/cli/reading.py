@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from resumed.cli.context import prepared, run
+from resumed.cli.context import Graphs, prepared, run
 from resumed.cli.output import document, line, readable, table
 from resumed.daemon import survey
 from resumed.daemon.service import Service, registered
@@ -22,7 +22,7 @@ from resumed.store.connect import Target, opened
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
-def workflows(as_json: Json = False) -> None:
+def workflows(as_json: Json = False, _: Graphs = None) -> None:
     """List the registered workflows, or why one failed to load."""
     found = run(_workflows())
     if as_json:
@@ -38,6 +38,7 @@ def scan(
     verdict: Annotated[Verdict | None, typer.Option(help="Only threads with this verdict.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many threads.")] = None,
     as_json: Json = False,
+    _: Graphs = None,
 ) -> None:
     """Judge every unfinished thread that a sweep would see, and say what would be done; changes nothing."""
     found = run(_scan())
@@ -63,6 +64,7 @@ def threads(
 def show(
     thread: Annotated[str, typer.Argument(metavar="THREAD", help="A thread id, or - to read it from stdin.")],
     as_json: Json = False,
+    _: Graphs = None,
 ) -> None:
     """Show one thread: its verdict and why, its checkpoints, its attempts and their errors."""
     told, checkpoints = run(_show(_thread_id(thread)))

@@ -222,6 +222,7 @@ def plan_of(settings: Settings, dsn: str) -> Plan:
     """What the workers are told at their start."""
     extra = {
         "workflows": settings.workflows,
+        "graphs": str(settings.graphs.resolve()) if settings.graphs is not None else None,
         "concurrency": settings.concurrency,
         "recursion_limit": settings.recursion_limit,
         "defaults": numbers_to_wire(defaults_of(settings)),

@@ -11,7 +11,7 @@ from resumed.engine.threads import TrackedExecutor
 from resumed.judge.resolve import Claim
 from resumed.model import Registration
 from resumed.store.connect import Target
-from resumed.workflows.registry import LoadedWorkflow
+from resumed.workflows.loaded import LoadedWorkflow
 
 Tell = Callable[[dict[str, Any]], None]
 

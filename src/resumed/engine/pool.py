@@ -18,6 +18,7 @@ from resumed.errors import WorkersUnavailableError
 _HELLO_DEADLINE = timedelta(seconds=60)
 _HELLO_PATIENCE = timedelta(seconds=75)
 _RESTART_BASE = timedelta(milliseconds=500)
+_CLOSE_PATIENCE = timedelta(seconds=1)
 _KILL_PATIENCE = timedelta(seconds=2)
 _RESTART_CAP = timedelta(seconds=30)
 
@@ -107,8 +108,14 @@ class Pool:
             await self._wait_idle(grace * share)
 
     async def close(self) -> None:
-        """Kill every worker at once and wait until they are gone."""
+        """End every worker and wait until it is gone; one that has no work in hand may close what it holds."""
         self.stopping = True
+        for handle in self.handles:
+            if handle.inflight or handle.state == "starting":
+                handle.kill()
+            handle.send({"kind": "end"})
+        if self._keepers:
+            await asyncio.wait(self._keepers, timeout=_CLOSE_PATIENCE.total_seconds())
         for handle in self.handles:
             handle.kill()
         if self._keepers:

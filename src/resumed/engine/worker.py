@@ -7,7 +7,9 @@ import asyncio
 import os
 import sys
 from collections.abc import Coroutine
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from resumed.engine.attempt import try_thread
@@ -20,7 +22,9 @@ from resumed.judge.verdict import trigger
 from resumed.model import Numbers, Registration
 from resumed.redaction import describe
 from resumed.store.connect import Target
-from resumed.workflows.registry import LoadedWorkflow, Registry, Selection, load
+from resumed.workflows.factories import opened
+from resumed.workflows.loaded import LoadedWorkflow
+from resumed.workflows.registry import Registry, Selection, load
 
 _THREADS_PER_ATTEMPT = 8
 _ENTRY_DEADLINE = timedelta(seconds=20)
@@ -46,9 +50,16 @@ class Worker:
         loop = asyncio.get_running_loop()
         loop.set_default_executor(self._desk.executor)
         self._channel.listen(lambda message: _deliver(loop, self._inbox, message))
-        self._channel.send(self._hello())
-        while True:
-            self._handle(await self._inbox.get())
+        async with AsyncExitStack() as contexts:
+            await self._call_factories(contexts)
+            self._channel.send(self._hello())
+            while (message := await self._inbox.get())["kind"] != "end":
+                self._handle(message)
+
+    async def _call_factories(self, contexts: AsyncExitStack) -> None:
+        for factory in list(self._registry.factories.values()):
+            self._channel.send({"kind": "loading", "name": factory.name})
+            self._registry.add(factory.name, await opened(factory, contexts, _ENTRY_DEADLINE))
 
     def _handle(self, message: Message) -> None:
         match message["kind"]:
@@ -144,6 +155,7 @@ def _selection(plan: Message, channel: Channel) -> Selection:
     return Selection(
         names=tuple(names) if names is not None else None,
         excluded=plan["excluded"],
+        graphs=Path(plan["graphs"]) if plan["graphs"] else None,
         deadline=_ENTRY_DEADLINE,
         on_loading=lambda name: channel.send({"kind": "loading", "name": name}),
     )

@@ -55,8 +55,12 @@ async def migrate(target: Target, *, build_index: bool = True, tell: Tell = _sil
             raise explain(error) from None
 
 
-async def check(session: Session) -> None:
-    """Make sure that this release can work with the database; raises DatabaseUnusableError naming the command."""
+async def check(session: Session, *, writing: bool = True) -> None:
+    """Make sure that this release can work with the database; raises DatabaseUnusableError with the remedy.
+
+    `writing` False asks for no more rights than a command needs that only reads.
+    """
+    await _check_grants(session, writing=writing)
     version, compatible_from = await _version(session)
     if version == 0:
         message = "the schema `resumed` is not in this database: run `resumed migrate`"
@@ -80,6 +84,11 @@ async def check(session: Session) -> None:
         raise DatabaseUnusableError(message)
 
 
+async def missing_grants(session: Session, *, writing: bool = True) -> list[str]:
+    """Say what the role lacks, such as `INSERT, UPDATE on table resumed.cases`, schemas first."""
+    return [row["missing"] async for row in await session.execute(_SQL["missing_grants"], {"writing": writing})]
+
+
 async def missing_tables(session: Session) -> list[str]:
     """Name those of LangGraph's tables that the schema on the search path lacks."""
     return [row["name"] async for row in await session.execute(_SQL["tables"])]
@@ -88,6 +97,15 @@ async def missing_tables(session: Session) -> list[str]:
 async def has_index(session: Session) -> bool:
     """Say whether a finished index on `checkpoints.checkpoint_id` is there, whoever built it."""
     return any([row["valid"] async for row in await session.execute(_SQL["indexes"])])
+
+
+async def _check_grants(session: Session, *, writing: bool) -> None:
+    if missing := await missing_grants(session, writing=writing):
+        message = (
+            f"the role {session.info.user} lacks {'; '.join(missing)}: grant it, as deploy/sql/roles.sql does for the "
+            "runner, or connect as another role"
+        )
+        raise DatabaseUnusableError(message)
 
 
 async def _take_lock(session: Session, tell: Tell) -> None:

@@ -16,6 +16,47 @@ from unnest(array['checkpoints', 'checkpoint_blobs', 'checkpoint_writes']) as t 
 where to_regclass(t.name) is null
 order by t.name
 
+-- name: missing_grants
+-- What the current role lacks of the runner's grants (deploy/sql/roles.sql), on things that are there: a table that is
+-- missing is another fault. Read from the catalogue, because without usage on its schema a name cannot even be looked up.
+-- Who only reads needs no rights to write. LangGraph's schema is the one that the search_path names.
+with needed (schema, name, rights) as (
+    values
+        ('resumed', 'schema_version', array['select']),
+        ('resumed', 'workflows', array['select', 'insert', 'update']),
+        ('resumed', 'cases', array['select', 'insert', 'update']),
+        ('resumed', 'attempts', array['select', 'insert', 'update']),
+        ('resumed', 'watermarks', array['select', 'insert', 'update']),
+        (null, 'checkpoints', array['select', 'insert', 'update']),
+        (null, 'checkpoint_blobs', array['select', 'insert']),
+        (null, 'checkpoint_writes', array['select', 'insert', 'update'])
+), named (schema) as (
+    select (parse_ident(current_setting('search_path')))[1]
+), things (kind, thing, rights) as (
+    select 1, format('schema %I', n.nspname),
+        case when not has_schema_privilege(n.oid, 'usage') then array['usage'] end
+    from pg_namespace n, named
+    where n.nspname in ('resumed', named.schema)
+    union all
+    select 2, format('table %I.%I', n.nspname, c.relname),
+        array(
+            select r.name from unnest(needed.rights) with ordinality as r (name, place)
+            where (%(writing)s::boolean or r.name = 'select') and not has_table_privilege(c.oid, r.name)
+            order by r.place
+        )
+    from needed, named, pg_namespace n, pg_class c
+    where n.nspname = coalesce(needed.schema, named.schema) and c.relnamespace = n.oid and c.relname = needed.name
+    union all
+    select 3, format('function %I.%I', n.nspname, p.proname),
+        case when not has_function_privilege(p.oid, 'execute') then array['execute'] end
+    from pg_namespace n, pg_proc p
+    where n.nspname = 'resumed' and p.pronamespace = n.oid
+)
+select upper(array_to_string(rights, ', ')) || ' on ' || thing as missing
+from things
+where cardinality(rights) > 0
+order by kind, thing
+
 -- name: indexes
 -- Indexes whose first column is checkpoints.checkpoint_id, ours or anybody's, whole or half built.
 select c.relname as name, i.indisvalid and i.indisready as valid

@@ -1,0 +1,98 @@
+"""Reads a LangGraph CLI file: which graphs it registers, and what they need of the path and of the environment."""
+
+import importlib
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from dotenv import dotenv_values
+
+from resumed.errors import RegistrationError
+
+
+def read(file: Path) -> dict[str, str]:
+    """Read the graphs of the file, by name; puts its dependencies on the path and its `env` into the environment.
+
+    A variable that is set already wins. Raises RegistrationError with a sentence that says what is wrong.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RegistrationError(f"{file} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise RegistrationError(f"{file} is not JSON") from None
+    graphs = content.get("graphs") if isinstance(content, dict) else None
+    if not isinstance(graphs, dict) or not graphs:
+        raise RegistrationError(f'{file} has no "graphs": an object from names to "path.py:attribute"')
+    _extend_path(file.parent, content.get("dependencies"))
+    _extend_environment(file.parent, content.get("env"))
+    return {str(name): _place(name, value) for name, value in graphs.items()}
+
+
+def load(file: Path, place: str) -> object:
+    """Import what `path.py:attribute` or `module:attribute` names; whatever the import raises passes through."""
+    where, _, attribute = place.rpartition(":")
+    if not where or not attribute:
+        raise RegistrationError(f'{place!r} is not of the form "path.py:attribute" or "module:attribute"')
+    found: Any = _from_file(file.parent / where) if where.endswith(".py") else importlib.import_module(where)
+    for part in attribute.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _place(name: str, value: object) -> str:
+    place = value.get("path") if isinstance(value, Mapping) else value
+    if not isinstance(place, str):
+        raise RegistrationError(f'the graph {name!r} has no place: write "path.py:attribute"')
+    return place
+
+
+def _extend_path(folder: Path, dependencies: object) -> None:
+    """Put local dependencies on the path, as the LangGraph CLI does by installing them; others must be installed."""
+    named = [one for one in dependencies if isinstance(one, str)] if isinstance(dependencies, list) else ["."]
+    places = [(folder / one).resolve() for one in named if one.startswith(".")]
+    roots = [root for place in places for root in (place / "src", place) if root.is_dir()]
+    sys.path += [str(root) for root in roots if str(root) not in sys.path]
+
+
+def _extend_environment(folder: Path, env: object) -> None:
+    given: Mapping[str, Any] = {}
+    if isinstance(env, str):
+        given = dotenv_values(folder / env)
+    elif isinstance(env, Mapping):
+        given = env
+    for name, value in given.items():
+        if value is not None:
+            os.environ.setdefault(str(name), str(value))
+
+
+def _from_file(path: Path) -> ModuleType:
+    """Import a file under the name it has on the path, so that the classes of stored state are found again."""
+    path = path.resolve()
+    if not path.is_file():
+        raise RegistrationError(f"there is no file {path.name} where the entry says")
+    roots = sorted((Path(one) for one in sys.path if path.is_relative_to(one or "?")), key=lambda one: -len(one.parts))
+    names = [".".join(path.relative_to(root).with_suffix("").parts) for root in roots]
+    if name := next((one for one in names if _origin(one) == path), None):
+        return importlib.import_module(name)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise RegistrationError(f"{path.name} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _origin(name: str) -> Path | None:
+    """Find the file that an import of this name would read."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, AttributeError, ValueError):
+        return None
+    return Path(spec.origin).resolve() if spec is not None and spec.origin is not None else None
