@@ -1,7 +1,9 @@
 """What becomes of attempts: nodes that raise, workers and sessions that die, entries that cannot be loaded."""
 
+import json
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -122,3 +124,20 @@ def test_no_process_is_left_when_the_control_process_is_killed_amid_its_start(be
 
 def due(bench: Bench) -> Any:
     return bench.one("select count(*) from resumed.cases where state = 'due'")
+
+
+def test_callables_context_managers_and_a_langgraph_json_are_registered_alike(bench: Bench) -> None:
+    graphs = bench.folder / "langgraph.json"
+    place = Path(__file__).parent.parent / "graphs" / "zoo" / "graphs.py"
+    graphs.write_text(json.dumps({"graphs": {"sends": f"{place}:sends", "absent": "./absent.py:graph"}}))
+    bench.crashed_application(2, "linear", "fan", "sends", ends=6, ZOO_DELAY="0.3")
+    entries = ["linear=zoo.factories:called", "fan=zoo.factories:entered", "deadly=zoo.factories:dying"]
+    done = bench.resumed("once", "--wait", "--graphs", str(graphs), workflows=entries)
+    assert done.returncode == 0, done.stderr
+    assert bench.all_closed(2)
+    for name in ("linear", "fan", "sends"):
+        assert final_state(bench.dsn, f"{name}_0") == undisturbed(name)
+    told = bench.ask("workflows", "--graphs", str(graphs), workflows=entries)["workflows"]
+    assert {one["name"]: one["loaded"] for one in told} == {
+        "linear": True, "fan": True, "sends": True, "deadly": False, "absent": False,
+    }  # fmt: skip

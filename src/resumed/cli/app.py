@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from resumed.cli import daemon, reading, schema
+from resumed.cli import acting, checking, daemon, reading, schema
 from resumed.cli.context import GLOBALS, INTERRUPTED, end, fail
 from resumed.errors import ResumedError
 
@@ -26,6 +26,9 @@ app.command(name="workflows")(reading.workflows)
 app.command(name="scan")(reading.scan)
 app.command(name="threads")(reading.threads)
 app.command(name="show")(reading.show)
+app.command(name="resume")(acting.resume)
+app.command(name="doctor")(checking.doctor)
+app.command(name="config")(checking.config)
 
 
 def _version(value: bool) -> None:

@@ -1,9 +1,7 @@
 """The commands that only read: `workflows`, `scan`, `threads`, `show`."""
 
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -12,8 +10,7 @@ from resumed.cli.context import Graphs, prepared, run
 from resumed.cli.output import document, line, readable, table
 from resumed.daemon import survey
 from resumed.daemon.service import Service, registered
-from resumed.daemon.survey import Finding, Surveyor
-from resumed.daemon.sweep import scene_of
+from resumed.daemon.survey import Finding, surveying
 from resumed.errors import ResumedError, SettingsError
 from resumed.model import State, Verdict
 from resumed.store import cases, schema
@@ -67,7 +64,7 @@ def show(
     _: Graphs = None,
 ) -> None:
     """Show one thread: its verdict and why, its checkpoints, its attempts and their errors."""
-    told, checkpoints = run(_show(_thread_id(thread)))
+    told, checkpoints = run(_show(thread_argument(thread)))
     if as_json:
         document(told)
         return
@@ -96,12 +93,12 @@ async def _workflows() -> list[dict[str, Any]]:
 
 
 async def _scan() -> list[Finding]:
-    async with _surveying() as surveyor:
+    async with surveying(Service(*prepared(quiet=True))) as surveyor:
         return await surveyor.unfinished()
 
 
 async def _show(thread_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    async with _surveying() as surveyor:
+    async with surveying(Service(*prepared(quiet=True))) as surveyor:
         found = await surveyor.judge([thread_id])
         if not found:
             message = f"there is no thread {readable(thread_id, 80)!r} in this database"
@@ -118,29 +115,13 @@ async def _threads(state: State | None) -> list[dict[str, Any]]:
         return [survey.case_fields(one) for one in await cases.listing(session, state)]
 
 
-@asynccontextmanager
-async def _surveying() -> AsyncIterator[Surveyor]:
-    settings, events = prepared(quiet=True)
-    service = Service(settings, events)
-    try:
-        async with opened(service.target, "resumed survey") as session:
-            await schema.check(session)
-            await service.ready_workers()
-            scene = await scene_of(session, service.rounds.rules)
-            own = [replace(one, seen_at=scene.now) for one in service.crew.registrations.values()]
-            keys = {(one.name, one.version) for one in own}
-            others = [one for one in scene.known if (one.name, one.version) not in keys]
-            yield Surveyor(session, replace(scene, known=(*own, *others)), service.crew, service.pool)
-    finally:
-        await service.close()
-
-
 def _chosen(one: Finding, workflow: str | None, verdict: Verdict | None) -> bool:
     standing = one.standing
     return (workflow is None or standing.workflow == workflow) and verdict in (None, standing.judgement.verdict)
 
 
-def _thread_id(given: str) -> str:
+def thread_argument(given: str) -> str:
+    """Read a thread id as it was given, `-` from stdin; raises SettingsError for one that Postgres cannot hold."""
     thread_id = sys.stdin.readline().rstrip("\n") if given == "-" else given
     if "\0" in thread_id:
         message = "a thread id cannot hold a NUL character: Postgres stores none"

@@ -1,20 +1,22 @@
 """Judges threads for people: the same rows, rules and graphs as a sweep and a preflight, and not one write or lock."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from resumed.daemon.crew import Crew
-from resumed.daemon.sweep import PAGE_ROWS, Scene, look_at
+from resumed.daemon.service import Service
+from resumed.daemon.sweep import PAGE_ROWS, Scene, look_at, scene_of
 from resumed.engine.pool import Pool
 from resumed.judge.case import Standing, action, place
 from resumed.judge.checkpoint_id import first_at, plausible_span
 from resumed.judge.verdict import Circumstances
 from resumed.model import Action, Attempt, Case, Judgement, State, Verdict
-from resumed.store import attempts, cases, checkpoints, watermarks
-from resumed.store.connect import Session
+from resumed.store import attempts, cases, checkpoints, schema, watermarks
+from resumed.store.connect import Session, opened
 
 _RESUMABLE = (Verdict.FAILED, Verdict.STOPPED)
 _INSPECTION_PATIENCE = timedelta(seconds=30)
@@ -97,6 +99,22 @@ class Surveyor:
             if page.last_id is None or page.rows < PAGE_ROWS:
                 return found
             after = page.last_id
+
+
+@asynccontextmanager
+async def surveying(service: Service) -> AsyncIterator[Surveyor]:
+    """Open a survey with the workers of this process, whose workflows count as live; ends both afterwards."""
+    try:
+        async with opened(service.target, "resumed survey") as session:
+            await schema.check(session, writing=False)
+            await service.ready_workers()
+            scene = await scene_of(session, service.rounds.rules)
+            own = [replace(one, seen_at=scene.now) for one in service.crew.registrations.values()]
+            keys = {(one.name, one.version) for one in own}
+            others = [one for one in scene.known if (one.name, one.version) not in keys]
+            yield Surveyor(session, replace(scene, known=(*own, *others)), service.crew, service.pool)
+    finally:
+        await service.close()
 
 
 async def account(session: Session, thread_id: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -55,7 +55,7 @@ async def _unlocked(session: Session, thread_id: str) -> bool:
 
 async def _locked(session: Session, now: datetime, ticket: Ticket, desk: Desk) -> str:
     await close_left_open(session, ticket, desk)
-    seen = await look(session, now, ticket)
+    seen = await look(session, now, ticket, ours=ticket.asked)
     if seen is None:
         await cases.settle(session, vanished(ticket.thread_id, ticket.registration.name, now))
         return "looked"

@@ -31,7 +31,8 @@ class Desk:
 class Ticket:
     """One thread to be tried: the code and policy for it, and the handles by which a shutdown stops it.
 
-    `drain` asks the graph to stop at the next superstep; `stop` is set when there is no time left for that.
+    `drain` asks the graph to stop at the next superstep; `stop` is set when there is no time left for that; `asked`
+    says that a person asked for it, so that no silence is waited for.
     """
 
     thread_id: str
@@ -39,6 +40,7 @@ class Ticket:
     registration: Registration
     control: RunControl = field(default_factory=RunControl)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
+    asked: bool = False
 
     @property
     def claim(self) -> Claim:

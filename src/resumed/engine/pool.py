@@ -75,14 +75,14 @@ class Pool:
         """The threads that workers are trying at this moment."""
         return [thread for handle in self.handles for thread in handle.inflight]
 
-    def submit(self, thread_id: str, workflow: str) -> bool:
-        """Hand a thread to the worker with the most room; False where none has any."""
+    def submit(self, thread_id: str, workflow: str, *, asked: bool = False) -> bool:
+        """Hand a thread to the worker with the most room, `asked` for by a person or not; False where none has any."""
         fitting = [handle for handle in self.handles if self._slots(handle) and workflow in handle.names]
         if not fitting or thread_id in self.inflight():
             return False
         handle = max(fitting, key=self._slots)
         handle.inflight[thread_id] = workflow
-        handle.send({"kind": "attempt", "thread_id": thread_id, "workflow": workflow})
+        handle.send({"kind": "attempt", "thread_id": thread_id, "workflow": workflow, "asked": asked})
         return True
 
     def ask(self, thread_id: str, workflow: str) -> bool:

@@ -89,6 +89,7 @@ class Worker:
                 done["result"] = "busy"
                 return
             ticket = self._ticket(thread_id, message["workflow"])
+            ticket.asked = message["asked"]
             self._tickets[thread_id] = ticket
             try:
                 done["result"] = await try_thread(ticket, self._desk)

@@ -93,6 +93,11 @@ async def postpone(session: Session, thread_id: str, delay: timedelta) -> None:
     await session.execute(_SQL["postpone"], {"thread": thread_id, "delay": delay})
 
 
+async def make_due(session: Session, standing: Standing, claimant: str) -> None:
+    """Make a case due because a person asks: out of back-off and quarantine, its tries given back, claimed by us."""
+    await session.execute(_SQL["make_due"], {**_columns(standing), "claimant": claimant})
+
+
 async def settle(session: Session, standing: Standing, extra: Extra = _NOTHING_MORE) -> None:
     """Write what was said under the thread's lock."""
     await session.execute(_SQL["settle"], {**_columns(standing), **asdict(extra)})

@@ -89,6 +89,20 @@ set due_at = clock_timestamp() + %(delay)s::interval, claimed_until = null, clai
     revision = revision + 1, updated_at = clock_timestamp()
 where thread_id = %(thread)s::text and state in ('due', 'backoff')
 
+-- name: make_due
+-- A person asks for an attempt: out of back-off and quarantine, its tries given back, and kept from other replicas.
+insert into resumed.cases as c (thread_id, workflow, version, verdict, reason, state, head, fingerprint,
+    last_activity_at, first_seen_at, due_at, claimed_until, claimed_by)
+values (%(thread_id)s::text, %(workflow)s::text, %(version)s::text, %(verdict)s::text, %(reason)s::text, 'due',
+    %(head)s::text, %(fingerprint)s::text, %(last_activity_at)s::timestamptz, clock_timestamp(), clock_timestamp(),
+    clock_timestamp() + interval '30 seconds', %(claimant)s::text)
+on conflict (thread_id) do update set workflow = excluded.workflow, version = excluded.version, state = 'due',
+    verdict = excluded.verdict, reason = excluded.reason, head = excluded.head, fingerprint = excluded.fingerprint,
+    due_at = excluded.due_at, next_look_at = null, claimed_until = excluded.claimed_until,
+    claimed_by = excluded.claimed_by, consecutive = 0, refused_by = '{}', refusal = null, refusal_reason = null,
+    spent_by = '{}', pinned = false, quarantine_reason = null, revision = c.revision + 1,
+    updated_at = clock_timestamp()
+
 -- name: settle
 -- What a look under the thread's lock said, or where an attempt left the case.
 update resumed.cases c

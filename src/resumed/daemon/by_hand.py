@@ -1,0 +1,79 @@
+"""One attempt because a person asks for it, now: no back-off, no silence waited for, and nothing else overruled."""
+
+import asyncio
+from dataclasses import dataclass
+
+from resumed.daemon.service import Service
+from resumed.daemon.survey import Finding, Surveyor, surveying
+from resumed.errors import ResumedError
+from resumed.model import Attempt, State, Verdict
+from resumed.store import cases, locks
+
+_PERSONS = (Verdict.WAITING, Verdict.BREAKPOINT, Verdict.EDITED, Verdict.CANCELLED)
+_PAUSE = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What came of it: a word (an outcome, `busy` or the verdict that forbade it), a sentence, the attempt if any."""
+
+    outcome: str
+    reason: str
+    attempt: Attempt | None = None
+
+
+async def resume(service: Service, thread_id: str, *, force: bool) -> Tried:
+    """Try one thread in the foreground; `force` also takes it out of quarantine. Raises ResumedError."""
+    async with surveying(service) as surveyor:
+        found = await _judged(surveyor, thread_id)
+        held = await locks.held(surveyor.session, [thread_id])
+        if thread_id in held:
+            return Tried("busy", "somebody holds the thread's lock")
+        if refusal := _refusal(found, force=force):
+            return Tried(found.standing.judgement.verdict.value, refusal)
+        await cases.make_due(surveyor.session, found.standing, service.rounds.claimant)
+        await _handed_out(service, found)
+        return await _result(service, surveyor, thread_id)
+
+
+async def _judged(surveyor: Surveyor, thread_id: str) -> Finding:
+    found = await surveyor.judge([thread_id])
+    if not found:
+        message = "there is no thread of this name in the database"
+        raise ResumedError(message)
+    return found[0]
+
+
+def _refusal(found: Finding, *, force: bool) -> str | None:
+    """Say why not; None where a person's word is enough."""
+    judgement = found.standing.judgement
+    if judgement.verdict in _PERSONS:
+        return f"it is {judgement.verdict.value}: {judgement.reason}; that is for a person to decide"
+    if judgement.verdict in (Verdict.FINISHED, Verdict.UNCLAIMED, Verdict.INCOMPATIBLE):
+        return f"it is {judgement.verdict.value}: {judgement.reason}"
+    if found.standing.placement.state is State.QUARANTINED and not force:
+        reason = found.standing.placement.quarantine_reason
+        return f"it is in quarantine: {reason}; --force releases it"
+    if judgement.until is not None and not force:
+        return f"it may still be running: {judgement.reason}; --force does not wait"
+    return None
+
+
+async def _handed_out(service: Service, found: Finding) -> None:
+    thread_id, workflow = found.standing.thread_id, found.standing.workflow
+    if workflow is None or not service.pool.submit(thread_id, workflow, asked=True):
+        message = f"no worker here has the workflow {workflow!r}: run this where its code is installed"
+        raise ResumedError(message)
+    while thread_id in service.pool.inflight():
+        await asyncio.sleep(_PAUSE)
+    await service.rounds.close()
+
+
+async def _result(service: Service, surveyor: Surveyor, thread_id: str) -> Tried:
+    made = [one for one in service.crew.endings if one.thread_id == thread_id]
+    if made and made[-1].outcome is not None:
+        return Tried(made[-1].outcome.value, made[-1].error or "", made[-1])
+    if service.crew.handed.get("busy"):
+        return Tried("busy", "somebody took the thread's lock first")
+    after = await _judged(surveyor, thread_id)
+    return Tried(after.standing.judgement.verdict.value, after.standing.judgement.reason)

@@ -1,0 +1,189 @@
+"""Examines every precondition, each on its own, and says what to do about it. Changes nothing."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from itertools import groupby
+
+from resumed import durations
+from resumed.daemon.crew import Crew
+from resumed.daemon.rounds import CLOCK_LIMIT
+from resumed.daemon.service import defaults_of, registered
+from resumed.daemon.sweep import Rules, Scene, look_at, scene_of
+from resumed.errors import DatabaseError, ResumedError
+from resumed.events import Events
+from resumed.judge.gaps import Mark, longest_gap, too_close
+from resumed.model import Numbers, Verdict
+from resumed.settings import Settings
+from resumed.store import schema, vitals, watermarks
+from resumed.store.connect import DatabaseFault, Session, Target, opened
+from resumed.store.selftest import self_test
+
+_LEARN_FROM = 5000
+_CONTROL_SESSIONS = 5
+
+
+class Level(StrEnum):
+    """How bad a finding is."""
+
+    OK = "ok"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found, and what to do about it where it is not well."""
+
+    check: str
+    level: Level
+    finding: str
+    remedy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Practice:
+    """What every check is given."""
+
+    session: Session
+    settings: Settings
+    crew: Crew
+
+
+async def examine(settings: Settings, events: Events) -> list[Finding]:
+    """Make every check; where the database cannot be had, those that need none."""
+    target = Target(settings.dsn, settings.checkpoint_schema)
+    found: list[Finding] = []
+    crew = await _workflows(settings, events, found)
+    try:
+        async with opened(target, "resumed doctor") as session:
+            practice = Practice(session, settings, crew)
+            for check in _CHECKS:
+                found += await _safely(check, practice)
+            found.append(await _locks(target))
+    except DatabaseError as error:
+        found.append(Finding("database", Level.ERROR, str(error), "see the sentence"))
+    return found
+
+
+async def _workflows(settings: Settings, events: Events, found: list[Finding]) -> Crew:
+    try:
+        crew = await registered(settings, events)
+    except ResumedError as error:
+        found.append(Finding("workflows", Level.ERROR, str(error), "mend the import that the log names"))
+        return Crew(events, lambda: None, lambda: None)
+    for name, reason in sorted(crew.unavailable.items()):
+        found.append(Finding("workflows", Level.ERROR, f"{name}: {reason}", "mend it; its threads stay untouched"))
+    for name, one in sorted(crew.registrations.items()):
+        said = f"version {one.version}" if one.version else "it names no version, so every thread of it is accepted"
+        found.append(Finding("workflows", Level.OK, f"{name}: {said}"))
+    if not crew.registrations and not crew.unavailable:
+        remedy = "declare them under the entry-point group resumed.workflows"
+        found.append(Finding("workflows", Level.WARNING, "no workflows are registered", remedy))
+    return crew
+
+
+async def _safely(check: Callable[[Practice], Awaitable[list[Finding]]], practice: Practice) -> list[Finding]:
+    try:
+        return await check(practice)
+    except (DatabaseError, DatabaseFault) as error:
+        name = check.__name__.removeprefix("_").replace("_", " ")
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        return [Finding(name, Level.ERROR, first, "see the sentence")]
+
+
+async def _database(practice: Practice) -> list[Finding]:
+    server = await vitals.server(practice.session)
+    if server.standby:
+        return [Finding("database", Level.ERROR, "it is a standby (in recovery)", "give the primary's address")]
+    if server.read_only:
+        remedy = "set default_transaction_read_only to off for this role or database"
+        return [Finding("database", Level.ERROR, "its transactions are read-only", remedy)]
+    started = datetime.now(UTC) - server.uptime
+    return [Finding("database", Level.OK, f"PostgreSQL {server.version}, up since {started:%Y-%m-%d %H:%M:%S} UTC")]
+
+
+async def _schema(practice: Practice) -> list[Finding]:
+    await schema.check(practice.session)
+    return [Finding("schema", Level.OK, f"version {schema.SCHEMA_VERSION}, LangGraph's tables are there")]
+
+
+async def _index(practice: Practice) -> list[Finding]:
+    if await schema.has_index(practice.session):
+        return [Finding("index", Level.OK, "checkpoints (checkpoint_id)")]
+    said = "there is none on checkpoints (checkpoint_id): sweeps read the whole table, and come twenty times as seldom"
+    return [Finding("index", Level.WARNING, said, "run `resumed migrate`")]
+
+
+async def _clock(practice: Practice) -> list[Finding]:
+    ahead = datetime.now(UTC) - await watermarks.clock(practice.session)
+    said = f"this host is {abs(ahead).total_seconds():.3f} s {'ahead of' if ahead.days >= 0 else 'behind'} the database"
+    if abs(ahead) > CLOCK_LIMIT:
+        return [Finding("clock", Level.ERROR, said, "synchronise the clocks: beyond 2 s no attempt is made")]
+    return [Finding("clock", Level.OK, said)]
+
+
+async def _connections(practice: Practice) -> list[Finding]:
+    room = await vitals.connections(practice.session)
+    needed = practice.settings.processes * practice.settings.concurrency + _CONTROL_SESSIONS
+    said = f"{room.used} of {room.size} used; this replica may need {needed}"
+    if room.size - room.used < needed:
+        remedy = "lower RESUMED_CONCURRENCY or RESUMED_PROCESSES, or raise max_connections"
+        return [Finding("connections", Level.WARNING, said, remedy)]
+    return [Finding("connections", Level.OK, said)]
+
+
+async def _lock_table(practice: Practice) -> list[Finding]:
+    room = await vitals.lock_table(practice.session)
+    said = f"{room.used} of about {room.size} locks used"
+    if room.used * 2 > room.size:
+        remedy = "raise max_locks_per_transaction: a full lock table stops the whole server"
+        return [Finding("lock table", Level.WARNING, said, remedy)]
+    return [Finding("lock table", Level.OK, said)]
+
+
+async def _min_age(practice: Practice) -> list[Finding]:
+    """Compare each workflow's longest step with the silence after which it is taken for dead."""
+    rules = Rules(defaults_of(practice.settings), practice.settings.default_workflow, practice.settings.clock_tolerance)
+    scene = await scene_of(practice.session, rules)
+    own = {name: one.numbers for name, one in practice.crew.registrations.items()}
+    return [
+        _compared(name, longest, own.get(name, rules.defaults)) for name, longest in await _longest(practice, scene)
+    ]
+
+
+async def _longest(practice: Practice, scene: Scene) -> list[tuple[str, timedelta]]:
+    threads = await vitals.recent_threads(practice.session, _LEARN_FROM)
+    looks = await look_at(practice.session, scene, threads, {})
+    finished = {
+        thread: around.claim.name or ""
+        for thread, (found, around) in looks.items()
+        if found.judgement.verdict is Verdict.FINISHED
+    }
+    longest: dict[str, timedelta] = {}
+    taken = await vitals.steps(practice.session, list(finished))
+    for thread, steps in groupby(taken, lambda step: step.thread_id):
+        gap = longest_gap([Mark(one.checkpoint_id, one.source == "input", one.ours, one.stood) for one in steps])
+        if gap is not None:
+            longest[finished[thread]] = max(gap, longest.get(finished[thread], gap))
+    return sorted(longest.items())
+
+
+def _compared(name: str, longest: timedelta, numbers: Numbers) -> Finding:
+    shown = f"{name or '(unclaimed)'}: longest step seen {longest.total_seconds():.1f} s"
+    said = f"{shown}, min_age {durations.text(numbers.min_age)}"
+    if too_close(longest, numbers.min_age):
+        return Finding("min_age", Level.WARNING, said, "raise min_age to at least twice the longest step")
+    return Finding("min_age", Level.OK, said)
+
+
+async def _locks(target: Target) -> Finding:
+    try:
+        await self_test(target)
+    except DatabaseError as error:
+        return Finding("locks", Level.ERROR, str(error), "see the sentence")
+    return Finding("locks", Level.OK, "session advisory locks lock, and are seen")
+
+
+_CHECKS = (_database, _schema, _index, _clock, _connections, _lock_table, _min_age)
