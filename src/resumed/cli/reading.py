@@ -6,10 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
+from resumed import durations
 from resumed.cli.context import Graphs, prepared, run
 from resumed.cli.output import document, line, readable, table
 from resumed.daemon import survey
 from resumed.daemon.service import Service, registered
+from resumed.daemon.steps import LongestStep, longest_steps
 from resumed.daemon.survey import Finding, surveying
 from resumed.errors import ResumedError, SettingsError
 from resumed.model import State, Verdict
@@ -38,12 +40,19 @@ def scan(
     _: Graphs = None,
 ) -> None:
     """Judge every unfinished thread that a sweep would see, and say what would be done; changes nothing."""
-    found = run(_scan())
+    found, steps = run(_scan())
     chosen = [one.as_fields() for one in found if _chosen(one, workflow, verdict)][:limit]
     if as_json:
         document({"threads": chosen})
         return
     _columns(chosen, "thread_id workflow verdict action last_activity reason", "no unfinished threads")
+    for step in steps:
+        if step.too_close:
+            typer.echo(
+                f"resumed: the longest step seen of {step.workflow} took {step.took.total_seconds():.1f} s: "
+                f"raise its min_age ({durations.text(step.min_age)}) to at least twice that",
+                err=True,
+            )
 
 
 def threads(
@@ -92,9 +101,9 @@ async def _workflows() -> list[dict[str, Any]]:
     return sorted(loaded + missing, key=lambda one: str(one["name"]))
 
 
-async def _scan() -> list[Finding]:
+async def _scan() -> tuple[list[Finding], list[LongestStep]]:
     async with surveying(Service(*prepared(quiet=True))) as surveyor:
-        return await surveyor.unfinished()
+        return await surveyor.unfinished(), await longest_steps(surveyor.session, surveyor.scene)
 
 
 async def _show(thread_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:

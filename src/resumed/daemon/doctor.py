@@ -1,26 +1,23 @@
 """Examines every precondition, each on its own, and says what to do about it. Changes nothing."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from enum import StrEnum
-from itertools import groupby
 
 from resumed import durations
 from resumed.daemon.crew import Crew
 from resumed.daemon.rounds import CLOCK_LIMIT
 from resumed.daemon.service import defaults_of, registered
-from resumed.daemon.sweep import Rules, Scene, look_at, scene_of
+from resumed.daemon.steps import LongestStep, longest_steps
+from resumed.daemon.sweep import Rules, scene_of
 from resumed.errors import DatabaseError, ResumedError
 from resumed.events import Events
-from resumed.judge.gaps import Mark, longest_gap, too_close
-from resumed.model import Numbers, Verdict
 from resumed.settings import Settings
 from resumed.store import schema, vitals, watermarks
 from resumed.store.connect import DatabaseFault, Session, Target, opened
 from resumed.store.selftest import self_test
 
-_LEARN_FROM = 5000
 _CONTROL_SESSIONS = 5
 
 
@@ -147,33 +144,15 @@ async def _min_age(practice: Practice) -> list[Finding]:
     """Compare each workflow's longest step with the silence after which it is taken for dead."""
     rules = Rules(defaults_of(practice.settings), practice.settings.default_workflow, practice.settings.clock_tolerance)
     scene = await scene_of(practice.session, rules)
-    own = {name: one.numbers for name, one in practice.crew.registrations.items()}
-    return [
-        _compared(name, longest, own.get(name, rules.defaults)) for name, longest in await _longest(practice, scene)
-    ]
+    own = [replace(one, seen_at=scene.now) for one in practice.crew.registrations.values()]
+    known = [one for one in scene.known if one.name not in practice.crew.registrations]
+    return [_compared(one) for one in await longest_steps(practice.session, replace(scene, known=(*own, *known)))]
 
 
-async def _longest(practice: Practice, scene: Scene) -> list[tuple[str, timedelta]]:
-    threads = await vitals.recent_threads(practice.session, _LEARN_FROM)
-    looks = await look_at(practice.session, scene, threads, {})
-    finished = {
-        thread: around.claim.name or ""
-        for thread, (found, around) in looks.items()
-        if found.judgement.verdict is Verdict.FINISHED
-    }
-    longest: dict[str, timedelta] = {}
-    taken = await vitals.steps(practice.session, list(finished))
-    for thread, steps in groupby(taken, lambda step: step.thread_id):
-        gap = longest_gap([Mark(one.checkpoint_id, one.source == "input", one.ours, one.stood) for one in steps])
-        if gap is not None:
-            longest[finished[thread]] = max(gap, longest.get(finished[thread], gap))
-    return sorted(longest.items())
-
-
-def _compared(name: str, longest: timedelta, numbers: Numbers) -> Finding:
-    shown = f"{name or '(unclaimed)'}: longest step seen {longest.total_seconds():.1f} s"
-    said = f"{shown}, min_age {durations.text(numbers.min_age)}"
-    if too_close(longest, numbers.min_age):
+def _compared(step: LongestStep) -> Finding:
+    name = step.workflow or "(unclaimed)"
+    said = f"{name}: longest step seen {step.took.total_seconds():.1f} s, min_age {durations.text(step.min_age)}"
+    if step.too_close:
         return Finding("min_age", Level.WARNING, said, "raise min_age to at least twice the longest step")
     return Finding("min_age", Level.OK, said)
 
