@@ -126,14 +126,14 @@ def _call(cleared: Cleared, begun: Begun, ticket: Ticket, desk: Desk) -> Call:
     configurable = given_back(cleared.loaded.metadata, policy.configurable)
     limit = policy.recursion_limit or desk.recursion_limit
     context = policy.context(ticket.thread_id) if policy.context is not None else None
-    return Call(cleared.graph, config_of(ticket.thread_id, stamps, configurable, limit), context)
+    return Call(cleared.graph, config_of(ticket.thread_id, stamps, configurable, limit), context, cleared.given)
 
 
 async def _end(saver: FencedSaver, begun: Begun, returned: Return, ticket: Ticket, desk: Desk) -> None:
     """Conclude on the session that holds the lock; where a node still runs, keep the lock until the process is gone."""
     stuck = await _still_running(returned, ticket, desk)
     if alive(saver.session):
-        await _conclude(saver.session, saver, begun, returned, (ticket, desk))
+        await _conclude(saver, begun, returned, (ticket, desk))
     else:
         await _conclude_anew(saver, begun, (ticket, desk))
     if stuck:
@@ -141,10 +141,8 @@ async def _end(saver: FencedSaver, begun: Begun, returned: Return, ticket: Ticke
         await asyncio.Event().wait()
 
 
-async def _conclude(
-    session: Session, saver: FencedSaver, begun: Begun, returned: Return, whose: tuple[Ticket, Desk]
-) -> None:
-    closed, placement = await conclude(session, begun, returned, saver.head, whose[0])
+async def _conclude(saver: FencedSaver, begun: Begun, returned: Return, whose: tuple[Ticket, Desk]) -> None:
+    closed, placement = await conclude(saver, begun, returned, whose[0])
     if closed is None:
         return
     whose[1].tell(finished(closed, quiet_since(begun.look.sighting, begun.look.around)))
@@ -157,7 +155,8 @@ async def _conclude_anew(saver: FencedSaver, begun: Begun, whose: tuple[Ticket, 
     async with opened(whose[1].target, "resumed attempt") as session:
         locked, _ = await locks.try_lock(session, begun.attempt.thread_id)
         if locked:
-            await _conclude(session, saver, begun, Return(stopped=Stopped.LOCK_LOST), whose)
+            anew = FencedSaver(session, saver.head)
+            await _conclude(anew, begun, Return(stopped=Stopped.LOCK_LOST), whose)
             await locks.unlock(session, begun.attempt.thread_id)
 
 

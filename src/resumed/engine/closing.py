@@ -4,11 +4,12 @@ Nothing is closed here without the thread's lock, and the lock is given back onl
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from resumed.engine.desk import Desk, Ticket
-from resumed.engine.look import RESUMABLE, Look, look, standing_of
+from resumed.engine.look import REFUSALS, RESUMABLE, Look, clear, look, standing_of
 from resumed.engine.running import Return, meaning
+from resumed.engine.saver import FencedSaver
 from resumed.engine.wire import finished
 from resumed.judge.case import Placement, place
 from resumed.judge.policy import Chance, Tally, after_attempt, consecutive_after
@@ -18,6 +19,12 @@ from resumed.store import attempts, cases, watermarks
 from resumed.store.cases import Extra
 from resumed.store.connect import Session
 
+_BY_VERDICT = {
+    Verdict.FINISHED: Outcome.FINISHED,
+    Verdict.WAITING: Outcome.WAITING,
+    Verdict.BREAKPOINT: Outcome.WAITING,
+    Verdict.INCOMPATIBLE: Outcome.INCOMPATIBLE,
+}
 _LEFT_TO_OTHERS = (Outcome.SUPERSEDED, Outcome.LOCK_LOST)
 
 
@@ -41,21 +48,22 @@ async def close_left_open(session: Session, ticket: Ticket, desk: Desk) -> None:
 
 
 async def conclude(
-    session: Session, begun: Begun, returned: Return, expected: str, ticket: Ticket
+    saver: FencedSaver, begun: Begun, returned: Return, ticket: Ticket
 ) -> tuple[Attempt | None, Placement]:
     """Judge an attempt by the rows it left and write what became of it; no attempt where it had been closed before.
 
-    `expected` is the head that the attempt's own saver saved last.
+    `saver.head` is the head that the attempt itself saved last.
     """
-    seen = await look(session, await watermarks.clock(session), ticket, ours=True)
+    session = saver.session
+    seen = await _look_after(saver, returned, ticket)
     if seen is None:
         return await attempts.finish(session, begun.attempt, Ending(Outcome.SUPERSEDED)), Placement(State.CLOSED)
-    ending = ending_of(returned, begun.attempt.before, expected, seen)
+    ending = ending_of(returned, begun.attempt.before, saver.head, seen)
     judgement, placement = _leaves(seen, begun, ending, ticket.registration.numbers)
     version = ticket.registration.version
     extra = Extra(
         consecutive=consecutive_after(begun.tally, ending),
-        refused_by=version if judgement.verdict is Verdict.BREAKPOINT else None,
+        refused_by=version if judgement.verdict in REFUSALS else None,
         spent_by=version if placement.state is State.QUARANTINED else None,
         own=ending.outcome not in _LEFT_TO_OTHERS,
     )
@@ -64,6 +72,15 @@ async def conclude(
         if closed is not None:
             await cases.settle(session, standing_of(seen, judgement, placement), extra)
     return closed, placement
+
+
+async def _look_after(saver: FencedSaver, returned: Return, ticket: Ticket) -> Look | None:
+    """Look at what the run left; where it returned and rows see work left, ask values and graph why it did."""
+    seen = await look(saver.session, await watermarks.clock(saver.session), ticket, ours=True)
+    if seen is None or seen.judgement.verdict not in RESUMABLE or returned.error or returned.stopped:
+        return seen
+    said = await clear(saver, seen, ticket)
+    return replace(seen, judgement=said) if isinstance(said, Judgement) else seen
 
 
 def ending_of(returned: Return, before: str, expected: str, seen: Look) -> Ending:
@@ -86,18 +103,19 @@ def _outcome(returned: Return, seen: Look, *, advanced: bool) -> Outcome:
         return returned.stopped.value
     if returned.error is not None:
         return meaning(returned.error)
-    if seen.judgement.verdict is Verdict.FINISHED:
-        return Outcome.FINISHED
-    if seen.judgement.verdict is Verdict.WAITING:
-        return Outcome.WAITING
+    if (outcome := _BY_VERDICT.get(seen.judgement.verdict)) is not None:
+        return outcome
     # With work left, a breakpoint is the only reason for a run to return after it moved.
     return Outcome.WAITING if advanced else Outcome.NO_PROGRESS
 
 
 def _leaves(seen: Look, begun: Begun, ending: Ending, numbers: Numbers) -> tuple[Judgement, Placement]:
     judgement = seen.judgement
-    if ending.outcome is Outcome.WAITING and judgement.verdict is not Verdict.WAITING:
+    if ending.outcome is Outcome.WAITING and judgement.verdict in RESUMABLE:
         judgement = Judgement(Verdict.BREAKPOINT, "the run stopped at a breakpoint")
+    if judgement.verdict is Verdict.INCOMPATIBLE:
+        # Whether another version takes it, the next sweep knows.
+        return judgement, Placement(State.HELD, None, seen.around.now)
     if judgement.verdict not in RESUMABLE:
         return judgement, place(judgement, seen.around)
     chance = Chance(seen.around.now, random.random())  # noqa: S311 - jitter, no secret

@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.pregel import Pregel
+from langgraph.types import Command
 
 from resumed.engine import preflight
 from resumed.engine.desk import Ticket
@@ -19,7 +20,7 @@ from resumed.store.cases import Extra
 from resumed.store.connect import Session
 
 RESUMABLE = (Verdict.FAILED, Verdict.STOPPED)
-_REFUSALS = (Verdict.INCOMPATIBLE, Verdict.BREAKPOINT)
+REFUSALS = (Verdict.INCOMPATIBLE, Verdict.BREAKPOINT, Verdict.WAITING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +34,11 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Cleared:
-    """A thread that may be resumed: the graph bound to the saver, and the head's checkpoint as loaded."""
+    """A thread that may be resumed: the graph bound to the saver, the head as loaded, what the resume brings."""
 
     graph: Pregel[Any, Any, Any, Any]
     loaded: CheckpointTuple
+    given: Command[Any] | None = None
 
 
 async def look(session: Session, now: datetime, ticket: Ticket, *, ours: bool = False) -> Look | None:
@@ -74,8 +76,10 @@ async def clear(saver: FencedSaver, seen: Look, ticket: Ticket) -> Cleared | Jud
         return Judgement(Verdict.FINISHED, "the thread has no checkpoint any more")
     if seen.sighting.head.updated_channels is None and not await _next_nodes(graph, ticket.thread_id):
         return Judgement(Verdict.FINISHED, "the graph has no node left to run")
-    refusal = await preflight.examine(graph, saver, loaded)
-    return refusal or Cleared(graph, loaded)
+    said = await preflight.examine(graph, saver, loaded)
+    if isinstance(said, Judgement):
+        return said
+    return Cleared(graph, loaded, Command(resume={said.question: said.value}) if said is not None else None)
 
 
 async def record(session: Session, seen: Look, judgement: Judgement, version: str) -> None:
@@ -86,7 +90,7 @@ async def record(session: Session, seen: Look, judgement: Judgement, version: st
     placement = place(judgement, seen.around)
     if judgement.verdict is Verdict.INCOMPATIBLE:
         placement = Placement(State.HELD, None, seen.around.now)
-    refused = judgement.verdict in _REFUSALS
+    refused = judgement.verdict in REFUSALS
     await cases.settle(session, standing_of(seen, judgement, placement), Extra(refused_by=version if refused else None))
 
 

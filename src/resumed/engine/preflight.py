@@ -1,4 +1,4 @@
-"""Asks the loaded graph and the loaded checkpoint whether a thread may go on: breakpoints, and names that are pending.
+"""Asks the loaded graph and the loaded checkpoint whether a thread may go on: answers, breakpoints, pending names.
 
 Rows cannot tell either. It reads through the saver, runs nothing, writes nothing; what it cannot rule out, it refuses.
 """
@@ -10,12 +10,14 @@ from typing import Any, Literal
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.pregel import Pregel
-from langgraph.types import Send
+from langgraph.types import Interrupt, Send
 
 from resumed.engine.saver import FencedSaver
-from resumed.judge.verdict import NULL_TASK
+from resumed.judge.answers import Exchange, Given, settle
+from resumed.judge.verdict import INTERRUPT, NULL_TASK, RESUME
 from resumed.model import Judgement, Verdict
-from resumed.store import checkpoints
+from resumed.store import checkpoints, questions
+from resumed.store.questions import Stored
 
 Graph = Pregel[Any, Any, Any, Any]
 Nodes = Literal["*"] | Iterable[str]
@@ -23,7 +25,7 @@ Nodes = Literal["*"] | Iterable[str]
 _BRANCH = "branch:to:"
 _JOIN = "join:"
 _SENDS = "__pregel_tasks"
-_INTERRUPT = "__interrupt__"
+_BREAKPOINT_SEEN = "__interrupt__"
 _HIDDEN = "langsmith:hidden"
 
 
@@ -36,17 +38,40 @@ class Place:
     moved_on: bool
 
 
-async def examine(graph: Graph, saver: FencedSaver, loaded: CheckpointTuple) -> Judgement | None:
-    """Give the verdict that forbids a resume; None where the graph has nothing against it."""
+async def examine(graph: Graph, saver: FencedSaver, loaded: CheckpointTuple) -> Judgement | Given | None:
+    """Give the verdict that forbids a resume, the answer that it has to bring, or None: it may go on as it is."""
+    answer = settle(await _exchanges(saver, loaded))
+    if isinstance(answer, Judgement):
+        return answer
     if unknown := unknown_names(graph, loaded):
         said = f"pending work names what the graph does not have: {', '.join(sorted(unknown))}"
         return Judgement(Verdict.INCOMPATIBLE, said)
     if not any(_stops(one) for one in (graph, *_subgraphs(graph).values())):
-        return None
+        return answer
     for place in await _places(graph, saver, loaded):
         if stands_at := await _breakpoint(graph, place):
             return Judgement(Verdict.BREAKPOINT, stands_at)
-    return None
+    return answer
+
+
+async def _exchanges(saver: FencedSaver, loaded: CheckpointTuple) -> list[Exchange]:
+    """Load what was asked and answered with the thread's own serializer."""
+    thread_id, head = loaded.config["configurable"]["thread_id"], loaded.checkpoint["id"]
+    return [_loaded(saver, row) for row in await questions.exchanged(saver.session, thread_id, head)]
+
+
+def _loaded(saver: FencedSaver, row: Stored) -> Exchange:
+    value = saver.serde.loads_typed((row.type, row.blob))
+    listed = tuple(value) if isinstance(value, list | tuple) else (value,)
+    return Exchange(
+        task=(row.checkpoint_ns, row.checkpoint_id, row.task_id),
+        channel=row.channel,
+        order=row.order,
+        ids=tuple(one.id for one in listed if isinstance(one, Interrupt)) if row.channel == INTERRUPT else (),
+        values=((value,) if row.task_id == NULL_TASK else listed) if row.channel == RESUME else (),
+        output_order=row.output_order,
+        failed=row.failed,
+    )
 
 
 def unknown_names(graph: Graph, loaded: CheckpointTuple) -> set[str]:
@@ -112,7 +137,7 @@ async def _breakpoint(root: Graph, place: Place) -> str | None:
 def _updated(stands: CheckpointTuple) -> bool:
     """LangGraph stops at a breakpoint only where a channel has changed since it last stopped."""
     versions = stands.checkpoint["channel_versions"]
-    seen = stands.checkpoint["versions_seen"].get(_INTERRUPT, {})
+    seen = stands.checkpoint["versions_seen"].get(_BREAKPOINT_SEEN, {})
     return any(channel not in seen or version > seen[channel] for channel, version in versions.items())  # type: ignore[operator]
 
 

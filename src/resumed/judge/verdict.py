@@ -131,11 +131,15 @@ def _cancelled(head: Head, around: Circumstances) -> Judgement | None:
 
 
 def _person_asked(sighting: Sighting) -> Judgement | None:
-    """A question is open until its task has finished: has saved what it made, and no error beside it."""
+    """A question without any sign of an answer; where there is a sign, only values tell, and those preflight reads.
+
+    A question is open until its task has finished: has saved what it made, and no error beside it.
+    """
     failed = {_task(row) for row in sighting.rows if row.channel == ERROR}
     questions = [row for row in sighting.rows if row.channel == INTERRUPT]
     open_questions = [row for row in questions if not row.has_output or _task(row) in failed]
-    if not open_questions:
+    answers = [row for row in sighting.rows if row.channel == RESUME]
+    if not open_questions or answers or len(open_questions) < len(questions):
         return None
     where = open_questions[0].checkpoint_ns or "the root graph"
     return Judgement(Verdict.WAITING, f"{len(open_questions)} task(s) wait for a person's answer, the first in {where}")

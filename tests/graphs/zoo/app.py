@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import json
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from typing import Any
 
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.pregel import Pregel
+from langgraph.types import Command
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
@@ -32,7 +34,9 @@ async def start(name: str, number: int, saver: Any) -> None:
             **({"version": os.environ["ZOO_VERSION"]} if "ZOO_VERSION" in os.environ else {}),
         },
     }
-    given = None if os.environ.get("ZOO_APPROVE") else INPUTS.get(name, {"seen": []})
+    given: Any = None if os.environ.get("ZOO_APPROVE") else INPUTS.get(name, {"seen": []})
+    if answer := os.environ.get("ZOO_ANSWER"):
+        given = Command(resume=json.loads(answer))
     await compiled(name, saver).ainvoke(given, config, durability="sync")
 
 

@@ -7,7 +7,7 @@ from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Send, interrupt
 
-from zoo.nodes import async_node, awork, log, sync_node, work
+from zoo.nodes import async_node, awork, sync_node, work
 
 
 def collect(left: list[str], right: list[str]) -> list[str]:
@@ -71,13 +71,15 @@ def _nested(inner: Any) -> StateGraph[Any, Any, Any, Any]:
     return graph
 
 
-def _asking() -> StateGraph[Any, Any, Any, Any]:
+def _ask(name: str, questions: int = 1) -> Any:
     def ask(_: Any, config: RunnableConfig) -> dict[str, list[str]]:
-        log("ask", "start", config)
-        answer = interrupt("may I?")
-        log("ask", "end", config)
-        return {"seen": [f"answer {answer}"]}
+        work(name, config)
+        return {"seen": [f"{name} {interrupt(f'{name} {number}')}" for number in range(questions)]}
 
+    return ask
+
+
+def _asking(ask: Any) -> StateGraph[Any, Any, Any, Any]:
     graph = StateGraph(Seen)
     graph.add_node("first", sync_node("first"))
     graph.add_node("ask", ask)
@@ -95,6 +97,26 @@ def double(number: int, config: RunnableConfig) -> int:
     return number * 2
 
 
+def _asking_beside() -> StateGraph[Any, Any, Any, Any]:
+    graph = StateGraph(Seen)
+    graph.add_node("left", _ask("left"))
+    graph.add_node("right", _ask("right"))
+    graph.add_edge(START, "left")
+    graph.add_edge(START, "right")
+    return graph
+
+
+@task
+def ask_in_task(name: str, config: RunnableConfig) -> str:
+    work(name, config)
+    return f"{name} {interrupt(name)}"
+
+
+@entrypoint()
+def asking_function(_: Any) -> list[str]:
+    return [ask_in_task("one").result(), ask_in_task("two").result()]
+
+
 @entrypoint()
 def functional(numbers: list[int]) -> int:
     return sum(one.result() for one in [double(number) for number in numbers])
@@ -108,7 +130,10 @@ nested = _nested(_chain(async_node, "xy").compile())
 gated = _chain(sync_node, "abcd").compile(interrupt_before=["c"])
 gated_after = _chain(sync_node, "abcd").compile(interrupt_after=["b"])
 gated_inside = _nested(_chain(async_node, "xy").compile(interrupt_before=["y"]))
-asking = _asking()
+asking = _asking(_ask("ask"))
+asking_twice = _asking(_ask("ask", 2))
+asking_inside = _asking(_chain(_ask, "xy").compile())
+asking_beside = _asking_beside()
 fragile = _chain(lambda name: sync_node(f"fragile {name}"), "ab")
 
 INPUTS: dict[str, Any] = {"functional": [1, 2, 3]}
@@ -120,6 +145,10 @@ ALL: dict[str, Any] = {
     "nested": nested,
     "functional": functional,
     "asking": asking,
+    "asking_twice": asking_twice,
+    "asking_inside": asking_inside,
+    "asking_beside": asking_beside,
+    "asking_function": asking_function,
     "fragile": fragile,
     "gated": gated,
     "gated_after": gated_after,

@@ -1,0 +1,96 @@
+"""Which question is open, and whether an answer is there that nobody has taken yet.
+
+LangGraph keeps an answer in a row of the all-zero task, the null row, and leaves it there after its use: a resume
+would give it to the next question (langgraph issue 8837). What was measured: the order of the rows tells a taken
+answer from an open one, but for rows of one transaction; when in doubt, a person answers again, which is harmless.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from resumed.judge.verdict import INTERRUPT, NULL_TASK, RESUME
+from resumed.model import Judgement, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A row that asks or answers, loaded.
+
+    `ids` are the questions of an asking row, `values` the answers of an answering one, in their order; `order` grows
+    with the transaction; `output_order` is when the task last saved ordinary writes; `failed` that it has an error.
+    """
+
+    task: tuple[str, str, str]
+    channel: str
+    order: int
+    ids: tuple[str, ...] = ()
+    values: tuple[object, ...] = ()
+    output_order: int | None = None
+    failed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """An answer that is open, and the one question that it is for."""
+
+    question: str
+    value: object
+
+
+def settle(rows: Sequence[Exchange]) -> Given | Judgement | None:
+    """Say which answer goes to which question; `waiting` where a person has to, None where nothing is asked."""
+    unanswered = _unanswered(rows)
+    if not unanswered:
+        return None
+    null = next((row for row in rows if row.task[2] == NULL_TASK and row.channel == RESUME), None)
+    if null is None or _taken(null, rows):
+        return Judgement(Verdict.WAITING, f"{len(unanswered)} question(s) without an answer, the first {unanswered[0]}")
+    if _doubtful(null, rows):
+        return Judgement(Verdict.WAITING, "an answer is there, its order is unknown: answer again")
+    if len(unanswered) > 1:
+        return Judgement(Verdict.WAITING, f"one answer and {len(unanswered)} questions: answer each by its id")
+    return Given(unanswered[0], null.values[-1] if null.values else None)
+
+
+def _unanswered(rows: Sequence[Exchange]) -> list[str]:
+    """A question is answered once any task that asked it has finished, or has an answer newer than the question."""
+    asking = [row for row in rows if row.channel == INTERRUPT]
+    answered = {one for row in asking if _finished(row) or _answered(row, rows) for one in row.ids}
+    return sorted({one for row in asking for one in row.ids} - answered)
+
+
+def _finished(row: Exchange) -> bool:
+    return row.output_order is not None and not row.failed
+
+
+def _answered(asking: Exchange, rows: Sequence[Exchange]) -> bool:
+    own = [row for row in rows if row.channel == RESUME and row.task == asking.task]
+    return any(row.order > asking.order for row in own)
+
+
+def _proofs(rows: Sequence[Exchange]) -> list[int]:
+    """The orders of all that can only have been saved after somebody took an answer, or before one was given."""
+    tasks = [row for row in rows if row.task[2] != NULL_TASK]
+    asked = {row.task for row in tasks if row.channel == INTERRUPT}
+    outputs = [row.output_order for row in tasks if row.task in asked and row.output_order is not None]
+    return [*(row.order for row in tasks), *outputs]
+
+
+def _taken(null: Exchange, rows: Sequence[Exchange]) -> bool:
+    return any(order > null.order for order in _proofs(rows))
+
+
+def _doubtful(null: Exchange, rows: Sequence[Exchange]) -> bool:
+    """Rows of one transaction have no order; nor is an answer believed twice that a task has already taken."""
+    if any(order == null.order for order in _proofs(rows)):
+        return True
+    taken = [row.values[-1] for row in rows if row.channel == RESUME and row.task[2] != NULL_TASK and row.values]
+    return any(_same(one, null.values[-1] if null.values else None) for one in taken)
+
+
+def _same(one: object, other: object) -> bool:
+    """Compare answers of any class; what cannot be compared may be the same."""
+    try:
+        return bool(one == other)
+    except Exception:  # noqa: BLE001 - a user's class may raise, or compare to an array
+        return True

@@ -1,0 +1,31 @@
+"""Reads the questions and answers of one thread, still serialised: only its own workflow knows how to load them."""
+
+from dataclasses import dataclass
+
+from resumed.judge.verdict import CONTROL_CHANNELS
+from resumed.store.connect import Session
+from resumed.store.queries import load
+
+_SQL = load("questions")
+_QUIET_CHANNELS = ("__no_writes__", "__scheduled__")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A question or an answer as it is stored; `order` grows with the transaction that wrote it."""
+
+    checkpoint_ns: str
+    checkpoint_id: str
+    task_id: str
+    channel: str
+    type: str
+    blob: bytes
+    order: int
+    output_order: int | None
+    failed: bool
+
+
+async def exchanged(session: Session, thread_id: str, head: str) -> list[Stored]:
+    """Read what was asked and answered on the head and, since the head, in its subgraphs."""
+    parameters = {"thread": thread_id, "head": head, "control": [*CONTROL_CHANNELS, *_QUIET_CHANNELS]}
+    return [Stored(**row) async for row in await session.execute(_SQL["exchanged"], parameters)]

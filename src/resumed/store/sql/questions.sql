@@ -1,0 +1,24 @@
+-- Questions that a thread's tasks have asked, and answers that were given: still serialised, with their order.
+
+-- name: exchanged
+-- On the head, and on the checkpoints of child namespaces that are newer than it. A transaction id is younger the
+-- smaller its age. `output_order` is when the same task last saved ordinary writes, `failed` that it has an error.
+with looked_at as (
+    select '' as checkpoint_ns, %(head)s::text as checkpoint_id
+    union all
+    select c.checkpoint_ns, c.checkpoint_id from checkpoints c
+    where c.thread_id = %(thread)s::text and c.checkpoint_ns > '' and c.checkpoint_id > %(head)s::text
+)
+select w.checkpoint_ns, w.checkpoint_id, w.task_id, w.channel, w.type, w.blob, -age(w.xmin) as "order",
+    task.output_order, task.failed
+from looked_at l
+join checkpoint_writes w on w.thread_id = %(thread)s::text and w.checkpoint_ns = l.checkpoint_ns
+    and w.checkpoint_id = l.checkpoint_id
+cross join lateral (
+    select max(-age(o.xmin)) filter (where o.channel <> all (%(control)s::text[])) as output_order,
+        coalesce(bool_or(o.channel = '__error__') and not bool_or(o.channel = '__error_source_node__'), false) as failed
+    from checkpoint_writes o
+    where o.thread_id = w.thread_id and o.checkpoint_ns = w.checkpoint_ns and o.checkpoint_id = w.checkpoint_id
+    and o.task_id = w.task_id
+) as task
+where w.channel in ('__interrupt__', '__resume__')

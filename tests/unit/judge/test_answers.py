@@ -1,0 +1,149 @@
+"""Which answer goes to which question: the rules that were measured, one by one."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resumed.judge.answers import Exchange, Given, settle
+from resumed.judge.verdict import INTERRUPT, NULL_TASK, RESUME
+from resumed.model import Judgement, Verdict
+
+ROOT, CHILD = ("", "c1", "task-1"), ("inner:1", "c2", "task-2")
+NULL = ("", "c1", NULL_TASK)
+
+
+def asks(*ids: str, task: tuple[str, str, str] = ROOT, **more: Any) -> Exchange:
+    return Exchange(**{"task": task, "channel": INTERRUPT, "order": 1, "ids": ids or ("q1",), **more})
+
+
+def took(*values: object, task: tuple[str, str, str] = ROOT, **more: Any) -> Exchange:
+    return Exchange(**{"task": task, "channel": RESUME, "order": 3, "values": values, **more})
+
+
+def gave(value: object, order: int = 2) -> Exchange:
+    return Exchange(task=NULL, channel=RESUME, order=order, values=(value,))
+
+
+def waits(*rows: Exchange) -> bool:
+    said = settle(rows)
+    return isinstance(said, Judgement) and said.verdict is Verdict.WAITING
+
+
+def test_without_a_question_there_is_nothing_to_settle() -> None:
+    assert settle([]) is None
+    assert settle([gave("x1")]) is None
+
+
+def test_a_question_without_an_answer_waits() -> None:
+    assert waits(asks())
+
+
+def test_an_open_answer_goes_to_its_question_by_id() -> None:
+    assert settle([asks("q1"), gave("x1")]) == Given("q1", "x1")
+
+
+@pytest.mark.parametrize("value", [None, False, 0, "", [], {}])
+def test_an_answer_may_be_anything(value: object) -> None:
+    assert settle([asks("q1"), gave(value)]) == Given("q1", value)
+
+
+def test_an_answer_that_was_taken_before_the_next_question_answers_nothing() -> None:
+    assert waits(asks("q2", order=4), gave("x1"), took("x1"))
+
+
+def test_an_answer_that_a_subgraphs_node_took_answers_nothing_at_the_root() -> None:
+    assert waits(asks("q2", order=1), gave("x1"), took("x1", task=CHILD))
+
+
+def test_a_question_that_was_asked_after_the_answer_came_proves_that_it_was_taken() -> None:
+    assert waits(asks("q2", order=3), gave("x1"))
+
+
+def test_output_of_a_task_that_had_asked_proves_that_it_took_the_answer() -> None:
+    assert waits(asks("q1", output_order=3), gave("x1"), asks("q2", task=CHILD))
+
+
+def test_the_error_of_a_task_proves_nothing() -> None:
+    assert settle([asks("q1", failed=True), gave("x1")]) == Given("q1", "x1")
+
+
+def test_old_output_beside_an_error_does_not_answer() -> None:
+    assert settle([asks("q1", output_order=1, failed=True), gave("x1")]) == Given("q1", "x1")
+
+
+@pytest.mark.parametrize("order", [2])
+def test_rows_of_one_transaction_have_no_order_and_wait(order: int) -> None:
+    assert waits(asks(order=order), gave("x1", order=order))
+    assert waits(asks("q2", order=1), gave("x1"), took("x1", task=CHILD, order=order))
+
+
+def test_a_value_that_a_task_took_last_is_not_believed_twice() -> None:
+    assert waits(asks("q2", order=1), took("x1", task=CHILD, order=0), gave("x1"))
+    assert settle([asks("q2", order=1), took("x0", task=CHILD, order=0), gave("x1")]) == Given("q2", "x1")
+
+
+def test_values_that_cannot_be_compared_may_be_the_same() -> None:
+    class Odd:
+        def __eq__(self, other: object) -> bool:
+            raise ValueError
+
+        __hash__ = None  # type: ignore[assignment]
+
+    assert waits(asks("q2"), took(Odd(), task=CHILD, order=0), gave("x1"))
+
+
+def test_one_answer_for_two_questions_waits() -> None:
+    assert waits(asks("q1", "q2"), gave("x1"))
+    assert waits(asks("q1"), asks("q2", task=CHILD), gave("x1"))
+
+
+def test_an_answer_by_id_that_its_task_took_ends_the_waiting() -> None:
+    assert settle([asks("q1"), took("x1")]) is None
+
+
+def test_an_answer_that_a_task_took_before_it_asked_again_does_not() -> None:
+    assert waits(asks("q2", order=4), took("x1", order=3))
+
+
+def test_a_question_that_an_entrypoint_repeats_is_answered_with_its_tasks() -> None:
+    inner, outer = asks("q1", task=CHILD), asks("q1", task=ROOT)
+    assert settle([inner, outer, took("x1", task=CHILD)]) is None
+    assert settle([replace(inner, output_order=5), outer]) is None
+
+
+def test_a_finished_task_asks_no_more_and_the_other_still_does() -> None:
+    assert waits(asks("q1", output_order=5), asks("q2", task=CHILD))
+
+
+ROWS = st.lists(
+    st.builds(
+        Exchange,
+        task=st.sampled_from((ROOT, CHILD, ("", "c1", "task-3"))),
+        channel=st.sampled_from((INTERRUPT, RESUME)),
+        order=st.integers(0, 6),
+        ids=st.lists(st.sampled_from(("q1", "q2", "q3")), min_size=1, max_size=2).map(tuple),
+        values=st.lists(st.sampled_from(("x1", "x2", "x3")), min_size=1, max_size=2).map(tuple),
+        output_order=st.none() | st.integers(0, 6),
+        failed=st.booleans(),
+    ),
+    max_size=6,
+)
+
+
+@given(ROWS, st.integers(0, 6), st.sampled_from(("x1", "x2", "x9")))
+def test_an_answer_is_given_only_once_to_the_only_question_and_only_if_newer_than_everything(
+    rows: list[Exchange], order: int, value: str
+) -> None:
+    said = settle([*rows, gave(value, order)])
+    if isinstance(said, Given):
+        assert said.value == value
+        assert all(row.order < order for row in rows)
+        assert any(said.question in row.ids for row in rows if row.channel == INTERRUPT)
+
+
+@given(ROWS)
+def test_without_the_null_row_nothing_is_ever_given(rows: list[Exchange]) -> None:
+    assert not isinstance(settle(rows), Given)
