@@ -1,0 +1,1 @@
+"""Flows of every shape, run by a process that is killed before its k-th call of the checkpointer."""
