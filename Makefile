@@ -4,12 +4,19 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 BIN := .venv/bin
 PYTEST_ARGS ?= -n 2
-.PHONY: test check lint format install lock clean
+.PHONY: test check deploy-check image-test lint format install lock clean
 
 test: install ## run the tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: lint test ## everything that CI checks
+
+# A part of `test`, by itself. Without Debian's prometheus and systemd it says what was not checked.
+deploy-check: install ## the files of deployment, each by the tool that reads it
+	@$(BIN)/python -m pytest tests/deploy
+
+image-test: install ## build the images and run them once (needs root and Debian's packages; docs/image-test.md)
+	@$(BIN)/python -m pytest tests/image/images.py --timeout 1800 -x -s
 
 lint: install ## format, lint, types, imports
 	@$(BIN)/ruff format --check .
@@ -31,8 +38,9 @@ install: .venv/installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch .venv/installed
 
-lock: ## make requirements.lock anew (needs uv)
+lock: ## make both locks anew: requirements.lock for development, requirements-run.lock for the images (needs uv)
 	uv pip compile --universal --python-version 3.11 pyproject.toml --all-extras --group dev --generate-hashes --no-header -o requirements.lock
+	uv pip compile --universal --python-version 3.11 pyproject.toml --constraint requirements.lock --generate-hashes --no-header -o requirements-run.lock
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -3,27 +3,26 @@
 Decides nothing. Never speaks of state, answers or secrets; of an error it tells class, place and a masked line.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from resumed import durations, redaction
 from resumed.log import configure, say
-from resumed.metrics import Metrics
 from resumed.model import Attempt, Outcome, ThreadCount
+from resumed.worker_events import WorkerEvents
 
 __all__ = ["Events", "configure"]
 
 _TROUBLE = frozenset({Outcome.CRASHED, Outcome.TIMED_OUT, Outcome.INCOMPATIBLE, Outcome.FAILED, Outcome.NO_PROGRESS})
 
 
-class Events:
+class Events(WorkerEvents):
     """Tells what happens, in the log and in the metrics; one a control process."""
 
     def __init__(self, *, log_errors: bool = True) -> None:
         """Start all counts at 0; without `log_errors` no error message is logged, only class and place."""
-        self.metrics = Metrics()
-        self._log_errors = log_errors
+        super().__init__(log_errors=log_errors)
         self._inflight: set[tuple[str, int]] = set()
 
     def render(self) -> tuple[bytes, str]:
@@ -40,12 +39,16 @@ class Events:
 
     def attempt_finished(self, attempt: Attempt, stopped_at: datetime | None = None) -> None:
         """Tell of a closed attempt; `stopped_at` is the thread's last sign of life before it stopped, where known."""
+        self.attempt_forgotten(attempt)
+        self._count(attempt, stopped_at)
+        say("attempt.finished", "warning" if attempt.outcome in _TROUBLE else "info", **self._facts(attempt))
+
+    def attempt_forgotten(self, attempt: Attempt) -> None:
+        """Count an attempt as in flight no longer."""
         key = (attempt.thread_id, attempt.attempt)
         if key in self._inflight:
             self._inflight.remove(key)
             self.metrics.inflight_attempts.labels(attempt.workflow).dec()
-        self._count(attempt, stopped_at)
-        say("attempt.finished", "warning" if attempt.outcome in _TROUBLE else "info", **self._facts(attempt))
 
     def _count(self, attempt: Attempt, stopped_at: datetime | None) -> None:
         """Count a closed attempt."""
@@ -77,10 +80,6 @@ class Events:
             "error_at": attempt.error_at,
             "error": self._message(attempt.error),
         }
-
-    def _message(self, message: str | None) -> str | None:
-        """Return an error's message as far as it may be logged."""
-        return redaction.redact(message) if message is not None and self._log_errors else None
 
     def lock_contended(self, thread_id: str, workflow: str) -> None:
         """Tell of a thread whose lock was found held elsewhere."""
@@ -119,6 +118,12 @@ class Events:
         took = round(duration / timedelta(milliseconds=1))
         say("sweep.finished", "info" if cases else "debug", rows=rows, cases=cases, duration_ms=took)
 
+    def round_failed(self, operation: str, error: BaseException) -> None:
+        """Tell of an error of ours in the work that comes round again; it will be tried again."""
+        seen = redaction.describe(error)
+        told = {"error_type": seen.error_type, "error_at": seen.error_at, "error": self._message(seen.error)}
+        say("round.failed", "error", operation=operation, **told)
+
     def index_missed(self) -> None:
         """Tell that sweeps read the whole table, and so come twenty times as seldom as they take."""
         reason = "there is no index on checkpoints (checkpoint_id): run `resumed migrate`"
@@ -155,37 +160,6 @@ class Events:
         """Tell of a workflow whose attempts mostly fail, or no longer do."""
         self.metrics.circuit_open.labels(workflow).set(opened)
         say("circuit.opened" if opened else "circuit.closed", "warning" if opened else "info", workflow=workflow)
-
-    # Workers
-
-    def workers_counted(self, counts: Mapping[str, int]) -> None:
-        """Set how many workers are `starting`, `ready`, `draining` and `isolation`."""
-        self.metrics.workers_counted(counts)
-
-    def worker_started(self, worker: str, pid: int) -> None:
-        """Tell of a worker process that was spawned."""
-        say("worker.started", worker=worker, pid=pid)
-
-    def worker_greeted(self, worker: str, workflows: Collection[str]) -> None:
-        """Tell of a worker that said what it has."""
-        say("worker.greeted", worker=worker, workflows=sorted(workflows))
-
-    def worker_killed(self, worker: str, reason: str) -> None:
-        """Tell of a worker that we are about to kill."""
-        say("worker.killed", "warning", worker=worker, reason=reason)
-
-    def worker_died(self, worker: str, exit_code: int | None, inflight: int) -> None:
-        """Tell of a worker that ended without being asked to, with so many attempts in flight."""
-        say("worker.died", "error", worker=worker, exit_code=exit_code, inflight=inflight)
-
-    def worker_restarted(self, worker: str) -> None:
-        """Count a worker that takes a dead one's place."""
-        self.metrics.worker_restarts.inc()
-        say("worker.restarted", worker=worker)
-
-    def worker_stopped(self, worker: str) -> None:
-        """Tell of a worker that ended as asked."""
-        say("worker.stopped", worker=worker)
 
     # The process
 

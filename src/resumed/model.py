@@ -195,6 +195,7 @@ class Attempt:
     error_type: str | None
     error_at: str | None
     error: str | None
+    closed_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,6 +156,7 @@ async def test_an_attempt_that_ends_is_recorded_with_all_that_is_known_of_it(ses
         error_type=ending.error_type,
         error_at=ending.error_at,
         error=ending.error,
+        closed_by="host-1",
     )
     assert await attempts.of_thread(session, "t1") == [closed]
 
@@ -301,3 +302,10 @@ async def test_looking_for_orphans_takes_no_lock(dsn: str, session: Session) -> 
     async with session.transaction(), opened(Target(dsn)) as application:
         assert await _orphans(session) == ["t1"]
         assert (await locks.try_lock(application, "t1"))[0]
+
+
+async def test_who_closed_an_attempt_is_recorded_where_it_was_not_its_worker(session: Session) -> None:
+    begun = await attempts.start(session, BLANK)
+    closed = await attempts.finish(session, begun, FAILED, "another")
+    assert closed is not None
+    assert closed.closed_by == "another"

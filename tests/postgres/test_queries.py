@@ -199,7 +199,7 @@ async def test_a_page_of_the_window_is_read_by_index(full: Session, back: timede
     parameters = {"after": first_at(NOW - back), "upper": first_at(NOW), "rows": PAGE_ROWS}
     plan = await _plan(full, "checkpoints", "window_page", parameters, run=True)
     assert _scanned(plan) == set()
-    assert 0 < _read(plan, "checkpoints") <= min(PAGE_ROWS, (back // EVERY + 1) * CHECKPOINTS)
+    assert 0 < _read(plan, "checkpoints") <= min(PAGE_ROWS + 1, (back // EVERY + 1) * CHECKPOINTS)
 
 
 async def test_threads_whose_ids_tell_no_time_are_found_by_index(full: Session) -> None:
@@ -236,9 +236,9 @@ CASE = {
 ATTEMPT = {
     "thread_id": "orders-7", "attempt": 2, "workflow": "orders", "version": "1", "worker": "host", "before": "head",
     "outcome": "finished", "advanced": True, "charged": False, "after": "head", "error_type": None, "error_at": None,
-    "error": None,
+    "error": None, "closed_by": "host",
 }  # fmt: skip
-CLAIM = {"workflows": ["orders"], "versions": ["1"], "accepted": ["1"], "claimant": "us"}
+CLAIM = {"workflows": ["orders"], "versions": ["1"], "accepted": ["1"], "claimant": "us", "due_by": None}
 BY_INDEX: list[tuple[str, str, dict[str, Any]]] = [
     ("cases", "of_threads", {"threads": _some(16)}),  # for many, of 20 000, older majors rather read all
     ("cases", "to_look_at", {"now": NOW + timedelta(minutes=1), "rows": LOOK_ROWS}),
@@ -246,7 +246,7 @@ BY_INDEX: list[tuple[str, str, dict[str, Any]]] = [
     ("cases", "claim", {**CLAIM, "rows": 1}),
     ("cases", "claim", {**CLAIM, "rows": 16}),
     ("cases", "claim", {**CLAIM, "rows": 64}),
-    ("cases", "unclaim", {"threads": _some(16), "claimant": "us"}),
+    ("cases", "unclaim", {"threads": _some(16), "claimant": "us", "due_by": None}),
     ("cases", "postpone", {"thread": "orders-7", "delay": timedelta(seconds=5)}),
     ("cases", "record", CASE),
     ("cases", "settle", CASE),

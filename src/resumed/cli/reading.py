@@ -120,7 +120,7 @@ async def _show(thread_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 async def _threads(state: State | None) -> list[dict[str, Any]]:
     settings, _ = prepared(quiet=True)
     async with opened(Target(settings.dsn, settings.checkpoint_schema), "resumed threads") as session:
-        await schema.check(session)
+        await schema.check(session, writing=False)
         return [survey.case_fields(one) for one in await cases.listing(session, state)]
 
 

@@ -24,6 +24,7 @@ class Tried:
 
 async def resume(service: Service, thread_id: str, *, force: bool) -> Tried:
     """Try one thread in the foreground; `force` also takes it out of quarantine. Raises ResumedError."""
+    service.crew.keeps_endings = True
     async with surveying(service) as surveyor:
         found = await _judged(surveyor, thread_id)
         held = await locks.held(surveyor.session, [thread_id])

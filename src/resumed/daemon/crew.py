@@ -17,7 +17,8 @@ class Crew:
     """What the workers have and what they are at.
 
     `freed` is called when a thread was given back, `bereaved` when a worker died. `results` counts, by word, what
-    came of the threads that were handed out; `endings` keeps the attempts that finished since it was last emptied.
+    came of the threads that were handed out; `endings` holds the attempts that finished, where `keeps_endings` says so;
+    `retired` names workers that we ended because of a node that could not be stopped.
     """
 
     events: Events
@@ -29,17 +30,25 @@ class Crew:
     endings: list[Attempt] = field(default_factory=list)
     handed: dict[str, int] = field(default_factory=dict)
     inspections: dict[str, asyncio.Future[Judgement | None]] = field(default_factory=dict)
+    retired: set[str] = field(default_factory=set)
+    keeps_endings: bool = False
     stopping: bool = False
 
     def listener(self) -> Listener:
         """The pool's way to tell us."""
-        return Listener(self._heard, self._spawned, self._exited)
+        return Listener(self._heard, self._spawned, self._exited, self._troubled)
 
     def finished(self, attempt: Attempt, last_sign_at: datetime | None) -> None:
         """Tell of a closed attempt, whoever closed it."""
         self.open.pop((attempt.thread_id, attempt.attempt), None)
-        self.endings.append(attempt)
+        if self.keeps_endings:
+            self.endings.append(attempt)
         self.events.attempt_finished(attempt, last_sign_at)
+
+    def forget(self, attempt: Attempt) -> None:
+        """Stop waiting for the end of an attempt that another replica closed and told of."""
+        self.open.pop((attempt.thread_id, attempt.attempt), None)
+        self.events.attempt_forgotten(attempt)
 
     def _heard(self, handle: Handle, message: Message) -> None:
         match message["kind"]:
@@ -56,6 +65,8 @@ class Crew:
                 self.events.case_refused(*(message[name] for name in ("thread_id", "workflow", "verdict", "reason")))
             case "quarantined":
                 self.events.case_quarantined(message["thread_id"], message["workflow"], message["reason"])
+            case "troubled":
+                self.events.worker_troubled(handle.name, message)
             case "done":
                 self._done(message)
             case "inspected":
@@ -101,6 +112,9 @@ class Crew:
                 self.events.thread_failed(message["thread_id"], message)
         self.freed()
 
+    def _troubled(self, error: OSError) -> None:
+        self.events.worker_failed(error)
+
     def _spawned(self, handle: Handle) -> None:
         self.events.worker_started(handle.name, handle.pid)
 
@@ -108,6 +122,10 @@ class Crew:
         if self.stopping:
             self.events.worker_stopped(handle.name)
             return
-        self.events.worker_died(handle.name, exited.code, len(handle.inflight))
+        if exited.retired:
+            self.retired.add(handle.name)
+            self.events.worker_killed(handle.name, "a node of it could not be stopped")
+        else:
+            self.events.worker_died(handle.name, exited.code, len(handle.inflight))
         self.events.worker_restarted(handle.name)
         self.bereaved()

@@ -1,7 +1,6 @@
 """Closes attempts whose process or session is gone, under the thread's lock, held for one transaction."""
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from resumed.daemon.sweep import Scene, around
@@ -13,8 +12,15 @@ from resumed.store import attempts, cases, checkpoints, locks
 from resumed.store.cases import Extra
 from resumed.store.connect import Session
 
-_ROWS = 200
 _RESUMABLE = (Verdict.FAILED, Verdict.STOPPED)
+
+
+@dataclass(frozen=True, slots=True)
+class Closer:
+    """Who closes, and as what."""
+
+    name: str
+    outcome: Outcome = Outcome.CRASHED
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,24 +32,16 @@ class Orphan:
     sighting: Sighting | None
 
 
-async def close_orphans(
-    session: Session, scene: Scene, excepted: Sequence[str], outcome: Outcome = Outcome.CRASHED
-) -> list[Attempt]:
-    """Close every open attempt whose lock is free; `excepted` are the threads that this replica is trying now."""
-    found = await attempts.orphans(session, excepted, _ROWS)
-    closed = [await _close(session, scene, one, outcome) for one in found]
-    return [one for one in closed if one is not None]
-
-
-async def _close(session: Session, scene: Scene, attempt: Attempt, outcome: Outcome) -> Attempt | None:
+async def close_orphan(session: Session, scene: Scene, attempt: Attempt, closer: Closer) -> Attempt | None:
+    """Close an open attempt if its lock is free; None where it is not, or somebody closed it first."""
     thread = attempt.thread_id
     async with session.transaction():
         if not await locks.try_lock_for_transaction(session, thread):
             return None
         known = (await cases.of_threads(session, [thread])).get(thread)
         sighting = (await checkpoints.sightings(session, [thread])).get(thread)
-        ending = _ending(attempt, sighting, outcome)
-        closed = await attempts.finish(session, attempt, ending)
+        ending = _ending(attempt, sighting, closer.outcome)
+        closed = await attempts.finish(session, attempt, ending, closer.name)
         if closed is not None and known is not None:
             orphan = Orphan(attempt, known, sighting)
             left = _left(scene, orphan, ending)

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from resumed.daemon.crew import Crew
-from resumed.daemon.dispatch import dispatch
+from resumed.daemon.dispatch import Turn, dispatch
 from resumed.daemon.health import Health
 from resumed.daemon.link import Link
-from resumed.daemon.orphans import close_orphans
+from resumed.daemon.orphans import Closer, close_orphan
 from resumed.daemon.sweep import Report, Rules, scene_of, sweep
 from resumed.engine.pool import Pool
 from resumed.errors import DatabaseError
@@ -25,6 +25,7 @@ from resumed.store.selftest import self_test
 CLOCK_LIMIT = timedelta(seconds=2)
 _STRETCH = 20
 _PATIENCE = timedelta(seconds=90)
+_ORPHANS = 200
 
 
 @dataclass(slots=True)
@@ -42,6 +43,8 @@ class Rounds:
     backlog: bool = False
     _not_before: float = field(default=0.0)
     _indexed: bool = field(default=True)
+    _swept_at: datetime | None = field(default=None)
+    _orphaned: set[tuple[str, int]] = field(default_factory=set)
 
     async def sweep(self) -> Report | None:
         """Sweep once, close what dead holders left open, count; None where another replica was at it or it failed."""
@@ -50,7 +53,8 @@ class Rounds:
         began = asyncio.get_running_loop().time()
         report: Report | None = None
         async with self._surviving("sweep"), self._session() as session:
-            report = await sweep(session, self.rules)
+            report = await sweep(session, self.rules, on_trouble=self.crew.events.thread_failed)
+            self._swept_at = await watermarks.clock(session)
             took = asyncio.get_running_loop().time() - began
             indexed = await schema.has_index(session)
             self._not_before = 0.0 if indexed else began + took * _STRETCH
@@ -65,14 +69,31 @@ class Rounds:
 
     async def close(self, outcome: Outcome = Outcome.CRASHED) -> None:
         """Close open attempts whose lock is free, and tell of those that a dead worker had closed without a word."""
-        if not self.link.believes_locks:
-            return
         async with self._surviving("close"), self._session() as session:
+            if not self.link.believes_locks:
+                return
             scene = await scene_of(session, self.rules)
-            for closed in await close_orphans(session, scene, self.pool.inflight(), outcome):
-                self.crew.finished(closed, None)
+            for orphan in self._ripe(await attempts.orphans(session, self.pool.inflight(), _ORPHANS)):
+                how = Outcome.DRAINED if orphan.worker in self.crew.retired else outcome
+                if closed := await close_orphan(session, scene, orphan, Closer(self.claimant, how)):
+                    self.crew.finished(closed, None)
+            self.crew.retired.clear()
             for silent in await self._closed_in_silence(session):
-                self.crew.finished(silent, None)
+                if silent.closed_by == silent.worker:
+                    self.crew.finished(silent, None)
+                else:
+                    self.crew.forget(silent)
+
+    def _ripe(self, found: list[Attempt]) -> list[Attempt]:
+        """Those that our own dead workers left, and others' that have had a round's time to stop by themselves."""
+        seen = {(one.thread_id, one.attempt) for one in found}
+        ripe = [
+            one
+            for one in found
+            if one.worker.startswith(f"{self.claimant}-") or (one.thread_id, one.attempt) in self._orphaned
+        ]
+        self._orphaned = seen
+        return ripe
 
     async def dispatch(self) -> int:
         """Hand out due cases while there is room; says how many were handed out."""
@@ -80,8 +101,8 @@ class Rounds:
         if self.dry_run or not self.health.ready or not self.link.believes_locks:
             return handed
         async with self._surviving("dispatch"), self._session() as session:
-            takers = list(self.crew.registrations.values())
-            handed = await dispatch(session, self.pool, takers, self.claimant)
+            takers = [one for one in self.crew.registrations.values() if self.pool.takes(one.name)]
+            handed = await dispatch(session, self.pool, takers, Turn(self.claimant, self._swept_at))
         self.backlog = self.pool.free() == 0
         return handed
 
@@ -131,4 +152,9 @@ class Rounds:
             yield
         except (DatabaseError, DatabaseFault, OSError, TimeoutError) as error:
             self.crew.events.database_failed(operation, error)
-            self.health.doubt("database", f"{operation} failed: {type(error).__name__}")
+            self.health.doubt("database", f"the database failed us: {type(error).__name__}")
+        except Exception as error:  # noqa: BLE001 - an error of ours must not end the rounds, nor hide
+            self.crew.events.round_failed(operation, error)
+            self.health.doubt(operation, f"{operation} failed: {type(error).__name__}")
+        else:
+            self.health.clear(operation)

@@ -1,22 +1,20 @@
 """The composition root of the control process: what is made of what, what runs when, how it starts and stops.
 
-It decides nothing about threads. Only here are timers made. No user code runs in this process.
+It decides nothing about threads. No user code runs in this process.
 """
 
 import asyncio
 import os
 import socket
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from datetime import timedelta
 
 from resumed.daemon.crew import Crew
 from resumed.daemon.health import Health
 from resumed.daemon.link import Link
 from resumed.daemon.rounds import Rounds
 from resumed.daemon.sweep import Rules
+from resumed.daemon.timers import Round, running
 from resumed.engine.pool import Plan, Pool, plan_message
 from resumed.engine.wire import numbers_to_wire
 from resumed.errors import DatabaseUnreachableError, NotReadyError
@@ -68,6 +66,7 @@ class Service:
 
     async def once(self, *, wait: bool) -> list[Attempt]:
         """Sweep once and see its attempts to their end; `wait` goes on until nothing is due now."""
+        self.crew.keeps_endings = True
         try:
             await self._open()
             await self.ready_workers()
@@ -98,28 +97,23 @@ class Service:
         await self.pool.greeted.wait()
         self.health.clear("workers")
         await self.rounds.announce()
-        scheduler = self._scheduler()
-        scheduler.start()
-        try:
+        async with running(self._rounds()):
             await asyncio.gather(self._keep_dispatching(), self._keep_closing())
-        finally:
-            scheduler.shutdown(wait=False)
 
-    def _scheduler(self) -> AsyncIOScheduler:
-        scheduler = AsyncIOScheduler(timezone=UTC)
-        options = {"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
-        now = datetime.now(UTC)
-        rounds: list[tuple[Callable[[], object], timedelta, datetime]] = [
-            (self._pass, self.settings.poll_interval, now),
-            (self.rounds.announce, _ANNOUNCE_EVERY, now + _ANNOUNCE_EVERY),
-            (self.rounds.self_test, _SELF_TEST_EVERY, now + _SELF_TEST_EVERY),
+    def _rounds(self) -> list[Round]:
+        return [
+            Round(self._pass, self.settings.poll_interval, timedelta(0)),
+            Round(self.rounds.announce, _ANNOUNCE_EVERY, _ANNOUNCE_EVERY),
+            Round(self.rounds.self_test, _SELF_TEST_EVERY, _SELF_TEST_EVERY),
         ]
-        for work, every, first in rounds:
-            scheduler.add_job(work, "interval", seconds=every.total_seconds(), next_run_time=first, **options)
-        return scheduler
 
     async def _pass(self) -> None:
-        self.events.workers_counted(self.pool.counts())
+        counts = self.pool.counts()
+        self.events.workers_counted(counts)
+        if counts["ready"]:
+            self.health.clear("workers")
+        else:
+            self.health.doubt("workers", "no worker is ready")
         await self.rounds.sweep()
         await self.rounds.close()
         self._wanted.set()

@@ -29,7 +29,7 @@ class LongestStep:
 
 async def longest_steps(session: Session, scene: Scene) -> list[LongestStep]:
     """Look through the newest checkpoints; workflows of which none tells are left out."""
-    looks = await look_at(session, scene, await vitals.recent_threads(session, _LEARN_FROM), {})
+    looks = (await look_at(session, scene, await vitals.recent_threads(session, _LEARN_FROM), {})).judged
     finished = {
         thread: (around.claim.name or "", around.ages.min_age)
         for thread, (found, around) in looks.items()

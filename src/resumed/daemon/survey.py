@@ -67,7 +67,7 @@ class Surveyor:
     async def judge(self, threads: Sequence[str]) -> list[Finding]:
         """Judge these threads, by rows and then by values and graph; those without a checkpoint are left out."""
         known = await cases.of_threads(self.session, threads)
-        looks = await look_at(self.session, self.scene, threads, known)
+        looks = (await look_at(self.session, self.scene, threads, known)).judged
         return [await self._finding(*looks[thread], known.get(thread)) for thread in looks]
 
     async def _finding(self, found: Standing, around: Circumstances, known: Case | None) -> Finding:

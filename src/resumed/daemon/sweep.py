@@ -4,23 +4,31 @@ A sweep knows no graphs and reads no values; names and ages come from the table 
 A page and the watermark it moves are one transaction, so a sweep that dies goes on where it was.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from resumed.judge.case import Standing, decide, place, standing, still_known, vanished
 from resumed.judge.checkpoint_id import first_at, made_at, plausible_span
 from resumed.judge.resolve import claim
 from resumed.judge.verdict import Ages, Circumstances, Sighting
 from resumed.model import Case, Numbers, Registration, State
+from resumed.redaction import describe
 from resumed.store import cases, checkpoints, locks, registrations, watermarks
 from resumed.store.connect import Session
 from resumed.store.watermarks import Watermark
+
+Trouble = Callable[[str, Mapping[str, Any]], None]
 
 PAGE_ROWS = 5000
 LOOK_ROWS = 1000
 _OVERLAP = timedelta(seconds=30)
 _WIDE_EVERY = timedelta(minutes=1)
+
+
+def _silent(_: str, __: Mapping[str, Any]) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,15 @@ class Scene:
     now: datetime
     known: tuple[Registration, ...]
     rules: Rules
+    on_trouble: Trouble = _silent
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """What was judged of threads, and which of them are there at all."""
+
+    judged: dict[str, tuple[Standing, Circumstances]]
+    present: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +78,14 @@ class Window:
     wide: bool
 
 
-async def sweep(session: Session, rules: Rules, now: datetime | None = None) -> Report | None:
-    """Make one pass; None where another replica is at it. `now` stands in for the database's clock in tests."""
-    scene = await scene_of(session, rules, now)
+async def sweep(
+    session: Session, rules: Rules, now: datetime | None = None, on_trouble: Trouble = _silent
+) -> Report | None:
+    """Make one pass; None where another replica is at it. `now` stands in for the database's clock in tests.
+
+    A thread that cannot be judged is told to `on_trouble` and passed over.
+    """
+    scene = replace(await scene_of(session, rules, now), on_trouble=on_trouble)
     found = await _look_through_window(session, scene)
     if found is None:
         return None
@@ -130,25 +152,26 @@ async def _look_again(session: Session, scene: Scene) -> Report:
 async def _record(session: Session, scene: Scene, threads: Sequence[str]) -> Report:
     known = await cases.of_threads(session, threads)
     looks = await look_at(session, scene, threads, known)
-    gone = [vanished(thread, known[thread].workflow, scene.now) for thread in known if thread not in looks]
-    standings = [*(one for one, _ in looks.values()), *gone]
+    gone = [vanished(thread, known[thread].workflow, scene.now) for thread in known if thread not in looks.present]
+    standings = [*(one for one, _ in looks.judged.values()), *gone]
     changed = [(one, known.get(one.thread_id)) for one in standings if _worth_writing(one, known.get(one.thread_id))]
     await cases.record(session, sorted(changed, key=lambda pair: pair[0].thread_id), scene.now)
     return Report(threads=len(threads), written=len(changed))
 
 
-async def look_at(
-    session: Session, scene: Scene, threads: Sequence[str], known: dict[str, Case]
-) -> dict[str, tuple[Standing, Circumstances]]:
+async def look_at(session: Session, scene: Scene, threads: Sequence[str], known: dict[str, Case]) -> Looks:
     """Judge these threads by their rows; threads without a root checkpoint are left out."""
     if not threads:
-        return {}
+        return Looks({}, frozenset())
     held = await locks.held(session, threads)
     found = await checkpoints.sightings(session, threads)
-    return {
-        thread: _judged(sighting, around(sighting, scene, known.get(thread), held=thread in held))
-        for thread, sighting in found.items()
-    }
+    looks = Looks({}, frozenset(found))
+    for thread, sighting in found.items():
+        try:
+            looks.judged[thread] = _judged(sighting, around(sighting, scene, known.get(thread), held=thread in held))
+        except Exception as error:  # noqa: BLE001 - one hostile row must not hide all other threads
+            scene.on_trouble(thread, asdict(describe(error)))
+    return looks
 
 
 def around(sighting: Sighting, scene: Scene, known: Case | None, *, held: bool) -> Circumstances:

@@ -28,7 +28,8 @@ _SOCKET_PATH_LIMIT = 90
 _NOBODY = 65534
 _OPTIONS = ("max_connections=200", "fsync=off", "full_page_writes=off", "logging_collector=off", "log_statement=none")
 
-# The kernel's death signal follows the thread that started the child; this one lives as long as the process.
+# The kernel's death signal follows the thread that started the child; this one lives as long as the process. And a
+# KeyboardInterrupt, which only the main thread hears, is lost inside a fork, with a lock of `logging` still held.
 _STARTER = ThreadPoolExecutor(1, thread_name_prefix="resumed-postgres")
 
 
@@ -111,14 +112,12 @@ class PrivateServer:
         self.folder.mkdir(parents=True, exist_ok=True)
         if _as_root():
             os.chown(self.folder, _NOBODY, _NOBODY)
+            _require_passage(self.folder)
         command = [bin_folder / "initdb", "-D", self.data, "-A", "trust", "-U", "postgres", "--locale=C", "-E", "UTF8"]
-        made = subprocess.run(  # noqa: S603 - binaries that we found ourselves, started before any thread
-            [*map(str, command), "--no-instructions", "--no-sync"],
-            capture_output=True,
-            env=_environment(),
-            preexec_fn=_drop,
-            check=False,
-        )
+        made = _STARTER.submit(
+            subprocess.run, [*map(str, command), "--no-instructions", "--no-sync"],
+            capture_output=True, env=_environment(), preexec_fn=_dying_with(os.getpid()), check=False,
+        ).result()  # fmt: skip
         if made.returncode:
             message = f"initdb failed: {made.stderr.decode(errors='replace').strip() or made.returncode}"
             raise PostgresStartError(message)
@@ -192,6 +191,15 @@ def _readable_by_server(bin_folder: Path, folder: Path) -> Path:
     return copy / bin_folder.name
 
 
+def _require_passage(folder: Path) -> None:
+    closed = [one for one in folder.resolve().parents if not one.stat().st_mode & 0o001]
+    if closed and closed[-1].stat().st_uid != _NOBODY:
+        message = (
+            f"started by root the server runs as nobody, who cannot enter {closed[-1]}: set TMPDIR to another folder"
+        )
+        raise PostgresStartError(message)
+
+
 def _open_to_all(path: Path) -> bool:
     resolved = path.resolve()
     return all(parent.stat().st_mode & 0o001 for parent in resolved.parents) and bool(resolved.stat().st_mode & 0o005)
@@ -213,12 +221,17 @@ def _dying_with(owner: int) -> Callable[[], None]:
 
     def prepare() -> None:
         _drop()
-        if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
-            if os.getppid() != owner:
-                os._exit(1)
+        die_with(owner, signal.SIGINT)
 
     return prepare
+
+
+def die_with(owner: int, number: signal.Signals) -> None:
+    """In a child before its `exec`: have the kernel send it this signal when the thread that started it is gone."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+        if os.getppid() != owner:
+            os._exit(1)
 
 
 def _environment() -> dict[str, str]:

@@ -28,6 +28,7 @@ from resumed.store.connect import Session, alive, opened
 _CLOCK_LIMIT = timedelta(seconds=2)
 _BUSY_DELAY = timedelta(seconds=5)
 _CLOCK_DELAY = timedelta(seconds=30)
+_STUMBLE_DELAY = timedelta(minutes=5)
 _AFTER_HEAD = timedelta(milliseconds=20)
 _THREAD_POLL = timedelta(milliseconds=50)
 _THREAD_GRACE = timedelta(seconds=5)
@@ -38,11 +39,15 @@ async def try_thread(ticket: Ticket, desk: Desk) -> str:
     CURRENT.set(ticket.thread_id)
     try:
         async with opened(desk.target, "resumed attempt") as session:
+            asked_at = datetime.now(UTC)
             locked, now = await locks.try_lock(session, ticket.thread_id)
             if not locked:
                 await cases.postpone(session, ticket.thread_id, _BUSY_DELAY)
                 return "busy"
-            result = await _locked(session, now, ticket, desk)
+            if asked_at - now > _CLOCK_LIMIT:
+                await cases.postpone(session, ticket.thread_id, _CLOCK_DELAY)
+                return "skewed"
+            result = await _safely_locked(session, now, ticket, desk)
             return result if await _unlocked(session, ticket.thread_id) else "unreachable"
     except (DatabaseError, LockLostError, psycopg.OperationalError):
         return "unreachable"
@@ -51,6 +56,16 @@ async def try_thread(ticket: Ticket, desk: Desk) -> str:
 async def _unlocked(session: Session, thread_id: str) -> bool:
     """Give the lock back; a session that is gone has given it back already."""
     return not alive(session) or await locks.unlock(session, thread_id)
+
+
+async def _safely_locked(session: Session, now: datetime, ticket: Ticket, desk: Desk) -> str:
+    """Come back later to a thread on which we stumbled, lest it is tried for ever at every turn."""
+    try:
+        return await _locked(session, now, ticket, desk)
+    except Exception:
+        if alive(session):
+            await cases.postpone(session, ticket.thread_id, _STUMBLE_DELAY)
+        raise
 
 
 async def _locked(session: Session, now: datetime, ticket: Ticket, desk: Desk) -> str:
@@ -62,9 +77,9 @@ async def _locked(session: Session, now: datetime, ticket: Ticket, desk: Desk) -
     if seen.judgement.verdict not in RESUMABLE:
         await record(session, seen, seen.judgement, ticket.registration.version)
         return "looked"
-    if delay := _clock_delay(seen, now):
+    if delay := _until_head_has_passed(seen):
         await cases.postpone(session, ticket.thread_id, delay)
-        return "skewed" if delay == _CLOCK_DELAY else "early"
+        return "early"
     return await _cleared(session, seen, ticket, desk)
 
 
@@ -132,49 +147,57 @@ def _call(cleared: Cleared, begun: Begun, ticket: Ticket, desk: Desk) -> Call:
 async def _end(saver: FencedSaver, begun: Begun, returned: Return, ticket: Ticket, desk: Desk) -> None:
     """Conclude on the session that holds the lock; where a node still runs, keep the lock until the process is gone."""
     stuck = await _still_running(returned, ticket, desk)
-    if alive(saver.session):
-        await _conclude(saver, begun, returned, (ticket, desk))
-    else:
-        await _conclude_anew(saver, begun, (ticket, desk))
-    if stuck:
-        desk.tell({"kind": "stuck", "thread_id": ticket.thread_id})
-        await asyncio.Event().wait()
+    try:
+        if alive(saver.session):
+            await _conclude(saver, begun, returned, (ticket, desk))
+        else:
+            await _conclude_anew(saver, begun, (ticket, desk), stuck=stuck)
+    finally:
+        if stuck:
+            await _wait_for_the_end(ticket, desk)
 
 
 async def _conclude(saver: FencedSaver, begun: Begun, returned: Return, whose: tuple[Ticket, Desk]) -> None:
-    closed, placement = await conclude(saver, begun, returned, whose[0])
+    ticket, desk = whose
+    closed, placement = await conclude(saver, begun, returned, ticket)
     if closed is None:
         return
-    whose[1].tell(finished(closed, quiet_since(begun.look.sighting, begun.look.around)))
+    desk.tell(finished(closed, quiet_since(begun.look.sighting, begun.look.around)))
     if placement.quarantine_reason is not None:
-        whose[1].tell(quarantined(closed.thread_id, closed.workflow, placement.quarantine_reason))
+        desk.tell(quarantined(closed.thread_id, closed.workflow, placement.quarantine_reason))
 
 
-async def _conclude_anew(saver: FencedSaver, begun: Begun, whose: tuple[Ticket, Desk]) -> None:
+async def _conclude_anew(saver: FencedSaver, begun: Begun, whose: tuple[Ticket, Desk], *, stuck: bool) -> None:
     """The session is gone: close on a new one if its lock can be had, else its next holder closes for us."""
     async with opened(whose[1].target, "resumed attempt") as session:
         locked, _ = await locks.try_lock(session, begun.attempt.thread_id)
-        if locked:
-            anew = FencedSaver(session, saver.head)
-            await _conclude(anew, begun, Return(stopped=Stopped.LOCK_LOST), whose)
-            await locks.unlock(session, begun.attempt.thread_id)
+        if not locked:
+            return
+        anew = FencedSaver(session, saver.head)
+        await _conclude(anew, begun, Return(stopped=Stopped.LOCK_LOST), whose)
+        if stuck:
+            await _wait_for_the_end(*whose)
+        await locks.unlock(session, begun.attempt.thread_id)
+
+
+async def _wait_for_the_end(ticket: Ticket, desk: Desk) -> None:
+    """Have the control process end this one, and let nobody have the thread before that."""
+    desk.tell({"kind": "stuck", "thread_id": ticket.thread_id})
+    await asyncio.Event().wait()
 
 
 async def _still_running(returned: Return, ticket: Ticket, desk: Desk) -> bool:
-    """A synchronous node outlives its cancelled run, and also a sibling's failure; only the latter is given time."""
+    """A node may outlive its cancelled run, and a synchronous one its sibling's failure; only the latter has time."""
     patience = _THREAD_GRACE if returned.stopped is not None else ticket.registration.numbers.timeout
     deadline = asyncio.get_running_loop().time() + patience.total_seconds()
-    while desk.executor.busy(ticket.thread_id):
+    while desk.executor.busy(ticket.thread_id) or (returned.lasting is not None and not returned.lasting.done()):
         if asyncio.get_running_loop().time() > deadline:
             return True
         await asyncio.sleep(_THREAD_POLL.total_seconds())
     return False
 
 
-def _clock_delay(seen: Look, now: datetime) -> timedelta | None:
+def _until_head_has_passed(seen: Look) -> timedelta | None:
     """Ids made behind the head are never read, so wait until the head's time has passed by our clock."""
-    ours = datetime.now(UTC)
-    if ours - now > _CLOCK_LIMIT:
-        return _CLOCK_DELAY
-    made = made_at(seen.sighting.head.newest_id)
+    ours, made = datetime.now(UTC), made_at(seen.sighting.head.newest_id)
     return made - ours + _AFTER_HEAD if made is not None and made >= ours else None

@@ -11,11 +11,11 @@ from resumed.engine.look import REFUSALS, RESUMABLE, Look, clear, look, standing
 from resumed.engine.running import Return, meaning
 from resumed.engine.saver import FencedSaver
 from resumed.engine.wire import finished
-from resumed.judge.case import Placement, place
+from resumed.judge.case import Placement, place, vanished
 from resumed.judge.policy import Chance, Tally, after_attempt, consecutive_after
 from resumed.model import Attempt, Ending, Judgement, Numbers, Outcome, State, Verdict
 from resumed.redaction import describe
-from resumed.store import attempts, cases, watermarks
+from resumed.store import attempts, cases, checkpoints, watermarks
 from resumed.store.cases import Extra
 from resumed.store.connect import Session
 
@@ -42,7 +42,9 @@ async def close_left_open(session: Session, ticket: Ticket, desk: Desk) -> None:
     left = await attempts.open_of(session, ticket.thread_id)
     if left is None:
         return
-    closed = await attempts.finish(session, left, Ending(Outcome.CRASHED))
+    after = await checkpoints.root_head(session, ticket.thread_id)
+    ending = Ending(Outcome.CRASHED, advanced=after not in (None, left.before), after=after)
+    closed = await attempts.finish(session, left, ending)
     if closed is not None:
         desk.tell(finished(closed, None))
 
@@ -57,7 +59,7 @@ async def conclude(
     session = saver.session
     seen = await _look_after(saver, returned, ticket)
     if seen is None:
-        return await attempts.finish(session, begun.attempt, Ending(Outcome.SUPERSEDED)), Placement(State.CLOSED)
+        return await _vanished(session, begun, ticket), Placement(State.CLOSED)
     ending = ending_of(returned, begun.attempt.before, saver.head, seen)
     judgement, placement = _leaves(seen, begun, ending, ticket.registration.numbers)
     version = ticket.registration.version
@@ -72,6 +74,15 @@ async def conclude(
         if closed is not None:
             await cases.settle(session, standing_of(seen, judgement, placement), extra)
     return closed, placement
+
+
+async def _vanished(session: Session, begun: Begun, ticket: Ticket) -> Attempt | None:
+    """Close an attempt whose thread was deleted meanwhile, and its case."""
+    gone = vanished(begun.attempt.thread_id, ticket.registration.name, begun.look.around.now)
+    async with session.transaction():
+        closed = await attempts.finish(session, begun.attempt, Ending(Outcome.SUPERSEDED))
+        await cases.settle(session, gone)
+    return closed
 
 
 async def _look_after(saver: FencedSaver, returned: Return, ticket: Ticket) -> Look | None:

@@ -9,12 +9,15 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from resumed.engine.wire import Message, decode, encode
 
 _LINE_LIMIT = 1 << 24
 _STUCK_GRACE = timedelta(seconds=10)
+_SILENCE = timedelta(seconds=10)
+_QUESTIONS = 3
+_LAST_WORDS = timedelta(seconds=1)
 
 WorkerState = Literal["starting", "ready", "draining", "isolation"]
 
@@ -30,23 +33,27 @@ class Spawn:
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """How a worker ended: its exit code, whether it had said hello, which entry it was importing."""
+    """How a worker ended: its exit code, whether it had said hello, which entry it was importing.
+
+    `retired` says that we ended it because of a node that could not be stopped.
+    """
 
     code: int | None
     greeted: bool
     loading: str | None
+    retired: bool
 
 
 @dataclass(slots=True)
 class Handle:
-    """A running worker. `inflight` maps threads to workflows; `names` are the workflows of its hello."""
+    """A running worker. `inflight` maps threads to workflows; `limits` its workflows to attempts at once."""
 
     name: str
     process: asyncio.subprocess.Process
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     state: WorkerState = "starting"
-    names: frozenset[str] = frozenset()
+    limits: dict[str, int] = field(default_factory=dict)
     inflight: dict[str, str] = field(default_factory=dict)
     stuck: set[str] = field(default_factory=set)
     loading: str | None = None
@@ -70,6 +77,10 @@ class Handle:
         handle.send(spawn.message)
         return handle
 
+    def has_room_for(self, workflow: str) -> bool:
+        """Say whether it has the workflow, and fewer attempts of it in hand than that allows."""
+        return sum(one == workflow for one in self.inflight.values()) < self.limits.get(workflow, 0)
+
     @property
     def pid(self) -> int:
         """The worker's process id."""
@@ -91,10 +102,11 @@ class Handle:
 
     async def attend(self, hear: Callable[[Message], None], deadline: timedelta) -> Exited:
         """Listen until the worker ends; one that says no hello within the deadline is killed."""
+        gone = asyncio.ensure_future(self.process.wait())
         try:
             async with asyncio.timeout(deadline.total_seconds()):
-                await self._listen(hear, until_hello=True)
-            await self._listen(hear, until_hello=False)
+                await self._listen(hear, gone, until_hello=True)
+            await self._listen(hear, gone, until_hello=False)
         except TimeoutError:
             self.loading = self.loading or ""
         finally:
@@ -102,22 +114,48 @@ class Handle:
             self.writer.close()
             if self._reaper is not None:
                 self._reaper.cancel()
-        code = await self.process.wait()
-        return Exited(code, self.state != "starting", self.loading or None)
+        code = await gone
+        self._end_group()
+        return Exited(code, self.state != "starting", self.loading or None, self._reaper is not None)
 
-    async def _listen(self, hear: Callable[[Message], None], *, until_hello: bool) -> None:
-        while line := await self._line():
-            message = decode(line)
+    async def _listen(self, hear: Callable[[Message], None], gone: asyncio.Future[int], *, until_hello: bool) -> None:
+        while message := await self._message(gone):
             self._note(message)
             hear(message)
             if until_hello and message["kind"] == "hello":
                 return
 
-    async def _line(self) -> bytes:
+    async def _message(self, gone: asyncio.Future[int]) -> Message | None:
+        """Read the next message; None when the worker has ended, has cut a line short, or no longer answers.
+
+        A process that the worker forked may keep its socket open, so its end is looked for as well.
+        """
+        reading = asyncio.ensure_future(self.reader.readline())
         try:
-            return await self.reader.readline()
-        except ConnectionError:
-            return b""
+            if not await self._speaks(reading, gone):
+                return None
+            await asyncio.wait({reading}, timeout=_LAST_WORDS.total_seconds())
+            line = reading.result() if reading.done() else b""
+            return decode(line) if line.endswith(b"\n") else None
+        except (OSError, ValueError):
+            return None
+        finally:
+            reading.cancel()
+
+    async def _speaks(self, reading: asyncio.Future[bytes], gone: asyncio.Future[int]) -> bool:
+        """Wait until the worker says something or ends; False where it does not even answer when it is asked."""
+        waited: set[asyncio.Future[Any]] = {reading, gone}
+        for _ in range(_QUESTIONS):
+            done, _ = await asyncio.wait(waited, timeout=_SILENCE.total_seconds(), return_when=asyncio.FIRST_COMPLETED)
+            if done:
+                return True
+            self.send({"kind": "ping"})
+        return self.state != "ready"
+
+    def _end_group(self) -> None:
+        """End what the worker started and left behind: it may hold the session of an attempt open."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
 
     def _note(self, message: Message) -> None:
         match message["kind"]:
@@ -125,7 +163,7 @@ class Handle:
                 self.loading = message["name"]
             case "hello":
                 self.state, self.loading = "ready", None
-                self.names = frozenset(one["name"] for one in message["workflows"])
+                self.limits = {one["name"]: one["numbers"]["concurrency"] for one in message["workflows"]}
             case "done":
                 self.inflight.pop(message["thread_id"], None)
             case "stuck":

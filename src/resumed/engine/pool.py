@@ -35,11 +35,12 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Whom the pool tells: of each message that is not its own, and of each worker that ended."""
+    """Whom the pool tells: of each message, of each worker that started or ended, and that none could be started."""
 
     on_message: Callable[[Handle, Message], None]
     on_spawned: Callable[[Handle], None]
     on_exited: Callable[[Handle, Exited], None]
+    on_trouble: Callable[[OSError], None]
 
 
 @dataclass(slots=True)
@@ -71,13 +72,17 @@ class Pool:
         """How many threads could be handed out now."""
         return sum(self._slots(handle) for handle in self.handles)
 
+    def takes(self, workflow: str) -> bool:
+        """Say whether a thread of this workflow could be handed out now."""
+        return any(self._slots(handle) and handle.has_room_for(workflow) for handle in self.handles)
+
     def inflight(self) -> list[str]:
         """The threads that workers are trying at this moment."""
         return [thread for handle in self.handles for thread in handle.inflight]
 
     def submit(self, thread_id: str, workflow: str, *, asked: bool = False) -> bool:
         """Hand a thread to the worker with the most room, `asked` for by a person or not; False where none has any."""
-        fitting = [handle for handle in self.handles if self._slots(handle) and workflow in handle.names]
+        fitting = [one for one in self.handles if self._slots(one) and one.has_room_for(workflow)]
         if not fitting or thread_id in self.inflight():
             return False
         handle = max(fitting, key=self._slots)
@@ -87,7 +92,7 @@ class Pool:
 
     def ask(self, thread_id: str, workflow: str) -> bool:
         """Have a worker inspect a thread; False where none has its workflow."""
-        fitting = [handle for handle in self.handles if handle.state == "ready" and workflow in handle.names]
+        fitting = [handle for handle in self.handles if handle.state == "ready" and workflow in handle.limits]
         for handle in fitting[:1]:
             handle.send({"kind": "inspect", "thread_id": thread_id, "workflow": workflow})
         return bool(fitting)
@@ -137,8 +142,12 @@ class Pool:
     async def _keep(self, place: int) -> None:
         failures = 0
         while not self.stopping:
-            exited = await self._live(place)
-            failures = 0 if exited.greeted else failures + 1
+            try:
+                exited = await self._live(place)
+                failures = 0 if exited.greeted else failures + 1
+            except OSError as error:
+                self.listener.on_trouble(error)
+                failures += 1
             if not self.stopping and failures:
                 await asyncio.sleep(min(_RESTART_CAP, _RESTART_BASE * 2 ** min(failures, 8)).total_seconds())
 

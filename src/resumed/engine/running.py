@@ -34,10 +34,14 @@ class Stopped(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Return:
-    """How the call of the graph ended: it returned (neither is set), raised, or was stopped."""
+    """How the call of the graph ended: it returned (nothing is set), raised, or was stopped.
+
+    `lasting` is a run that was cancelled and has not ended.
+    """
 
     error: BaseException | None = None
     stopped: Stopped | None = None
+    lasting: asyncio.Future[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +114,15 @@ def _returned(running: asyncio.Future[Any], saver: FencedSaver) -> Return:
 
 async def _stop(running: asyncio.Future[Any], why: Stopped) -> Return:
     running.cancel()
+    running.add_done_callback(_heard)
     await asyncio.wait({running}, timeout=_GRACE.total_seconds())
-    if running.done() and not running.cancelled():
+    return Return(stopped=why, lasting=None if running.done() else running)
+
+
+def _heard(running: asyncio.Future[Any]) -> None:
+    """Take note of what an abandoned run raised, lest asyncio prints it with all its values."""
+    if not running.cancelled():
         running.exception()
-    return Return(stopped=why)
 
 
 async def _session_dies(saver: FencedSaver) -> None:

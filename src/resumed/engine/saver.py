@@ -14,7 +14,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from resumed.errors import LockLostError, SupersededError
 from resumed.judge.writes import sanitise
-from resumed.store.connect import Session, alive
+from resumed.store.connect import Session
 from resumed.store.queries import load
 
 _HEAD_MOVED = "RS001"
@@ -76,4 +76,5 @@ class FencedSaver(AsyncPostgresSaver):
     def _meaning(self, error: psycopg.Error) -> Exception:
         if error.sqlstate == _HEAD_MOVED:
             return SupersededError(SupersededError.__doc__)
-        return error if alive(self.session) else LockLostError(LockLostError.__doc__)
+        # Gone or not: what the database refuses is not the thread's fault, and nobody is charged for it.
+        return LockLostError(LockLostError.__doc__)

@@ -49,6 +49,7 @@ class Worker:
         """Say hello, then do what the control process asks until it is gone."""
         loop = asyncio.get_running_loop()
         loop.set_default_executor(self._desk.executor)
+        loop.set_exception_handler(lambda _, context: self._troubled(context))
         self._channel.listen(lambda message: _deliver(loop, self._inbox, message))
         async with AsyncExitStack() as contexts:
             await self._call_factories(contexts)
@@ -76,6 +77,14 @@ class Worker:
             case "ping":
                 self._channel.send({"kind": "pong"})
 
+    def _troubled(self, context: dict[str, Any]) -> None:
+        """Tell of an error that nobody waited for; asyncio would print it with all its values."""
+        error = context.get("exception")
+        if isinstance(error, BaseException):
+            report = describe(error)
+            told = {"error_type": report.error_type, "error_at": report.error_at, "error": report.error}
+            self._channel.send({"kind": "troubled", **told})
+
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
@@ -83,7 +92,7 @@ class Worker:
 
     async def _attempt(self, message: Message) -> None:
         thread_id = message["thread_id"]
-        done: Message = {"kind": "done", "thread_id": thread_id, "result": "error"}
+        done: Message = {"kind": "done", "thread_id": thread_id, "workflow": message["workflow"], "result": "error"}
         try:
             if thread_id in self._tickets:
                 done["result"] = "busy"

@@ -59,7 +59,7 @@ def given_up(tally: Tally, ending: Ending, numbers: Numbers) -> str | None:
 def after_attempt(tally: Tally, ending: Ending, numbers: Numbers, chance: Chance) -> Placement:
     """Decide where the case stands after an attempt that left work to do."""
     if reason := given_up(tally, ending, numbers):
-        return Placement(State.QUARANTINED, None, None, reason)
+        return Placement(State.QUARANTINED, None, chance.now + numbers.min_age / 2, reason)
     if ending.outcome in _NOT_THE_THREADS_FAULT:
         return Placement(State.DUE, chance.now)
     failures = max(consecutive_after(tally, ending), 1)

@@ -25,11 +25,12 @@ async def start(session: Session, attempt: Attempt) -> Attempt:
     return attempt if row is None else _renumbered(attempt, row)
 
 
-async def finish(session: Session, attempt: Attempt, ending: Ending) -> Attempt | None:
-    """Record how an attempt ended; None where somebody had closed it before."""
+async def finish(session: Session, attempt: Attempt, ending: Ending, closer: str | None = None) -> Attempt | None:
+    """Record how an attempt ended and who closed it, its own worker by default; None where it was closed before."""
     parameters = {
         "thread_id": attempt.thread_id,
         "attempt": attempt.attempt,
+        "closed_by": closer or attempt.worker,
         "outcome": ending.outcome.value,
         "advanced": ending.advanced,
         "charged": charged(ending),

@@ -73,12 +73,14 @@ async def record(session: Session, standings: Sequence[tuple[Standing, Case | No
         await cursor.executemany(_SQL["record"], [_recorded(standing, known, now) for standing, known in standings])
 
 
-async def claim(session: Session, takers: Sequence[Registration], claimant: str, rows: int) -> list[Claimed]:
-    """Hand out at most `rows` due cases whose workflow and version `takers` have, oldest first."""
+async def claim(
+    session: Session, takers: Sequence[Registration], claimant: str, rows: int, due_by: datetime | None = None
+) -> list[Claimed]:
+    """Hand out at most `rows` cases that were due by then, whose workflow and version `takers` have, oldest first."""
     pairs = [(one.name, one.version, accepted) for one in takers for accepted in (one.version, *one.accepts)]
     workflows, versions, accepted = (list(column) for column in zip(*pairs, strict=True)) if pairs else ([], [], [])
     parameters = {"workflows": workflows, "versions": versions, "accepted": accepted}
-    cursor = await session.execute(_SQL["claim"], {**parameters, "rows": rows, "claimant": claimant})
+    cursor = await session.execute(_SQL["claim"], {**parameters, "rows": rows, "claimant": claimant, "due_by": due_by})
     claimed = [Claimed(**row) async for row in cursor]
     return sorted(claimed, key=lambda one: one.due_at)
 

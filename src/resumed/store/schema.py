@@ -13,6 +13,7 @@ from importlib import resources
 import psycopg
 
 from resumed.errors import DatabaseUnusableError
+from resumed.store import watermarks
 from resumed.store.connect import Session, Target, explain, opened
 from resumed.store.locks import identifier_key
 from resumed.store.queries import load
@@ -74,6 +75,12 @@ async def check(session: Session, *, writing: bool = True) -> None:
         message = (
             f"the schema `resumed` has version {version}, which needs a newer release than this one "
             f"(version {SCHEMA_VERSION}): upgrade resumed"
+        )
+        raise DatabaseUnusableError(message)
+    if other := await watermarks.other_schema(session):
+        message = (
+            f"the schema `resumed` of this database is about LangGraph's tables in {other!r}: set "
+            "RESUMED_CHECKPOINT_SCHEMA to that, or keep applications of other schemas in databases of their own"
         )
         raise DatabaseUnusableError(message)
     if missing := await missing_tables(session):

@@ -31,6 +31,12 @@ async def take(session: Session, first_position: datetime) -> Watermark | None:
     return Watermark(row["position"], row["wide_at"]) if row else None
 
 
+async def other_schema(session: Session) -> str | None:
+    """Name the schema of LangGraph's tables that the cases here are about, where it is not this session's."""
+    row = await (await session.execute(_SQL["other_schema"])).fetchone()
+    return str(row["checkpoint_schema"]) if row else None
+
+
 async def move(session: Session, watermark: Watermark) -> None:
     """Record how far the look has come, in the transaction that took the watermark."""
     await session.execute(_SQL["move"], {"position": watermark.position, "wide_at": watermark.wide_at})

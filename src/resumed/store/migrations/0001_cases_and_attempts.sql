@@ -79,6 +79,7 @@ create table resumed.attempts (
     error_type text,
     error_at text,
     error text,
+    closed_by text,
     primary key (thread_id, attempt),
     check ((finished_at is null) = (outcome is null))
 );
@@ -90,6 +91,7 @@ create table resumed.watermarks (
     name text primary key,
     position timestamptz not null,
     wide_at timestamptz not null,
+    checkpoint_schema text not null,
     updated_at timestamptz not null
 );
 

@@ -11,17 +11,17 @@ returning attempt, started_at
 -- name: finish
 -- Assumes that the attempt is still open; returns no row when somebody closed it before.
 update resumed.attempts
-set finished_at = clock_timestamp(), outcome = %(outcome)s::text, advanced = %(advanced)s::boolean,
+set finished_at = clock_timestamp(), closed_by = %(closed_by)s::text, outcome = %(outcome)s::text, advanced = %(advanced)s::boolean,
     charged = %(charged)s::boolean, after = %(after)s::text, error_type = %(error_type)s::text,
     error_at = %(error_at)s::text, error = %(error)s::text
 where thread_id = %(thread_id)s::text and attempt = %(attempt)s::int and finished_at is null
 returning thread_id, attempt, workflow, version, worker, started_at, finished_at, outcome, advanced, before, after,
-    error_type, error_at, error
+    error_type, error_at, error, closed_by
 
 -- name: open_of
 -- The attempt that was left open on a thread.
 select thread_id, attempt, workflow, version, worker, started_at, finished_at, outcome, advanced, before, after,
-    error_type, error_at, error
+    error_type, error_at, error, closed_by
 from resumed.attempts
 where thread_id = %(thread)s::text and finished_at is null
 
@@ -34,7 +34,7 @@ with held as materialized (
     and l.database = (select d.oid from pg_database d where d.datname = current_database())
 )
 select thread_id, attempt, workflow, version, worker, started_at, finished_at, outcome, advanced, before, after,
-    error_type, error_at, error
+    error_type, error_at, error, closed_by
 from resumed.attempts
 where finished_at is null and thread_id <> all (%(except)s::text[])
 and resumed.lock_key(thread_id) not in (select key from held)
@@ -43,7 +43,7 @@ limit %(rows)s::int
 
 -- name: of_thread
 select thread_id, attempt, workflow, version, worker, started_at, finished_at, outcome, advanced, before, after,
-    error_type, error_at, error
+    error_type, error_at, error, closed_by
 from resumed.attempts
 where thread_id = %(thread)s::text
 order by attempt

@@ -60,7 +60,7 @@ with mine as (
     select * from unnest(%(workflows)s::text[], %(versions)s::text[], %(accepted)s::text[]) as m (workflow, version, accepted)
 ), picked as (
     select c.thread_id from resumed.cases c
-    where c.state in ('due', 'backoff') and c.due_at <= (select clock_timestamp())
+    where c.state in ('due', 'backoff') and c.due_at <= (select coalesce(%(due_by)s::timestamptz, clock_timestamp()))
     and (c.claimed_until is null or c.claimed_until < (select clock_timestamp()))
     and exists (
         select from mine m

@@ -1,13 +1,14 @@
 -- Reads LangGraph's tables, never writes them, never touches checkpoint_blobs. The schema is on the search_path.
 
 -- name: window_page
--- The threads of one page of the window over checkpoint ids, with the page's size and its last id.
+-- The threads of one page of the window over checkpoint ids, with the page's size and its last id. With ties, so that
+-- the rows of one id (a copied thread keeps its ids) are never cut in two.
 with page as materialized (
     select thread_id, checkpoint_id
     from checkpoints
     where checkpoint_id > %(after)s::text and checkpoint_id < %(upper)s::text
     order by checkpoint_id
-    limit %(rows)s::int
+    fetch first (%(rows)s::int) rows with ties
 )
 select thread_id, max(checkpoint_id) as last_id, count(*)::int as rows
 from page
@@ -37,7 +38,10 @@ select
     coalesce(head.metadata ->> 'step' = '-2' and head.metadata ->> 'source' is null, false) as stub,
     left(head.metadata ->> 'source', 20) as source,
     case when jsonb_typeof(head.checkpoint -> 'updated_channels') = 'array'
-        then array(select jsonb_array_elements_text(head.checkpoint -> 'updated_channels')) end as updated_channels,
+        then array(
+            select e.channel from jsonb_array_elements_text(head.checkpoint -> 'updated_channels') e (channel)
+            where e.channel is not null
+        ) end as updated_channels,
     array(
         select distinct w.channel from checkpoint_writes w
         where w.thread_id = t.thread_id and w.checkpoint_ns = '' and w.checkpoint_id = head.checkpoint_id

@@ -33,12 +33,12 @@ with needed (schema, name, rights) as (
 ), named (schema) as (
     select (parse_ident(current_setting('search_path')))[1]
 ), things (kind, thing, rights) as (
-    select 1, format('schema %I', n.nspname),
+    select 1, 'schema ' || quote_ident(n.nspname),
         case when not has_schema_privilege(n.oid, 'usage') then array['usage'] end
     from pg_namespace n, named
     where n.nspname in ('resumed', named.schema)
     union all
-    select 2, format('table %I.%I', n.nspname, c.relname),
+    select 2, 'table ' || quote_ident(n.nspname) || '.' || quote_ident(c.relname),
         array(
             select r.name from unnest(needed.rights) with ordinality as r (name, place)
             where (%(writing)s::boolean or r.name = 'select') and not has_table_privilege(c.oid, r.name)
@@ -47,7 +47,7 @@ with needed (schema, name, rights) as (
     from needed, named, pg_namespace n, pg_class c
     where n.nspname = coalesce(needed.schema, named.schema) and c.relnamespace = n.oid and c.relname = needed.name
     union all
-    select 3, format('function %I.%I', n.nspname, p.proname),
+    select 3, 'function ' || quote_ident(n.nspname) || '.' || quote_ident(p.proname),
         case when not has_function_privilege(p.oid, 'execute') then array['execute'] end
     from pg_namespace n, pg_proc p
     where n.nspname = 'resumed' and p.pronamespace = n.oid

@@ -2,8 +2,9 @@
 
 -- name: ensure
 -- The first replica ever to sweep begins at now - max_age.
-insert into resumed.watermarks (name, position, wide_at, updated_at)
-values ('checkpoints', %(position)s::timestamptz, '-infinity', clock_timestamp())
+insert into resumed.watermarks (name, position, wide_at, updated_at, checkpoint_schema)
+values ('checkpoints', %(position)s::timestamptz, '-infinity', clock_timestamp(),
+    (parse_ident(current_setting('search_path')))[1])
 on conflict do nothing
 
 -- name: take
@@ -17,6 +18,12 @@ for update skip locked
 update resumed.watermarks
 set position = %(position)s::timestamptz, wide_at = %(wide_at)s::timestamptz, updated_at = clock_timestamp()
 where name = 'checkpoints'
+
+-- name: other_schema
+-- The schema of LangGraph's tables that this database's cases are about, where it is not the one on the search_path.
+select checkpoint_schema from resumed.watermarks
+where checkpoint_schema <> (parse_ident(current_setting('search_path')))[1]
+limit 1
 
 -- name: position
 select position from resumed.watermarks where name = 'checkpoints'

@@ -1,0 +1,5 @@
+"""`python -m resumed_example` is the command `resumed-example`."""
+
+from resumed_example.command import main
+
+main()

@@ -1,0 +1,86 @@
+"""Owns what `--keep` says: where everything is, and what to try with it. It ends at Ctrl-C."""
+
+import contextlib
+import os
+import shlex
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from resumed.demo.example import THREADS
+from resumed.demo.replica import Command, Replica
+from resumed.demo.screen import Screen
+
+_PAUSE = 0.5
+_TEXT = """
+Everything is still running. In another terminal, first:
+
+    . {variables}
+
+Look around:
+    {resumed} threads                      open cases: the approvals wait for a person
+    {resumed} show approvals_04            verdict and evidence, checkpoints, attempts
+    curl http://127.0.0.1:{port}/metrics    also /livez and /readyz
+    {application} answer --dsn "$RESUMED_DATABASE_URL" approvals_04 yes
+
+Kill a daemon in the middle of its work; another one takes over:
+    {resumed} run &
+    {application} run --dsn "$RESUMED_DATABASE_URL" --first {first} & sleep 3; kill -9 $!
+    sleep 5; kill -9 {pid}
+
+Break a node; its threads are tried again, and end in quarantine:
+    touch "$EXAMPLE_BREAK"
+    {application} run --dsn "$RESUMED_DATABASE_URL" --threads 8 --first {second}
+    {resumed} threads --state quarantined
+
+Mend it, and release them:
+    rm "$EXAMPLE_BREAK"
+    {resumed} release --workflow orders
+
+Database  {dsn}
+Daemon    http://127.0.0.1:{port}, process {pid}, its log in {log}
+
+Ctrl-C ends everything and removes {folder}"""
+
+
+def wait(screen: Screen, command: Command, replica: Replica) -> None:
+    """Say what is there and what to try, and leave it all running until Ctrl-C."""
+    screen.say(_text(command, replica))
+    with contextlib.suppress(KeyboardInterrupt):
+        while not replica.job.ended:
+            time.sleep(_PAUSE)
+        screen.say("The daemon has ended; threads that stop now wait for another one.")
+        while True:
+            time.sleep(_PAUSE)
+
+
+def _text(command: Command, replica: Replica) -> str:
+    return _TEXT.format(
+        variables=shlex.quote(str(_variables(command))),
+        resumed=_spelt("resumed"),
+        application=_spelt("resumed-example"),
+        port=replica.port,
+        pid=replica.pid,
+        first=THREADS + 1,
+        second=2 * THREADS + 1,
+        dsn=command.example.dsn,
+        log=replica.job.log,
+        folder=command.household.folder,
+    )
+
+
+def _variables(command: Command) -> Path:
+    """Write the settings of the demo into a file for a shell."""
+    path = command.household.folder / "settings.sh"
+    settings = {**command.settings, **{name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}}
+    path.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in settings.items()))
+    return path
+
+
+def _spelt(name: str) -> str:
+    """Spell a command so that a shell of the same user finds it."""
+    beside = Path(sys.executable).with_name(name)
+    if shutil.which(name) or not beside.exists():
+        return name
+    return shlex.quote(str(beside))

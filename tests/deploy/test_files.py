@@ -1,0 +1,200 @@
+"""The files of deployment, each taken by the tool that will read it, and what of them is ours to promise."""
+
+import json
+import shutil
+import subprocess
+import sys
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, ClassVar
+
+import pytest
+import yaml
+
+from resumed import durations
+from resumed.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+DOCKERFILES = sorted([ROOT / "Dockerfile", *(ROOT / "deploy" / "docker").glob("Dockerfile.*")])
+OVERLAYS = ["base", "overlays/sidecar"]
+GRACE: timedelta = Settings.model_fields["shutdown_grace"].default
+PORT = Settings.model_fields["http_port"].default
+DEBIAN = {"promtool": "prometheus", "systemd-analyze": "systemd"}
+
+
+def tool(name: str, *arguments: str | Path) -> str:
+    """Run a tool of the environment or of the system and give what it said; skips where it is missing."""
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        how = f"apt-get install {DEBIAN[name]}" if name in DEBIAN else "there is no wheel of it for this system"
+        pytest.skip(f"not checked, {name} is missing: {how}")
+    done = subprocess.run(
+        [found, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def composed() -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(tool("docker-compose", "config", "--format", "json"))
+    return told
+
+
+def built(overlay: str) -> dict[str, dict[str, Any]]:
+    """What `kubectl apply -k` would send, by kind: of each, one."""
+    documents = yaml.safe_load_all(tool("kubectl", "kustomize", ROOT / "deploy" / "kubernetes" / overlay))
+    return {one["kind"]: one for one in documents}
+
+
+def daemon_of(overlay: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The pod of the Deployment, and the daemon's container in it."""
+    pod = built(overlay)["Deployment"]["spec"]["template"]["spec"]
+    return pod, next(one for one in pod["containers"] if one["name"] == "resumed")
+
+
+def settings_named_in(text: str) -> set[str]:
+    words = text.replace("=", " ").replace(":", " ").replace('"', " ").split()
+    return {word for word in words if word.startswith("RESUMED_")}
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
+def test_a_dockerfile_is_one_that_hadolint_has_nothing_to_say_about(dockerfile: Path) -> None:
+    assert tool("hadolint", "--no-color", dockerfile) == ""
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
+def test_an_image_runs_as_a_number_that_is_not_root(dockerfile: Path) -> None:
+    users = [line.split()[1] for line in dockerfile.read_text().splitlines() if line.startswith("USER ")]
+    assert users[-1] == "65532:65532"
+
+
+def test_the_last_stage_of_our_image_builds_nothing_and_runs_the_daemon() -> None:
+    last = (ROOT / "Dockerfile").read_text().rpartition("\nFROM ")[2]
+    steps = [line.partition(" ")[0] for line in last.splitlines() if line[:1].isupper()]
+    assert "RUN" not in steps
+    assert "HEALTHCHECK" in steps
+    assert last.endswith('ENTRYPOINT ["resumed"]\nCMD ["run"]\n')
+
+
+def test_the_images_are_built_from_what_the_tests_run_with() -> None:
+    tested, built_from = (pins(ROOT / name) for name in ("requirements.lock", "requirements-run.lock"))
+    assert "langgraph" in built_from
+    assert built_from.items() <= tested.items()
+
+
+def pins(lock: Path) -> dict[str, str]:
+    assert "://" not in lock.read_text()
+    words = [line.split()[0].partition("==") for line in lock.read_text().splitlines() if "==" in line]
+    return {name: version for name, _, version in words}
+
+
+def test_the_health_check_ends_with_1_where_nobody_answers_and_with_0_where_livez_does() -> None:
+    script = ROOT / "deploy" / "docker" / "livez.py"
+    with HTTPServer(("127.0.0.1", 0), Livez) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        command, environment = [sys.executable, str(script)], {"RESUMED_HTTP_PORT": str(server.server_port)}
+        assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
+        Livez.status = 503
+        assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 1
+        server.shutdown()
+    assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 1
+
+
+class Livez(BaseHTTPRequestHandler):
+    status: ClassVar[int] = 200
+
+    def do_GET(self) -> None:
+        self.send_response(self.status if self.path == "/livez" else 404)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_compose_takes_its_file_without_a_warning() -> None:
+    assert tool("docker-compose", "config", "-q") == ""
+
+
+def test_compose_has_a_replica_like_the_sidecar_and_lets_both_drain() -> None:
+    services = composed()["services"]
+    assert {"postgres", "application", "sidecar", "replica", "prometheus"} <= set(services)
+    sidecar, replica = ({**services[name], "ports": None} for name in ("sidecar", "replica"))
+    assert sidecar == replica
+    assert sidecar["image"] == services["application"]["image"]
+    assert durations.parse(sidecar["stop_grace_period"]) > GRACE
+    assert [port["target"] for port in services["sidecar"]["ports"]] == [PORT]
+
+
+def test_prometheus_takes_the_scrape_configuration_and_asks_both_daemons() -> None:
+    path = ROOT / "deploy" / "prometheus" / "scrape.yml"
+    assert "SUCCESS" in tool("promtool", "check", "config", path)
+    jobs = yaml.safe_load(path.read_text())["scrape_configs"]
+    targets = [target for job in jobs for config in job["static_configs"] for target in config["targets"]]
+    assert targets == [f"sidecar:{PORT}", f"replica:{PORT}"]
+    mounted = [volume["source"] for volume in composed()["services"]["prometheus"]["volumes"]]
+    assert mounted == [str(path)]
+
+
+@pytest.mark.parametrize("version", ["1.29", None], ids=["an old cluster", "a new cluster"])
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_kubernetes_would_take_what_kustomize_builds(overlay: str, version: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "built.yaml"
+    path.write_text(tool("kubectl", "kustomize", ROOT / "deploy" / "kubernetes" / overlay))
+    chosen = ["--kubernetes-version", version] if version else []
+    tool("kubernetes-validate", "--strict", *chosen, path)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_pod_has_time_to_drain_and_no_links_to_services(overlay: str) -> None:
+    pod, daemon = daemon_of(overlay)
+    assert timedelta(seconds=pod["terminationGracePeriodSeconds"]) > GRACE + timedelta(seconds=10)
+    assert pod["enableServiceLinks"] is False
+    assert daemon["startupProbe"]["httpGet"]["path"] == daemon["livenessProbe"]["httpGet"]["path"] == "/livez"
+    assert daemon["ports"] == [{"name": "metrics", "containerPort": PORT}]
+
+
+def test_a_sidecar_has_no_readiness_and_runs_the_applications_own_image() -> None:
+    pod, daemon = daemon_of("overlays/sidecar")
+    application = next(one for one in pod["containers"] if one["name"] != "resumed")
+    assert "readinessProbe" not in daemon
+    assert "readinessProbe" in application
+    assert daemon["image"] == application["image"]
+    assert daemon["command"] == ["resumed", "run"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_service_finds_the_pods_of_the_daemon_and_not_the_one_that_migrates(overlay: str) -> None:
+    told = built(overlay)
+    selector = told["Service"]["spec"]["selector"].items()
+    assert selector <= told["Deployment"]["spec"]["template"]["metadata"]["labels"].items()
+    assert not selector <= told["Job"]["spec"]["template"]["metadata"].get("labels", {}).items()
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_job_migrates_as_the_owner_and_the_daemon_runs_as_the_runner(overlay: str) -> None:
+    migrating = built(overlay)["Job"]["spec"]["template"]["spec"]["containers"][0]
+    assert migrating["command"] == ["resumed", "migrate"]
+    keys = [one["env"][0]["valueFrom"]["secretKeyRef"]["key"] for one in (migrating, daemon_of(overlay)[1])]
+    assert keys == ["owner-url", "runner-url"]
+
+
+def test_the_unit_is_one_that_systemd_takes_and_lets_it_drain(tmp_path: Path) -> None:
+    text = (ROOT / "deploy" / "systemd" / "resumed.service").read_text()
+    lines = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
+    assert timedelta(seconds=int(lines["TimeoutStopSec"])) > GRACE + timedelta(seconds=10)
+    assert lines["ExecStart"].startswith("/opt/shop/bin/resumed ")
+    here = tmp_path / "resumed.service"
+    here.write_text(text.replace("/opt/shop/bin/resumed", sys.executable))
+    tool("systemd-analyze", "verify", here)
+
+
+def test_every_setting_that_a_file_names_is_one() -> None:
+    folders = [*(ROOT / "deploy").rglob("*"), ROOT / "Dockerfile", ROOT / "docker-compose.yml"]
+    known = {f"RESUMED_{name.upper()}" for name in Settings.model_fields}
+    for path in folders:
+        if path.is_file() and path.suffix != ".sql":
+            named = {name.strip("().,;") for name in settings_named_in(path.read_text())}
+            assert named - {"RESUMED_PORT"} <= known, path
