@@ -141,3 +141,45 @@ def test_callables_context_managers_and_a_langgraph_json_are_registered_alike(be
     assert {one["name"]: one["loaded"] for one in told} == {
         "linear": True, "fan": True, "sends": True, "deadly": False, "absent": False,
     }  # fmt: skip
+
+
+def test_a_node_that_ignores_its_cancelling_is_never_run_twice_at_once(bench: Bench) -> None:
+    bench.crashed_application(1, "stubborn", ends=1, ZOO_DELAY="0.3")
+    daemon = bench.daemon(ZOO_DELAY="40", RESUMED_ATTEMPT_TIMEOUT="1s").until_ready()
+    eventually(lambda: bench.one("select count(*) from resumed.attempts") >= 2, deadline=90)
+    ends = bench.rows("select started_at, finished_at from resumed.attempts order by attempt")
+    assert ends[0]["finished_at"] <= ends[1]["started_at"]
+    begun = [line for line in bench.effects("start") if line["node"] == "stubborn" and line["attempt"] is not None]
+    assert len({line["pid"] for line in begun}) == len(begun)
+    assert len(daemon.workers()) >= 2
+    assert daemon.terminate() == 0
+
+
+def test_a_child_that_a_node_forked_does_not_keep_a_dead_workers_lock(bench: Bench) -> None:
+    bench.crashed_application(1, "forking", ends=1, ZOO_DELAY="0.3")
+    daemon = bench.daemon(ZOO_DELAY="2").until_ready()
+    eventually(lambda: [line for line in bench.effects("start") if line["node"] == "forked"])
+    os.kill(daemon.workers()[0], signal.SIGKILL)
+    eventually(lambda: bench.all_closed(1))
+    assert daemon.terminate() == 0
+
+
+def test_a_thread_that_is_deleted_during_its_attempt_closes_its_case(bench: Bench) -> None:
+    bench.crashed_application(1, "linear", ends=1, ZOO_DELAY="0.3")
+    daemon = bench.daemon(ZOO_DELAY="1").until_ready()
+    eventually(bench.open_attempts)
+    for table in ("checkpoint_writes", "checkpoint_blobs", "checkpoints"):
+        bench.execute(f"delete from {table}")
+    eventually(lambda: bench.all_closed(1))
+    assert bench.open_attempts() == 0
+    assert daemon.terminate() == 0
+
+
+def test_a_second_schema_of_langgraphs_tables_is_refused(bench: Bench) -> None:
+    assert bench.resumed("once").returncode == 0
+    bench.execute("create schema other")
+    for table in ("checkpoints", "checkpoint_blobs", "checkpoint_writes"):
+        bench.execute(f"create table other.{table} (like public.{table} including all)")
+    done = bench.resumed("once", RESUMED_CHECKPOINT_SCHEMA="other")
+    assert done.returncode == 3
+    assert "RESUMED_CHECKPOINT_SCHEMA" in done.stderr

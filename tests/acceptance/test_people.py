@@ -11,9 +11,7 @@ from acceptance.conftest import Bench, Daemon, eventually, everything
 from acceptance.undisturbed import final_state
 
 ROWS = "select thread_id, checkpoint_ns, checkpoint_id from checkpoints order by 1, 2, 3"
-WRITES = (
-    "select thread_id, checkpoint_id, task_id, idx, blob from checkpoint_writes order by 1, 2, 3, 4"
-)
+WRITES = "select thread_id, checkpoint_id, task_id, idx, blob from checkpoint_writes order by 1, 2, 3, 4"
 ASKING = ["asking", "asking_twice", "asking_inside", "asking_beside", "asking_function"]
 
 

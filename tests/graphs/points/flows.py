@@ -75,7 +75,7 @@ def _sends() -> StateGraph[Any, Any, Any, Any]:
     return graph
 
 
-def _nested(checkpointer: bool | None) -> StateGraph[Any, Any, Any, Any]:
+def _nested(checkpointer: Any) -> StateGraph[Any, Any, Any, Any]:
     graph = StateGraph(Seen)
     graph.add_node("before", _say("before"))
     graph.add_node("inner", _chain(Seen, _say, "xy").compile(checkpointer=checkpointer))

@@ -1,5 +1,9 @@
 """The workflows themselves; the final state of each is the same however often it was interrupted."""
 
+import asyncio
+import contextlib
+import os
+import time
 from typing import Annotated, Any, TypedDict
 
 from langchain_core.runnables import RunnableConfig
@@ -7,7 +11,7 @@ from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Send, interrupt
 
-from zoo.nodes import async_node, awork, sync_node, work
+from zoo.nodes import async_node, awork, delay, log, sync_node, work
 
 
 def collect(left: list[str], right: list[str]) -> list[str]:
@@ -106,6 +110,35 @@ def _asking_beside() -> StateGraph[Any, Any, Any, Any]:
     return graph
 
 
+async def _stubborn(_: Any, config: RunnableConfig) -> dict[str, list[str]]:
+    """Go on however often it is cancelled."""
+    log("stubborn", "start", config)
+    until = time.monotonic() + delay()
+    while time.monotonic() < until:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(max(until - time.monotonic(), 0))
+    log("stubborn", "end", config)
+    return {"seen": ["stubborn"]}
+
+
+def _forking(_: Any, config: RunnableConfig) -> dict[str, list[str]]:
+    """Leave a child behind that has inherited everything, as `multiprocessing` does."""
+    if not os.fork():
+        time.sleep(20)
+        os._exit(0)
+    work("forked", config)
+    return {"seen": ["forked"]}
+
+
+def _after_first(name: str, node: Any) -> StateGraph[Any, Any, Any, Any]:
+    graph = StateGraph(Seen)
+    graph.add_node("first", sync_node("first"))
+    graph.add_node(name, node)
+    graph.add_edge(START, "first")
+    graph.add_edge("first", name)
+    return graph
+
+
 @task
 def ask_in_task(name: str, config: RunnableConfig) -> str:
     work(name, config)
@@ -134,6 +167,8 @@ asking = _asking(_ask("ask"))
 asking_twice = _asking(_ask("ask", 2))
 asking_inside = _asking(_chain(_ask, "xy").compile())
 asking_beside = _asking_beside()
+stubborn = _after_first("stubborn", _stubborn)
+forking = _after_first("forking", _forking)
 fragile = _chain(lambda name: sync_node(f"fragile {name}"), "ab")
 
 INPUTS: dict[str, Any] = {"functional": [1, 2, 3]}
@@ -150,6 +185,8 @@ ALL: dict[str, Any] = {
     "asking_beside": asking_beside,
     "asking_function": asking_function,
     "fragile": fragile,
+    "stubborn": stubborn,
+    "forking": forking,
     "gated": gated,
     "gated_after": gated_after,
     "gated_inside": gated_inside,
