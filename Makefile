@@ -1,10 +1,19 @@
-# `make test` and `make check` need Python >= 3.11 with venv, and nothing else: what they use they install into .venv.
+# `make demo`, `make test` and `make check` need Python >= 3.11 with venv, and nothing else: what they use they install into .venv.
 SHELL := /bin/sh
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 BIN := .venv/bin
 PYTEST_ARGS ?= -n 2
-.PHONY: test check deploy-check image-test lint format install lock clean
+.PHONY: demo test check deploy-check image-test lint format install lock clean
+
+demo: .venv/example ## the whole story on a private Postgres
+	@PYTHONPATH="$(CURDIR)/.venv/example" $(BIN)/resumed demo $(DEMO_ARGS)
+
+# Beside the environment, not in it: a test's registry holds what the test put there.
+.venv/example: .venv/installed $(shell find examples/orders -type f -not -name '*.pyc')
+	@rm -rf .venv/example
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --target .venv/example ./examples/orders
+	@touch .venv/example
 
 test: install ## run the tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)

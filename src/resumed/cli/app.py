@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from resumed.cli import acting, checking, daemon, reading, schema
+from resumed.cli import acting, checking, daemon, demo, reading, schema
 from resumed.cli.context import GLOBALS, INTERRUPTED, end, fail
 from resumed.errors import ResumedError
 
@@ -19,6 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command(name="demo")(demo.demo)
 app.command(name="migrate")(schema.migrate)
 app.command(name="run")(daemon.run)
 app.command(name="once")(daemon.once)
