@@ -162,7 +162,9 @@ def test_twice_at_once_with_a_path_that_holds_spaces_one_kept_by_an_ordinary_use
     assert "\x1b" not in told
     said = until(kept, "Ctrl-C ends everything")
     assert told_whole(said)
-    assert asked(player, said) == {"waiting"}
+    held = asked(player, said)
+    assert "approvals_40" in held
+    assert {verdict for thread, verdict in held.items() if thread != "approvals_04"} == {"waiting"}
     started = family(kept)
     os.killpg(kept.pid, signal.SIGINT)
     kept.communicate(timeout=PATIENCE)
@@ -171,14 +173,16 @@ def test_twice_at_once_with_a_path_that_holds_spaces_one_kept_by_an_ordinary_use
     assert player.left() == []
 
 
-def asked(player: Player, said: str) -> set[str]:
-    """Do what `--keep` says: read its settings in a shell, and list the open cases; gives their verdicts."""
-    settings = re.findall(r"^ +\. (.+)$", said, re.MULTILINE)
+def asked(player: Player, said: str) -> dict[str, str]:
+    """Do what `--keep` says: take its settings into a shell, answer a question, list the cases; gives verdicts."""
+    settings = re.findall(r"^ +\. (.+)$", said, re.MULTILINE)[0]
+    answer = re.findall(r"^ +(.+ answer .+ yes)$", said, re.MULTILINE)[0]
     done = subprocess.run(
-        ["sh", "-c", f'. {settings[0]}; exec "$0" "$1" threads --json', sys.executable, str(COMMAND)],
-        env=player.environment(), capture_output=True, text=True, timeout=PATIENCE, check=True,
+        ["sh", "-ec", f'. {settings}; {answer}; exec "$0" "$1" threads --json', sys.executable, str(COMMAND)],
+        env=player.environment(), capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
-    return {one["verdict"] for one in json.loads(done.stdout)["threads"]}
+    assert done.returncode == 0, done.stderr
+    return {one["thread_id"]: one["verdict"] for one in json.loads(done.stdout)["threads"]}
 
 
 def test_the_ordinary_user_above_is_one() -> None:

@@ -34,9 +34,9 @@ Break a node; its threads are tried again, and end in quarantine:
     {application} run --dsn "$RESUMED_DATABASE_URL" --threads 8 --first {second}
     {resumed} threads --state quarantined
 
-Mend it, and release them:
+Mend it, and release one:
     rm "$EXAMPLE_BREAK"
-    {resumed} release --workflow orders
+    {resumed} resume --force orders_{second}
 
 Database  {dsn}
 Daemon    http://127.0.0.1:{port}, process {pid}, its log in {log}
@@ -59,11 +59,11 @@ def _text(command: Command, replica: Replica) -> str:
     return _TEXT.format(
         variables=shlex.quote(str(_variables(command))),
         resumed=_spelt("resumed"),
-        application=_spelt("resumed-example"),
+        application=_spelt("resumed-example", "resumed_example"),
         port=replica.port,
         pid=replica.pid,
         first=THREADS + 1,
-        second=2 * THREADS + 1,
+        second=2 * THREADS + 1,  # an order, as every fourth from the first on
         dsn=command.example.dsn,
         log=replica.job.log,
         folder=command.household.folder,
@@ -78,9 +78,9 @@ def _variables(command: Command) -> Path:
     return path
 
 
-def _spelt(name: str) -> str:
-    """Spell a command so that a shell of the same user finds it."""
+def _spelt(name: str, module: str | None = None) -> str:
+    """Spell a command so that a shell of the same user finds it; a module where it may not be installed as one."""
     beside = Path(sys.executable).with_name(name)
-    if shutil.which(name) or not beside.exists():
-        return name
-    return shlex.quote(str(beside))
+    if beside.exists():
+        return name if shutil.which(name) == str(beside) else shlex.quote(str(beside))
+    return name if module is None else f"{shlex.quote(sys.executable)} -m {module}"
