@@ -7,13 +7,14 @@ import random
 from dataclasses import dataclass, replace
 
 from resumed.engine.desk import Desk, Ticket
+from resumed.engine.hooks import own_wait, permanent
 from resumed.engine.look import REFUSALS, RESUMABLE, Look, clear, look, standing_of
 from resumed.engine.running import Return, meaning
 from resumed.engine.saver import FencedSaver
 from resumed.engine.wire import finished
 from resumed.judge.case import Placement, place, vanished
 from resumed.judge.policy import Chance, Tally, after_attempt, consecutive_after
-from resumed.model import Attempt, Ending, Judgement, Numbers, Outcome, State, Verdict
+from resumed.model import Attempt, Ending, Judgement, Outcome, State, Verdict
 from resumed.redaction import describe
 from resumed.store import attempts, cases, checkpoints, watermarks
 from resumed.store.cases import Extra
@@ -61,7 +62,7 @@ async def conclude(
     if seen is None:
         return await _vanished(session, begun, ticket), Placement(State.CLOSED)
     ending = ending_of(returned, begun.attempt.before, saver.head, seen)
-    judgement, placement = _leaves(seen, begun, ending, ticket.registration.numbers)
+    judgement, placement = _leaves(seen, begun, ending, (ticket, returned.error))
     version = ticket.registration.version
     extra = Extra(
         consecutive=consecutive_after(begun.tally, ending),
@@ -120,7 +121,9 @@ def _outcome(returned: Return, seen: Look, *, advanced: bool) -> Outcome:
     return Outcome.WAITING if advanced else Outcome.NO_PROGRESS
 
 
-def _leaves(seen: Look, begun: Begun, ending: Ending, numbers: Numbers) -> tuple[Judgement, Placement]:
+def _leaves(
+    seen: Look, begun: Begun, ending: Ending, tried: tuple[Ticket, BaseException | None]
+) -> tuple[Judgement, Placement]:
     judgement = seen.judgement
     if ending.outcome is Outcome.WAITING and judgement.verdict in RESUMABLE:
         judgement = Judgement(Verdict.BREAKPOINT, "the run stopped at a breakpoint")
@@ -129,5 +132,8 @@ def _leaves(seen: Look, begun: Begun, ending: Ending, numbers: Numbers) -> tuple
         return judgement, Placement(State.HELD, None, seen.around.now)
     if judgement.verdict not in RESUMABLE:
         return judgement, place(judgement, seen.around)
-    chance = Chance(seen.around.now, random.random())  # noqa: S311 - jitter, no secret
-    return judgement, after_attempt(begun.tally, ending, numbers, chance)
+    ticket, error = tried
+    policy, failures = ticket.workflow.policy, max(consecutive_after(begun.tally, ending), 1)
+    draw = random.random()  # noqa: S311 - jitter, no secret
+    chance = Chance(seen.around.now, draw, permanent(policy, error), own_wait(policy, failures))
+    return judgement, after_attempt(begun.tally, ending, ticket.registration.numbers, chance)

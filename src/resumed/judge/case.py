@@ -81,7 +81,7 @@ def remembered(sighting: Sighting, around: Circumstances) -> Judgement | None:
 def decide(sighting: Sighting, around: Circumstances) -> Judgement:
     """Judge by the rows, and by what a preflight said of this very head where rows alone cannot tell."""
     judgement = judge(sighting, around)
-    if around.lock_held or judgement.verdict in _ABOVE_BREAKPOINT or judgement.verdict is Verdict.FINISHED:
+    if around.lock_held or judgement.verdict in _ABOVE_BREAKPOINT:
         return judgement
     return remembered(sighting, around) or judgement
 

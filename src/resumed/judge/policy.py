@@ -21,10 +21,15 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Chance:
-    """What a decision needs from outside: the time, and one draw from [0, 1) for the jitter."""
+    """What a decision needs from outside: the time, and one draw from [0, 1) for the jitter.
+
+    `permanent` is why the registration takes the error for one that will not pass, `wait` its own back-off.
+    """
 
     now: datetime
     draw: float
+    permanent: str | None = None
+    wait: timedelta | None = None
 
 
 def consecutive_after(tally: Tally, ending: Ending) -> int:
@@ -58,11 +63,14 @@ def given_up(tally: Tally, ending: Ending, numbers: Numbers) -> str | None:
 
 def after_attempt(tally: Tally, ending: Ending, numbers: Numbers, chance: Chance) -> Placement:
     """Decide where the case stands after an attempt that left work to do."""
-    if reason := given_up(tally, ending, numbers):
+    reason = chance.permanent if ending.outcome is Outcome.FAILED else None
+    if reason := reason or given_up(tally, ending, numbers):
         return Placement(State.QUARANTINED, None, chance.now + numbers.min_age / 2, reason)
     if ending.outcome in _NOT_THE_THREADS_FAULT:
         return Placement(State.DUE, chance.now)
     failures = max(consecutive_after(tally, ending), 1)
+    if charged(ending) and chance.wait is not None:
+        return Placement(State.BACKOFF, chance.now + chance.wait)
     if not charged(ending):
         failures = max(failures, min(tally.attempts, 8))
     return Placement(State.BACKOFF, chance.now + back_off(failures, numbers, chance.draw))

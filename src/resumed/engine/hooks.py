@@ -1,0 +1,30 @@
+"""Asks a registration's own callables about an attempt that failed; what they raise counts as no answer."""
+
+from datetime import timedelta
+
+from resumed import durations
+from resumed.workflows.workflow import Workflow
+
+
+def permanent(policy: Workflow, error: BaseException | None) -> str | None:
+    """Say why an error will not pass by itself, where the registration's `retry_on` says so."""
+    if error is None or policy.retry_on is None:
+        return None
+    kinds = policy.retry_on
+    try:
+        passes = isinstance(error, kinds) if isinstance(kinds, tuple) else bool(kinds(error))  # type: ignore[operator]
+    except Exception:  # noqa: BLE001 - a broken predicate must not quarantine what it was asked about
+        return None
+    return None if passes else f"{type(error).__name__} is not among the errors that pass (retry_on)"
+
+
+def own_wait(policy: Workflow, failures: int) -> timedelta | None:
+    """How long the registration's own `backoff` says to wait after so many failures; None where it has none."""
+    if not callable(policy.backoff):
+        return None
+    try:
+        said = policy.backoff(failures)
+        wait = durations.parse(said) if isinstance(said, str) else said
+    except Exception:  # noqa: BLE001 - then the daemon's own back-off holds
+        return None
+    return min(max(wait, timedelta(0)), durations.LONGEST) if isinstance(wait, timedelta) else None
