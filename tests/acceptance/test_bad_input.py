@@ -10,7 +10,7 @@ import pytest
 from acceptance.conftest import COMMAND, Bench, Daemon, eventually
 from resumed.demo.postgres import PrivateServer
 
-DATABASE_COMMANDS = (["run"], ["once"], ["scan"], ["threads"], ["show", "linear_0"])
+DATABASE_COMMANDS = (["run"], ["once"], ["scan"], ["threads"], ["show", "linear_0"], ["resume", "linear_0"])
 READING = [command for command in DATABASE_COMMANDS if command != ["run"]]
 SECRET = "hunter2"  # noqa: S105 - the very thing that must not be seen
 
@@ -187,7 +187,31 @@ def test_a_port_that_is_taken_is_exit_2(bench: Bench) -> None:
     assert holder.terminate() == 0
 
 
-@pytest.mark.parametrize("arguments", [["walk"], ["scan", "--verdict", "happy"], ["scan", "--limit", "0"], ["show"]])
+def test_a_file_of_graphs_that_is_not_there_is_exit_2_and_one_that_is_no_json_is_unavailable(bench: Bench) -> None:
+    refused(bench.resumed("scan", "--graphs", "absent.json"), 2, "absent.json", "--graphs")
+    refused(bench.resumed("run", RESUMED_GRAPHS="absent.json"), 2, "RESUMED_GRAPHS")
+    bench.folder.joinpath("broken.json").write_text("{")
+    told = bench.ask("workflows", "--graphs", "broken.json", workflows=["linear"])["workflows"]
+    assert {one["name"]: one["loaded"] for one in told} == {"broken.json": False, "linear": True}
+
+
+def test_two_entries_with_one_name_are_both_unavailable(bench: Bench) -> None:
+    graphs = bench.folder / "langgraph.json"
+    graphs.write_text('{"graphs": {"linear": "zoo.graphs:linear", "fan": "zoo.graphs:fan"}}')
+    told = bench.ask("workflows", "--graphs", str(graphs), workflows=["linear"])["workflows"]
+    assert {one["name"]: one["loaded"] for one in told} == {"linear": False, "fan": True}
+
+
+@pytest.mark.parametrize("command", [["config"], ["doctor"]])
+def test_commands_about_settings_refuse_impossible_ones(bench: Bench, command: list[str]) -> None:
+    refused(bench.resumed(*command, RESUMED_POLL_INTERVAL="soon"), 2, "RESUMED_POLL_INTERVAL")
+    refused(bench.resumed("--config", "absent.toml", *command), 2, "absent.toml")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["resume"], ["doctor", "now"], ["walk"], ["scan", "--verdict", "happy"], ["scan", "--limit", "0"], ["show"]],
+)
 def test_wrong_usage_is_exit_2(bench: Bench, arguments: list[str]) -> None:
     done = bench.resumed(*arguments)
     assert done.returncode == 2

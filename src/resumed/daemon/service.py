@@ -17,7 +17,7 @@ from resumed.daemon.sweep import Rules
 from resumed.daemon.timers import Round, running
 from resumed.engine.pool import Plan, Pool, plan_message
 from resumed.engine.wire import numbers_to_wire
-from resumed.errors import DatabaseUnreachableError, NotReadyError
+from resumed.errors import DatabaseUnreachableError, NotReadyError, SettingsError
 from resumed.events import Events
 from resumed.model import Attempt, Numbers, Outcome
 from resumed.settings import Settings
@@ -213,7 +213,10 @@ async def registered(settings: Settings, events: Events) -> Crew:
 
 
 def plan_of(settings: Settings, dsn: str) -> Plan:
-    """What the workers are told at their start."""
+    """What the workers are told at their start; raises SettingsError where there is no such file of graphs."""
+    if settings.graphs is not None and not settings.graphs.is_file():
+        sentence = f"there is no file {str(settings.graphs)!r}: correct --graphs or RESUMED_GRAPHS"
+        raise SettingsError(sentence)
     extra = {
         "workflows": settings.workflows,
         "graphs": str(settings.graphs.resolve()) if settings.graphs is not None else None,
