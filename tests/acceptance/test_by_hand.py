@@ -153,5 +153,5 @@ def test_config_shows_every_setting_with_its_source_and_no_secret(bench: Bench) 
     shown = {one["name"]: one for one in json.loads(done.stdout)["settings"]}
     assert shown["poll_interval"] == {"name": "poll_interval", "value": "7s", "source": "file resumed.toml"}
     assert shown["database_url"]["source"] == "environment"
-    assert shown["max_age"] == {"name": "max_age", "value": "24h", "source": "default"}
+    assert shown["max_age"] == {"name": "max_age", "value": "1d", "source": "default"}
     assert "max_age" in bench.resumed("config").stdout
