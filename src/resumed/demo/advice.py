@@ -1,9 +1,9 @@
 """Owns what `--keep` says: where everything is, and what to try with it. It ends at Ctrl-C."""
 
-import contextlib
 import os
 import shlex
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -45,14 +45,22 @@ Ctrl-C ends everything and removes {folder}"""
 
 
 def wait(screen: Screen, command: Command, replica: Replica) -> None:
-    """Say what is there and what to try, and leave it all running until Ctrl-C."""
-    screen.say(_text(command, replica))
-    with contextlib.suppress(KeyboardInterrupt):
-        while not replica.job.ended:
+    """Say what is there and what to try, and leave it all running until Ctrl-C.
+
+    Ctrl-C is noted, not raised: in the middle of asking after a process it would leave a lock of `subprocess` held.
+    """
+    heard: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    try:
+        screen.say(_text(command, replica))
+        while not heard and not replica.job.ended:
             time.sleep(_PAUSE)
-        screen.say("The daemon has ended; threads that stop now wait for another one.")
-        while True:
+        if not heard:
+            screen.say("The daemon has ended; threads that stop now wait for another one.")
+        while not heard:
             time.sleep(_PAUSE)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _text(command: Command, replica: Replica) -> str:
