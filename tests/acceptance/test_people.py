@@ -9,6 +9,7 @@ from langgraph.types import Command
 
 from acceptance.conftest import Bench, Daemon, eventually, everything
 from acceptance.undisturbed import final_state
+from resumed.judge.verdict import NULL_TASK
 
 ROWS = "select thread_id, checkpoint_ns, checkpoint_id from checkpoints order by 1, 2, 3"
 WRITES = "select thread_id, checkpoint_id, task_id, idx, blob from checkpoint_writes order by 1, 2, 3, 4"
@@ -20,10 +21,13 @@ def asked(bench: Bench, *workflows: str) -> None:
 
 
 def answer_and_die(bench: Bench, workflow: str, value: Any, starts: int = 1) -> None:
-    """A person answers through the application, which is killed before the node that asked has taken the answer."""
-    before = len(bench.effects("start"))
-    answer = {"ZOO_ANSWER": json.dumps(value), "ZOO_DELAY": "1"}
-    bench.crashed_application(1, workflow, ends=0, starts=before + starts, **answer)
+    """A person answers through the application, which is killed once the answer is stored and a node has begun."""
+    before = len(bench.effects("start")) + starts
+    application = bench.application(1, workflow, ZOO_ANSWER=json.dumps(value), ZOO_DELAY="1.5")
+    stored = f"select from checkpoint_writes where channel = '__resume__' and task_id = '{NULL_TASK}'"
+    eventually(lambda: len(bench.effects("start")) >= before and bench.rows(stored))
+    application.kill()
+    application.wait()
 
 
 def answered(bench: Bench, workflow: str, value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 from resumed.demo import advice, example
 from resumed.demo.example import THREADS, Example
-from resumed.demo.household import DemoError, Household, Job
+from resumed.demo.household import DemoError, Household, Job, heeding
 from resumed.demo.postgres import PrivateServer
 from resumed.demo.replica import MIN_AGE_SECONDS, Command, Replica
 from resumed.demo.screen import Screen
@@ -39,7 +39,7 @@ def tell(*, keep: bool) -> int:
     """Tell the whole story; gives the exit code. Raises ResumedError where it cannot be told."""
     example.require()
     began = time.monotonic()
-    with Screen() as screen, Household() as household:
+    with heeding() as heed, Screen() as screen, Household() as household:
         undisturbed = example.begin_undisturbed(household)
         screen.step("A private Postgres, and LangGraph's tables in it")
         with PrivateServer(household.folder / "postgres") as server:
@@ -49,6 +49,7 @@ def tell(*, keep: bool) -> int:
             _judge(stage, killed_at)
             replica = _resume(stage, killed_at)
             code = _count(stage)
+            heed()
             screen.say(f"The whole story took {time.monotonic() - began:.1f} s.")
             if keep:
                 advice.wait(screen, stage.command, replica)
