@@ -15,7 +15,7 @@
 --
 -- Safe to repeat, and it says what it leaves for later. Run it before the first `resumed migrate`; run it again where
 -- LangGraph's tables were made after it (a right is on a table, not on its name), and once after that first `migrate`,
--- when it takes back the one right too many. A later upgrade needs no run: what `migrate` makes is granted as it is made.
+-- when it takes back the rights too many. A later upgrade needs no run: what `migrate` makes is granted as it is made.
 --
 -- Both roles come without a password: give each one (\password resumed_runner), or the login your server uses instead.
 
@@ -69,6 +69,10 @@ grant execute on all functions in schema resumed to :"runner";
 select to_regclass('resumed.schema_version') is not null as migrated \gset
 \if :migrated
 revoke insert, update on resumed.schema_version from :"runner";
+select to_regclass('resumed.audit') is not null as audited \gset
+\if :audited
+revoke update on resumed.audit from :"runner";
+\endif
 \else
 \echo 'not migrated yet: run `resumed migrate` as the owner, then this file once more'
 \endif

@@ -47,6 +47,8 @@ LEAST = {
     "table resumed.cases": WRITES,
     "table resumed.attempts": WRITES,
     "table resumed.watermarks": WRITES,
+    "table resumed.pauses": WRITES,
+    "table resumed.audit": {"SELECT", "INSERT"},
     "function resumed.lock_key": {"EXECUTE"},
     "function resumed.require_head": {"EXECUTE"},
 }
@@ -146,6 +148,7 @@ def test_the_runner_has_the_least_grants_and_none_elsewhere(prepared: Roles) -> 
         "delete from checkpoints",
         "truncate resumed.cases",
         "update resumed.schema_version set version = 99",
+        "update resumed.audit set actor = 'somebody'",
         "drop table resumed.cases",
         "create table public.mine ()",
         "create table resumed.mine ()",

@@ -25,7 +25,8 @@ from resumed.store.connect import Target, opened
 
 COMMAND = Path(sys.executable).parent / "resumed"
 DEADLINE = 60.0
-TABLES = {"schema_version", "workflows", "cases", "attempts", "watermarks"}
+VERSIONS = list(range(1, schema.SCHEMA_VERSION + 1))
+TABLES = {"schema_version", "workflows", "cases", "attempts", "watermarks", "pauses", "audit"}
 OURS = "resumed_checkpoint_id_idx"
 ODD_SCHEMA = """Lang's "Graph" Ünit"""
 
@@ -121,7 +122,7 @@ async def _has_index(target: Target) -> bool:
 async def test_on_an_empty_database_our_tables_are_made_and_the_index_waits(bare_database: str) -> None:
     told = await _told(Target(bare_database))
     assert _tables(bare_database) == TABLES
-    assert _versions(bare_database) == [schema.SCHEMA_VERSION]
+    assert _versions(bare_database) == VERSIONS
     assert _indexes(bare_database) == {}
     assert any("index waits for the next" in line for line in told)
 
@@ -202,7 +203,7 @@ def test_ten_processes_at_once_all_succeed(kind: str, request: pytest.FixtureReq
     assert [code for _, code in ended] == [0] * 10, [complained for (_, complained), _ in ended]
     assert sum("migration 1 applied" in told for (told, _), _ in ended) == 1
     assert _tables(dsn) == TABLES
-    assert _versions(dsn) == [schema.SCHEMA_VERSION]
+    assert _versions(dsn) == VERSIONS
     assert _indexes(dsn) == ({OURS: True} if kind == "langgraph_database" else {})
 
 
@@ -309,7 +310,7 @@ async def test_a_newer_schema_that_leaves_this_release_behind_is_refused(databas
     with pytest.raises(DatabaseUnusableError, match="upgrade resumed"):
         await _told(Target(database))
     assert _catalogue(database) == before
-    assert _versions(database) == [schema.SCHEMA_VERSION, newer]
+    assert _versions(database) == [*VERSIONS, newer]
 
 
 def test_the_command_ends_with_3_and_one_sentence_at_a_schema_that_leaves_it_behind(
@@ -328,11 +329,11 @@ async def test_a_newer_schema_that_only_added_is_worked_with(database: str) -> N
     _execute(database, f"insert into resumed.schema_version (version, compatible_from) values ({newer}, {ours})")
     await _check(Target(database))
     await _told(Target(database))
-    assert _versions(database) == [ours, newer]
+    assert _versions(database) == [*VERSIONS, newer]
 
 
 async def test_an_older_schema_is_refused_and_the_command_named(database: str) -> None:
-    _execute(database, "update resumed.schema_version set version = 0, compatible_from = 0")
+    _execute(database, "delete from resumed.schema_version where version > 1")
     with pytest.raises(DatabaseUnusableError, match="run `resumed migrate`"):
         await _check(Target(database))
 

@@ -27,6 +27,8 @@ with needed (schema, name, rights) as (
         ('resumed', 'cases', array['select', 'insert', 'update']),
         ('resumed', 'attempts', array['select', 'insert', 'update']),
         ('resumed', 'watermarks', array['select', 'insert', 'update']),
+        ('resumed', 'pauses', array['select', 'insert', 'update']),
+        ('resumed', 'audit', array['select', 'insert']),
         (null, 'checkpoints', array['select', 'insert', 'update']),
         (null, 'checkpoint_blobs', array['select', 'insert']),
         (null, 'checkpoint_writes', array['select', 'insert', 'update'])
