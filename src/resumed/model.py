@@ -85,7 +85,8 @@ class ControlRow:
     """A row of `checkpoint_writes` that says why a head stopped; never its value.
 
     `order` grows with the transaction that wrote the row and `writer` is that transaction; `cancelled` marks a bare
-    `CancelledError`; `has_output` that the same task also saved ordinary writes.
+    `CancelledError`; `has_output` that the same task also saved ordinary writes, `output_order` when it last did.
+    `task_path` is LangGraph's own description of the task, which names its node.
     """
 
     thread_id: str
@@ -97,6 +98,8 @@ class ControlRow:
     writer: str
     cancelled: bool
     has_output: bool
+    output_order: int | None = None
+    task_path: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ from resumed.model import State, Verdict
 from resumed.store import cases, schema
 from resumed.store.connect import Target, opened
 
+_LONGEST_EVIDENCE = 1000
+
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
@@ -79,6 +81,9 @@ def show(
         return
     for name in ("thread_id", "workflow", "verdict", "reason", "state", "action", "head", "last_activity", "due_at"):
         line(f"{name + ':':15}{readable(told[name])}")
+    line("evidence:")
+    for one in told["evidence"]:
+        line(f"  {readable(one, _LONGEST_EVIDENCE)}")
     _columns(told["attempts"], "attempt started_at outcome error_type error before after", "no attempts")
     _columns(checkpoints, "checkpoint_ns checkpoint_id source step", "no checkpoints")
 
@@ -114,7 +119,8 @@ async def _show(thread_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             raise ResumedError(message)
         attempts, checkpoints = await survey.account(surveyor.session, thread_id)
         state = found[0].case.state.value if found[0].case is not None else None
-        return {**found[0].as_fields(), "state": state, "attempts": attempts}, checkpoints
+        told = {"state": state, "evidence": list(found[0].evidence), "attempts": attempts}
+        return {**found[0].as_fields(), **told}, checkpoints
 
 
 async def _threads(state: State | None) -> list[dict[str, Any]]:

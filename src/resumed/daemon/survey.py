@@ -13,7 +13,8 @@ from resumed.daemon.sweep import PAGE_ROWS, Scene, look_at, scene_of
 from resumed.engine.pool import Pool
 from resumed.judge.case import Standing, action, place
 from resumed.judge.checkpoint_id import first_at, plausible_span
-from resumed.judge.verdict import Circumstances
+from resumed.judge.evidence import evidence
+from resumed.judge.verdict import Circumstances, Sighting
 from resumed.model import Action, Attempt, Case, Judgement, State, Verdict
 from resumed.store import attempts, cases, checkpoints, schema, watermarks
 from resumed.store.connect import Session, opened
@@ -30,6 +31,7 @@ class Finding:
     standing: Standing
     action: Action
     case: Case | None
+    evidence: tuple[str, ...] = ()
 
     def as_fields(self) -> dict[str, Any]:
         """Give the contract's fields of one thread."""
@@ -67,8 +69,11 @@ class Surveyor:
     async def judge(self, threads: Sequence[str]) -> list[Finding]:
         """Judge these threads, by rows and then by values and graph; those without a checkpoint are left out."""
         known = await cases.of_threads(self.session, threads)
-        looks = (await look_at(self.session, self.scene, threads, known)).judged
-        return [await self._finding(*looks[thread], known.get(thread)) for thread in looks]
+        looks = await look_at(self.session, self.scene, threads, known)
+        return [
+            _proven(await self._finding(*found, known.get(thread)), looks.seen[thread], found[1])
+            for thread, found in looks.judged.items()
+        ]
 
     async def _finding(self, found: Standing, around: Circumstances, known: Case | None) -> Finding:
         said = await self._inspected(found) if found.judgement.verdict in _RESUMABLE else None
@@ -115,6 +120,14 @@ async def surveying(service: Service) -> AsyncIterator[Surveyor]:
             yield Surveyor(session, replace(scene, known=(*own, *others)), service.crew, service.pool)
     finally:
         await service.close()
+
+
+def _proven(found: Finding, sighting: Sighting, around: Circumstances) -> Finding:
+    """Add what the verdict was made of, and why the case is kept out where it is."""
+    triggers = [one for registration in around.claim.registrations for one in registration.triggers]
+    lines = evidence(sighting, found.standing.judgement, triggers)
+    kept_out = found.standing.placement.quarantine_reason
+    return replace(found, evidence=(*lines, f"in quarantine: {kept_out}") if kept_out else lines)
 
 
 async def account(session: Session, thread_id: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

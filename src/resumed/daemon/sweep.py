@@ -62,10 +62,10 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """What was judged of threads, and which of them are there at all."""
+    """What was judged of threads, and what was seen of those that are there at all."""
 
     judged: dict[str, tuple[Standing, Circumstances]]
-    present: frozenset[str]
+    seen: dict[str, Sighting]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ async def _look_again(session: Session, scene: Scene) -> Report:
 async def _record(session: Session, scene: Scene, threads: Sequence[str]) -> Report:
     known = await cases.of_threads(session, threads)
     looks = await look_at(session, scene, threads, known)
-    gone = [vanished(thread, known[thread].workflow, scene.now) for thread in known if thread not in looks.present]
+    gone = [vanished(thread, known[thread].workflow, scene.now) for thread in known if thread not in looks.seen]
     standings = [*(one for one, _ in looks.judged.values()), *gone]
     changed = [(one, known.get(one.thread_id)) for one in standings if _worth_writing(one, known.get(one.thread_id))]
     await cases.record(session, sorted(changed, key=lambda pair: pair[0].thread_id), scene.now)
@@ -162,10 +162,10 @@ async def _record(session: Session, scene: Scene, threads: Sequence[str]) -> Rep
 async def look_at(session: Session, scene: Scene, threads: Sequence[str], known: dict[str, Case]) -> Looks:
     """Judge these threads by their rows; threads without a root checkpoint are left out."""
     if not threads:
-        return Looks({}, frozenset())
+        return Looks({}, {})
     held = await locks.held(session, threads)
     found = await checkpoints.sightings(session, threads)
-    looks = Looks({}, frozenset(found))
+    looks = Looks({}, found)
     for thread, sighting in found.items():
         try:
             looks.judged[thread] = _judged(sighting, around(sighting, scene, known.get(thread), held=thread in held))

@@ -78,14 +78,16 @@ select
     w.xmin::text as writer,
     (w.channel = '__error__' and w.type = 'msgpack' and octet_length(w.blob) = 17
         and w.blob = %(cancelled)s::bytea) as cancelled,
-    exists (
-        select from checkpoint_writes o
-        where o.thread_id = w.thread_id and o.checkpoint_ns = w.checkpoint_ns and o.checkpoint_id = w.checkpoint_id
-        and o.task_id = w.task_id and o.channel <> all (%(channels)s::text[])
-    ) as has_output
+    output."order" is not null as has_output, output."order" as output_order,
+    left(w.task_path, 200) as task_path
 from looked_at l
 join checkpoint_writes w on w.thread_id = l.thread_id and w.checkpoint_ns = l.checkpoint_ns
     and w.checkpoint_id = l.checkpoint_id
+cross join lateral (
+    select max(-age(o.xmin)) as "order" from checkpoint_writes o
+    where o.thread_id = w.thread_id and o.checkpoint_ns = w.checkpoint_ns and o.checkpoint_id = w.checkpoint_id
+    and o.task_id = w.task_id and o.channel <> all (%(channels)s::text[])
+) as output
 where w.channel = any (%(channels)s::text[]) or w.task_id = '00000000-0000-0000-0000-000000000000'
 
 -- name: root_head

@@ -1,0 +1,102 @@
+"""Says in sentences what a verdict was made of: channels, tasks and rows with their order; never a value."""
+
+from collections.abc import Iterator, Sequence
+
+from resumed.judge.verdict import NULL_TASK, Sighting, trigger
+from resumed.model import ControlRow, Head, Judgement
+
+_LONGEST_NAME = 80
+_LONGEST_NAMESPACE = 240
+_MOST_NAMES = 10
+_MOST_ROWS = 50
+_PULLED = "~__pregel_pull, "
+_CALLED = "~__pregel_push, ~__pregel_pull, "
+_SENT = "~__pregel_push, "
+
+
+def evidence(found: Sighting, judgement: Judgement, triggers: Sequence[str] = ()) -> tuple[str, ...]:
+    """Give the lines that let a person check a verdict; `triggers` are the trigger names of a low-level `Pregel`.
+
+    Orders are ranks: rows of one transaction share theirs.
+    """
+    lines = [*_head(found.head), *_work(found.head, triggers)]
+    if judgement.until is not None:
+        lines.append(f"it has been quiet for long enough at {judgement.until.isoformat()}")
+    return (*lines, *_rows(found.rows))
+
+
+def _head(head: Head) -> Iterator[str]:
+    yield f"the head is {_short(head.checkpoint_id)}, written by {_short(head.source or 'no source')}"
+    if head.newest_id != head.checkpoint_id:
+        yield f"the newest checkpoint is {_short(head.newest_id)}, of a subgraph"
+
+
+def _work(head: Head, triggers: Sequence[str]) -> Iterator[str]:
+    if head.updated_channels is None:
+        yield "updated_channels of the head is null: only the graph can tell what is left"
+        return
+    updated = [one for one in head.updated_channels if trigger(one, triggers)]
+    given = [one for one in head.null_channels if trigger(one, triggers)]
+    waiting = [*map(_waits, updated), *(f"{_waits(one)}, by a row of the null task" for one in given)]
+    yield from _cut(waiting, "channels with work", _MOST_NAMES)
+    if not waiting:
+        names = ", ".join(_cut([*map(_short, head.updated_channels)], "", _MOST_NAMES))
+        yield f"none of the head's updated channels starts a node: {names or 'there are none'}"
+
+
+def _waits(channel: str) -> str:
+    if channel == "__start__":
+        return "work waits in __start__: the input"
+    if channel == "__pregel_tasks":
+        return "work waits in __pregel_tasks: what was sent to nodes"
+    for prefix in ("branch:to:", "join:"):
+        if channel.startswith(prefix):
+            node = channel.removeprefix(prefix).rpartition(":")[2]
+            return f"work waits in {_short(channel)}: node {_short(node)}"
+    return f"work waits in {_short(channel)}: a trigger of the workflow's own"
+
+
+def _rows(rows: Sequence[ControlRow]) -> Iterator[str]:
+    if not rows:
+        yield "no row of the head, or of a subgraph since, tells of an error, a question or an answer"
+        return
+    orders = {one.order for one in rows} | {one.output_order for one in rows if one.output_order is not None}
+    ranks = {order: rank for rank, order in enumerate(sorted(orders), 1)}
+    ordered = sorted(rows, key=lambda one: (one.order, one.checkpoint_ns, one.task_id, one.channel))
+    yield from _cut([_row(one, ranks) for one in ordered], "rows", _MOST_ROWS)
+
+
+def _row(row: ControlRow, ranks: dict[int, int]) -> str:
+    place = f"namespace {_short(row.checkpoint_ns, _LONGEST_NAMESPACE)}" if row.checkpoint_ns else "the root"
+    said = (
+        f"order {ranks[row.order]}: {_short(row.channel)} of {_task(row)}, in {place}, on {_short(row.checkpoint_id)}"
+    )
+    if row.cancelled:
+        said += ", a bare CancelledError"
+    if row.output_order is None or row.task_id == NULL_TASK:
+        return said
+    return f"{said}; the task's own writes: order {ranks[row.output_order]}"
+
+
+def _task(row: ControlRow) -> str:
+    if row.task_id == NULL_TASK:
+        return "the null task"
+    return f"task {_short(row.task_id)}{_node(row.task_path)}"
+
+
+def _node(path: str) -> str:
+    """Name the node of a task by its path; a task that was sent knows only its number."""
+    for prefix, words in ((_CALLED, "called by"), (_PULLED, "node"), (_SENT, "sent, number")):
+        if path.startswith(prefix):
+            name = path.removeprefix(prefix).split(", ")[0]
+            return f" ({words} {_short(name.lstrip('0') or '0') if prefix == _SENT else _short(name)})"
+    return ""
+
+
+def _cut(lines: list[str], what: str, most: int) -> list[str]:
+    more = len(lines) - most
+    return lines if more <= 0 else [*lines[:most], f"and {more} more {what}".rstrip()]
+
+
+def _short(name: str, longest: int = _LONGEST_NAME) -> str:
+    return name if len(name) <= longest else name[: longest - 1] + "…"
