@@ -6,10 +6,11 @@ never waits for a lock, and never takes the absence of an exception for success.
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import psycopg
 
-from resumed.engine.call import config_of, given_back
+from resumed.engine.call import config_of, context_of, stored
 from resumed.engine.closing import Begun, close_left_open, conclude
 from resumed.engine.desk import Desk, Ticket
 from resumed.engine.look import RESUMABLE, Cleared, Look, clear, look, record, standing_of
@@ -93,7 +94,7 @@ async def _cleared(session: Session, seen: Look, ticket: Ticket, desk: Desk) -> 
     if ticket.stop.is_set() or ticket.control.drain_requested:
         return "looked"
     begun = await _begin(session, seen, ticket, desk)
-    returned = await _run(cleared, saver, begun, ticket, desk)
+    returned = await run(_call(cleared, begun, ticket, desk), saver, ticket)
     await _end(saver, begun, returned, ticket, desk)
     return "tried"
 
@@ -123,25 +124,16 @@ async def _begin(session: Session, seen: Look, ticket: Ticket, desk: Desk) -> Be
     return Begun(attempt, tally, seen)
 
 
-async def _run(cleared: Cleared, saver: FencedSaver, begun: Begun, ticket: Ticket, desk: Desk) -> Return:
-    try:
-        call = _call(cleared, begun, ticket, desk)
-    except Exception as error:  # noqa: BLE001 - the registration's own hook raised: that is the attempt's error
-        return Return(error=error)
-    return await run(call, saver, ticket)
-
-
 def _call(cleared: Cleared, begun: Begun, ticket: Ticket, desk: Desk) -> Call:
     policy = ticket.workflow.policy
     stamps = {
         "workflow": begun.attempt.workflow,
-        "version": begun.look.sighting.head.metadata_version or begun.attempt.version,
+        "version": begun.attempt.version or begun.look.sighting.head.metadata_version,
         "attempt": begun.attempt.attempt,
     }
-    configurable = given_back(cleared.loaded.metadata, policy.configurable)
-    limit = policy.recursion_limit or desk.recursion_limit
-    context = policy.context(ticket.thread_id) if policy.context is not None else None
-    return Call(cleared.graph, config_of(ticket.thread_id, stamps, configurable, limit), context, cleared.given)
+    config = config_of(ticket.thread_id, stored(cleared.loaded.metadata), policy.configurable, stamps)
+    config["recursion_limit"] = policy.recursion_limit or desk.recursion_limit
+    return Call(cleared.graph, config, partial(context_of, policy, ticket.thread_id), cleared.given)
 
 
 async def _end(saver: FencedSaver, begun: Begun, returned: Return, ticket: Ticket, desk: Desk) -> None:

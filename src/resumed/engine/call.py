@@ -1,36 +1,51 @@
 """Owns what a resume gives back of the original call: LangGraph itself restores nothing of it (facts section 4.7)."""
 
+import asyncio
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 
+from resumed.workflows.workflow import Workflow
+
 _LANGGRAPHS = frozenset(
-    {"source", "step", "parents", "writes", "run_id", "thread_id", "created_by", "counters_since_delta_snapshot"}
+    {"source", "step", "parents", "writes", "run_id", "thread_id", "created_by"}
+    | {"counters_since_delta_snapshot", "delta_writes_versioned"}
 )
-_PREFIXES = ("checkpoint_", "langgraph_", "__", "delta_")
+_PREFIXES = ("checkpoint_", "langgraph_", "__")
 _OURS = frozenset({"workflow", "version", "attempt"})
 _SCALARS = (str, int, float, bool)
 
 
-def given_back(metadata: Mapping[str, Any], wanted: Sequence[str] | None) -> dict[str, Any]:
-    """Pick the scalars that the original call left in metadata; `wanted` narrows them where it is given."""
+def stored(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Pick the scalars that the original call left in metadata, LangGraph's and our own keys apart."""
     return {
         key: value
         for key, value in metadata.items()
-        if isinstance(value, _SCALARS)
-        and key not in _LANGGRAPHS | _OURS
-        and not key.startswith(_PREFIXES)
-        and (wanted is None or key in wanted)
+        if isinstance(value, _SCALARS) and key not in _LANGGRAPHS | _OURS and not key.startswith(_PREFIXES)
     }
 
 
 def config_of(
-    thread_id: str, stamps: Mapping[str, Any], configurable: Mapping[str, Any], recursion_limit: int
+    thread_id: str, call: Mapping[str, Any], wanted: Sequence[str] | None, stamps: Mapping[str, Any]
 ) -> RunnableConfig:
-    """Build the config of a resume; the stamps (workflow, version, attempt) let the next look-up find its way."""
-    return {
-        "configurable": {**configurable, "thread_id": thread_id},
-        "metadata": {key: value for key, value in stamps.items() if value not in (None, "")},
-        "recursion_limit": recursion_limit,
-    }
+    """Build the config of a resume from the scalars of the original call; `wanted` narrows what of them is given back.
+
+    What is not given back stays in metadata, as the stamps (workflow, version, attempt) do: whoever looks the thread
+    up by it finds it still.
+    """
+    given = {key: value for key, value in call.items() if wanted is None or key in wanted}
+    kept = {key: value for key, value in call.items() if key not in given}
+    known = {key: value for key, value in stamps.items() if value not in (None, "")}
+    return {"configurable": {**given, "thread_id": thread_id}, "metadata": {**kept, **known}}
+
+
+async def context_of(policy: Workflow, thread_id: str) -> Any:
+    """Ask the registration for the context of a run, in a thread where its callable is not asynchronous."""
+    if policy.context is None:
+        return None
+    if inspect.iscoroutinefunction(policy.context):
+        return await policy.context(thread_id)
+    context = await asyncio.to_thread(policy.context, thread_id)
+    return await context if inspect.isawaitable(context) else context

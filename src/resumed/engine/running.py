@@ -4,6 +4,7 @@ What it never does: say how the attempt ended (rows decide that), or let go of a
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -46,21 +47,17 @@ class Return:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A graph bound to its saver, and what it is called with."""
+    """A graph bound to its saver, and what it is called with; `context` is asked for within the time of the attempt."""
 
     graph: Pregel[Any, Any, Any, Any]
     config: RunnableConfig
-    context: Any = None
+    context: Callable[[], Awaitable[Any]]
     given: Any = None
 
 
 async def run(call: Call, saver: FencedSaver, ticket: Ticket) -> Return:
     """Run the graph until it ends, its session dies, its time is over or a shutdown cannot wait for it."""
-    running = asyncio.ensure_future(
-        call.graph.ainvoke(
-            call.given, call.config, context=call.context, durability=durability(call.graph), control=ticket.control
-        )
-    )
+    running = asyncio.ensure_future(_called(call, ticket))
     watches = {
         asyncio.ensure_future(_session_dies(saver)): Stopped.LOCK_LOST,
         asyncio.ensure_future(ticket.stop.wait()): Stopped.DRAINED,
@@ -75,6 +72,11 @@ async def run(call: Call, saver: FencedSaver, ticket: Ticket) -> Return:
         for watch in watches:
             watch.cancel()
         await asyncio.gather(*watches, return_exceptions=True)
+
+
+async def _called(call: Call, ticket: Ticket) -> None:
+    saved, context = durability(call.graph), await call.context()
+    await call.graph.ainvoke(call.given, call.config, context=context, durability=saved, control=ticket.control)
 
 
 def durability(graph: Pregel[Any, Any, Any, Any]) -> Durability:
