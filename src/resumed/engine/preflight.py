@@ -53,6 +53,7 @@ def _loaded(saver: FencedSaver, row: Stored) -> Exchange:
         values=((value,) if row.task_id == NULL_TASK else listed) if row.channel == RESUME else (),
         output_order=row.output_order,
         failed=row.failed,
+        left_behind=row.left_behind,
     )
 
 

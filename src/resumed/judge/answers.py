@@ -17,7 +17,8 @@ class Exchange:
     """A row that asks or answers, loaded.
 
     `ids` are the questions of an asking row, `values` the answers of an answering one, in their order; `order` grows
-    with the transaction; `output_order` is when the task last saved ordinary writes; `failed` that it has an error.
+    with the transaction; `output_order` is when the task last saved ordinary writes; `failed` that it has an error;
+    `left_behind` that its subgraph has gone on to another superstep, which none does with a question open.
     """
 
     task: tuple[str, str, str]
@@ -27,6 +28,7 @@ class Exchange:
     values: tuple[object, ...] = ()
     output_order: int | None = None
     failed: bool = False
+    left_behind: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ def _unanswered(rows: Sequence[Exchange]) -> list[str]:
 
 
 def _finished(row: Exchange) -> bool:
-    return row.output_order is not None and not row.failed
+    return row.left_behind or (row.output_order is not None and not row.failed)
 
 
 def _answered(asking: Exchange, rows: Sequence[Exchange]) -> bool:
@@ -81,11 +83,18 @@ def _taken(null: Exchange, rows: Sequence[Exchange]) -> bool:
 
 
 def _doubtful(null: Exchange, rows: Sequence[Exchange]) -> bool:
-    """Rows of one transaction have no order; nor is an answer believed twice that a task has already taken."""
-    if any(order == null.order for order in _proofs(rows)):
+    """Rows of one transaction have no order; nor is an answer believed twice that a task has, or may have, taken."""
+    if any(order == null.order for order in _proofs(rows)) or any(_unrecorded(row, rows) for row in rows):
         return True
     taken = [row.values[-1] for row in rows if row.channel == RESUME and row.task[2] != NULL_TASK and row.values]
     return any(_same(one, null.values[-1] if null.values else None) for one in taken)
+
+
+def _unrecorded(row: Exchange, rows: Sequence[Exchange]) -> bool:
+    """Say whether a task took an answer that no row tells: a second one is not recorded beside what came of it."""
+    if row.channel != INTERRUPT or _answered(row, rows):
+        return False
+    return row.left_behind if row.output_order is None else row.output_order > row.order
 
 
 def _same(one: object, other: object) -> bool:

@@ -7,12 +7,15 @@ from resumed.store.connect import Session
 from resumed.store.queries import load
 
 _SQL = load("questions")
-_QUIET_CHANNELS = ("__no_writes__", "__scheduled__")
+_SCHEDULED = "__scheduled__"
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A question or an answer as it is stored; `order` grows with the transaction that wrote it."""
+    """A question or an answer as it is stored; `order` grows with the transaction that wrote it.
+
+    `left_behind` says that its subgraph has saved a later superstep.
+    """
 
     checkpoint_ns: str
     checkpoint_id: str
@@ -23,9 +26,10 @@ class Stored:
     order: int
     output_order: int | None
     failed: bool
+    left_behind: bool
 
 
 async def exchanged(session: Session, thread_id: str, head: str) -> list[Stored]:
     """Read what was asked and answered on the head and, since the head, in its subgraphs."""
-    parameters = {"thread": thread_id, "head": head, "control": [*CONTROL_CHANNELS, *_QUIET_CHANNELS]}
+    parameters = {"thread": thread_id, "head": head, "control": [*CONTROL_CHANNELS, _SCHEDULED]}
     return [Stored(**row) async for row in await session.execute(_SQL["exchanged"], parameters)]

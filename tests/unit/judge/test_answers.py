@@ -100,6 +100,32 @@ def test_one_answer_for_two_questions_waits() -> None:
     assert waits(asks("q1"), asks("q2", task=CHILD), gave("x1"))
 
 
+def test_an_answer_that_was_saved_late_is_not_given_to_the_next_question() -> None:
+    """A task with two questions records the answer to its last one nowhere; the slow saver stored that answer last."""
+    first = asks("q2", order=2, output_order=5), took("x1", order=2)
+    assert waits(*first, asks("q3", task=CHILD, order=6), gave("x2", order=7))
+
+
+def test_an_answer_is_not_doubted_for_a_task_that_recorded_its_own() -> None:
+    first = asks("q1", order=2, output_order=5), took("x1", order=5)
+    assert settle([*first, asks("q3", task=CHILD, order=6), gave("x3", order=7)]) == Given("q3", "x3")
+
+
+def test_an_answer_that_came_after_a_restore_is_not_doubted_for_what_was_restored() -> None:
+    first = asks("q2", order=2, output_order=2), took("x1", order=2)
+    assert settle([*first, asks("q3", task=CHILD, order=2), gave("x3", order=7)]) == Given("q3", "x3")
+
+
+def test_a_question_that_its_subgraph_has_left_behind_is_answered() -> None:
+    inner, outer = asks("q1", task=CHILD, left_behind=True), asks("q1", task=ROOT)
+    assert settle([inner, outer]) is None
+    assert settle([inner, outer, gave("x1")]) is None
+
+
+def test_the_answer_that_a_subgraph_left_behind_may_be_the_one_that_was_saved_late() -> None:
+    assert waits(asks("q1", task=CHILD, left_behind=True), asks("q2", task=ROOT, order=6), gave("x1", order=7))
+
+
 def test_an_answer_by_id_that_its_task_took_ends_the_waiting() -> None:
     assert settle([asks("q1"), took("x1")]) is None
 

@@ -63,7 +63,8 @@ cross join lateral (
 
 -- name: control_rows
 -- The rows that say why a head stopped, on it and on the checkpoints of child namespaces that are newer than it.
--- A transaction id is younger the smaller its age; LangGraph's rows have no time of their own.
+-- A transaction id is younger the smaller its age; LangGraph's rows have no time of their own. `has_output` also where
+-- the rows of a subgraph's superstep were lost, but not the checkpoint that came of it.
 with looked_at as (
     select h.thread_id, '' as checkpoint_ns, h.head as checkpoint_id
     from unnest(%(threads)s::text[], %(heads)s::text[]) as h (thread_id, head)
@@ -78,7 +79,12 @@ select
     w.xmin::text as writer,
     (w.channel = '__error__' and w.type = 'msgpack' and octet_length(w.blob) = 17
         and w.blob = %(cancelled)s::bytea) as cancelled,
-    output."order" is not null as has_output, output."order" as output_order,
+    output."order" is not null or (w.checkpoint_ns > '' and exists (
+        select from checkpoints later
+        where later.thread_id = w.thread_id and later.checkpoint_ns = w.checkpoint_ns
+        and later.checkpoint_id > w.checkpoint_id and later.metadata ->> 'source' = 'loop'
+    )) as has_output,
+    output."order" as output_order,
     left(w.task_path, 200) as task_path
 from looked_at l
 join checkpoint_writes w on w.thread_id = l.thread_id and w.checkpoint_ns = l.checkpoint_ns

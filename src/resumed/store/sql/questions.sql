@@ -2,7 +2,9 @@
 
 -- name: exchanged
 -- On the head, and on the checkpoints of child namespaces that are newer than it. A transaction id is younger the
--- smaller its age. `output_order` is when the same task last saved ordinary writes, `failed` that it has an error.
+-- smaller its age. `output_order` is when the same task last saved ordinary writes (`__no_writes__` says that it has
+-- finished without any), `failed` that it has an error. `left_behind`: the subgraph has gone on to another superstep,
+-- and only the rows of this one were lost; one that a person edited has not gone on.
 with looked_at as (
     select '' as checkpoint_ns, %(head)s::text as checkpoint_id
     union all
@@ -10,7 +12,12 @@ with looked_at as (
     where c.thread_id = %(thread)s::text and c.checkpoint_ns > '' and c.checkpoint_id > %(head)s::text
 )
 select w.checkpoint_ns, w.checkpoint_id, w.task_id, w.channel, w.type, w.blob, -age(w.xmin) as "order",
-    task.output_order, task.failed
+    task.output_order, task.failed,
+    w.checkpoint_ns > '' and exists (
+        select from checkpoints later
+        where later.thread_id = w.thread_id and later.checkpoint_ns = w.checkpoint_ns
+        and later.checkpoint_id > w.checkpoint_id and later.metadata ->> 'source' = 'loop'
+    ) as left_behind
 from looked_at l
 join checkpoint_writes w on w.thread_id = %(thread)s::text and w.checkpoint_ns = l.checkpoint_ns
     and w.checkpoint_id = l.checkpoint_id
