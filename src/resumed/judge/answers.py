@@ -84,16 +84,20 @@ def _taken(null: Exchange, rows: Sequence[Exchange]) -> bool:
 
 def _doubtful(null: Exchange, rows: Sequence[Exchange]) -> bool:
     """Rows of one transaction have no order; nor is an answer believed twice that a task has, or may have, taken."""
-    if any(order == null.order for order in _proofs(rows)) or any(_unrecorded(row, rows) for row in rows):
+    if any(order == null.order for order in _proofs(rows)) or _unrecorded(rows):
         return True
     taken = [row.values[-1] for row in rows if row.channel == RESUME and row.task[2] != NULL_TASK and row.values]
     return any(_same(one, null.values[-1] if null.values else None) for one in taken)
 
 
-def _unrecorded(row: Exchange, rows: Sequence[Exchange]) -> bool:
-    """Say whether a task took an answer that no row tells: a second one is not recorded beside what came of it."""
-    if row.channel != INTERRUPT or _answered(row, rows):
-        return False
+def _unrecorded(rows: Sequence[Exchange]) -> set[str]:
+    """Name the questions whose answer a task took without a row that tells which: a second one leaves none."""
+    asking = [row for row in rows if row.channel == INTERRUPT]
+    recorded = {one for row in asking if _answered(row, rows) for one in row.ids}
+    return {one for row in asking if _went_on(row) for one in row.ids} - recorded
+
+
+def _went_on(row: Exchange) -> bool:
     return row.left_behind if row.output_order is None else row.output_order > row.order
 
 

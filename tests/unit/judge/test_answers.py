@@ -111,6 +111,13 @@ def test_an_answer_is_not_doubted_for_a_task_that_recorded_its_own() -> None:
     assert settle([*first, asks("q3", task=CHILD, order=6), gave("x3", order=7)]) == Given("q3", "x3")
 
 
+def test_an_answer_is_not_doubted_for_a_subgraphs_node_that_its_parent_repeats() -> None:
+    inner = asks("q1", task=CHILD, order=2, output_order=5), took("x1", task=CHILD, order=5)
+    outer = asks("q1", order=3, output_order=6)
+    other = asks("q3", task=("", "c1", "task-3"), order=7)
+    assert settle([*inner, outer, other, gave("x3", order=8)]) == Given("q3", "x3")
+
+
 def test_an_answer_that_came_after_a_restore_is_not_doubted_for_what_was_restored() -> None:
     first = asks("q2", order=2, output_order=2), took("x1", order=2)
     assert settle([*first, asks("q3", task=CHILD, order=2), gave("x3", order=7)]) == Given("q3", "x3")
