@@ -9,7 +9,8 @@ from typing import Literal
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 
-from resumed.engine.places import Graph, Place, due
+from resumed.engine.places import Place, due
+from resumed.workflows.loaded import Graph
 
 Nodes = Literal["*"] | Iterable[str]
 

@@ -1,5 +1,6 @@
 """Looks at one thread: its rows, its case, then its values and its graph. Decides nothing, writes only the case."""
 
+import asyncio
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -11,6 +12,7 @@ from langgraph.types import Command
 
 from resumed.engine import preflight
 from resumed.engine.desk import Ticket
+from resumed.engine.places import Reading, due
 from resumed.engine.saver import FencedSaver
 from resumed.judge.case import Placement, Standing, decide, place, standing, still_known
 from resumed.judge.verdict import Ages, Circumstances, Sighting
@@ -64,22 +66,30 @@ async def look(session: Session, now: datetime, ticket: Ticket, *, ours: bool = 
 
 
 async def clear(saver: FencedSaver, seen: Look, ticket: Ticket) -> Cleared | Judgement:
-    """Ask values and graph for the last word: either the thread may go on, or the verdict that says why not."""
-    graph = ticket.workflow.bind(saver)
+    """Ask values and graph for the last word: either the thread may go on, or the verdict that says why not.
+
+    What cannot be read within the time of an attempt counts as what cannot be read: a class's module may hang.
+    """
+    reading = Reading(ticket.thread_id, ticket.workflow.bind(saver), saver)
     try:
-        loaded = await saver.aget_tuple({"configurable": {"thread_id": ticket.thread_id, "checkpoint_ns": ""}})
-    except psycopg.Error:
+        async with asyncio.timeout(ticket.registration.numbers.timeout.total_seconds()):
+            return await _asked(reading, seen)
+    except (psycopg.Error, MemoryError):
         raise
-    except Exception as error:  # noqa: BLE001 - whatever a serializer raises, state that does not load is not ours to run
+    except Exception as error:  # noqa: BLE001 - whatever a serializer or a channel raises, such state is not ours to run
         return Judgement(Verdict.INCOMPATIBLE, f"the state does not load: {type(error).__name__}")
+
+
+async def _asked(reading: Reading, seen: Look) -> Cleared | Judgement:
+    loaded = await reading.load()
     if loaded is None:
         return Judgement(Verdict.FINISHED, "the thread has no checkpoint any more")
-    if seen.sighting.head.updated_channels is None and not await _next_nodes(graph, ticket.thread_id):
+    if seen.sighting.head.updated_channels is None and not await due(reading.graph, loaded.config):
         return Judgement(Verdict.FINISHED, "the graph has no node left to run")
-    said = await preflight.examine(graph, saver, loaded)
+    said = await preflight.examine(reading, loaded)
     if isinstance(said, Judgement):
         return said
-    return Cleared(graph, loaded, Command(resume={said.question: said.value}) if said is not None else None)
+    return Cleared(reading.graph, loaded, Command(resume={said.question: said.value}) if said is not None else None)
 
 
 async def record(session: Session, seen: Look, judgement: Judgement, version: str) -> None:
@@ -97,10 +107,3 @@ async def record(session: Session, seen: Look, judgement: Judgement, version: st
 def standing_of(seen: Look, judgement: Judgement, placement: Placement) -> Standing:
     """Put together where the thread of this look stands."""
     return standing(seen.sighting, seen.around, judgement, placement)
-
-
-async def _next_nodes(graph: Pregel[Any, Any, Any, Any], thread_id: str) -> tuple[str, ...]:
-    """The state's own `next` would apply pending writes and so call crashed threads finished."""
-    async for snapshot in graph.aget_state_history({"configurable": {"thread_id": thread_id}}, limit=1):
-        return snapshot.next
-    return ()

@@ -1,45 +1,58 @@
-"""Asks the loaded graph and the loaded checkpoint whether a thread may go on: answers, breakpoints, pending names.
+"""Asks the loaded graph and the loaded checkpoint whether a thread may go on, and which answer it has to be given.
 
 Rows cannot tell either. It reads through the saver, runs nothing, writes nothing; what it cannot rule out, it refuses.
 """
 
-from langgraph.checkpoint.base import CheckpointTuple
-from langgraph.types import Interrupt, Send
+import asyncio
 
-from resumed.engine.breakpoints import breakpoint_at, stops
-from resumed.engine.places import Graph, places, subgraphs
+from langgraph.checkpoint.base import CheckpointTuple
+from langgraph.types import Interrupt
+
+from resumed.engine.breakpoints import breakpoint_at
+from resumed.engine.pending import behind, named, unknown_names
+from resumed.engine.places import Place, Reading, due, places, subgraphs
 from resumed.engine.saver import FencedSaver
 from resumed.judge.answers import Exchange, Given, settle
 from resumed.judge.verdict import INTERRUPT, NULL_TASK, RESUME
 from resumed.model import Judgement, Verdict
-from resumed.store import questions
+from resumed.store import checkpoints, questions
 from resumed.store.questions import Stored
 
-_BRANCH = "branch:to:"
-_JOIN = "join:"
-_SENDS = "__pregel_tasks"
 
-
-async def examine(graph: Graph, saver: FencedSaver, loaded: CheckpointTuple) -> Judgement | Given | None:
+async def examine(reading: Reading, loaded: CheckpointTuple) -> Judgement | Given | None:
     """Give the verdict that forbids a resume, the answer that it has to bring, or None: it may go on as it is."""
-    answer = settle(await _exchanges(saver, loaded))
+    answer = settle(await _exchanges(reading, loaded))
     if isinstance(answer, Judgement):
         return answer
-    if unknown := unknown_names(graph, loaded):
-        said = f"pending work names what the graph does not have: {', '.join(sorted(unknown))}"
-        return Judgement(Verdict.INCOMPATIBLE, said)
-    if not any(stops(one) for one in (graph, *subgraphs(graph).values())):
-        return answer
-    for place in await places(graph, saver, loaded):
-        if stands_at := await breakpoint_at(graph, place):
+    found = await places(reading, loaded)
+    for place in found:
+        if stands_at := await breakpoint_at(reading.graph, place):
             return Judgement(Verdict.BREAKPOINT, stands_at)
+    if said := await _incompatible(reading, found):
+        return Judgement(Verdict.INCOMPATIBLE, said)
     return answer
 
 
-async def _exchanges(saver: FencedSaver, loaded: CheckpointTuple) -> list[Exchange]:
-    """Load what was asked and answered with the thread's own serializer."""
-    thread_id, head = loaded.config["configurable"]["thread_id"], loaded.checkpoint["id"]
-    return [_loaded(saver, row) for row in await questions.exchanged(saver.session, thread_id, head)]
+async def _incompatible(reading: Reading, found: list[Place]) -> str | None:
+    """Say what of the pending work or of the state this code does not have."""
+    if unknown := {name for place in found for name in unknown_names(place.graph, place.stands)}:
+        return f"pending work names what the graph does not have: {', '.join(sorted(unknown))}"
+    stateful = await checkpoints.stateful(reading.saver.session, reading.thread_id)
+    for namespace in stateful:
+        await reading.load(namespace)
+    if reading.lost:
+        return f"classes of the state are missing or have changed: {', '.join(sorted(reading.lost))}"
+    for place in found if stateful else ():
+        names = {*await due(reading.graph, place.stands.config), *named(place.stands)}
+        if late := behind(place, names, stateful, subgraphs(reading.graph)):
+            return f"the stateful subgraph {late} is behind its parent"
+    return None
+
+
+async def _exchanges(reading: Reading, loaded: CheckpointTuple) -> list[Exchange]:
+    """Load what was asked and answered with the thread's own serializer, in a thread: a class may take its time."""
+    rows = await questions.exchanged(reading.saver.session, reading.thread_id, loaded.checkpoint["id"])
+    return [await asyncio.to_thread(_loaded, reading.reader(), row) for row in rows]
 
 
 def _loaded(saver: FencedSaver, row: Stored) -> Exchange:
@@ -55,21 +68,3 @@ def _loaded(saver: FencedSaver, row: Stored) -> Exchange:
         failed=row.failed,
         left_behind=row.left_behind,
     )
-
-
-def unknown_names(graph: Graph, loaded: CheckpointTuple) -> set[str]:
-    """Name every node and join that pending work asks for and the graph lacks; LangGraph would drop each in silence."""
-    pending = [*loaded.checkpoint["channel_values"].items()]
-    pending += [(channel, value) for _, channel, value in loaded.pending_writes or ()]
-    nodes = {name for channel, value in pending for name in _named(channel, value)}
-    joins = {channel for channel, _ in pending if channel.startswith(_JOIN)}
-    return {name for name in nodes if name not in graph.nodes} | {name for name in joins if name not in graph.channels}
-
-
-def _named(channel: str, value: object) -> list[str]:
-    if channel.startswith(_BRANCH):
-        return [channel.removeprefix(_BRANCH)]
-    if channel == _SENDS:
-        sends = value if isinstance(value, list | tuple) else [value]
-        return [send.node for send in sends if isinstance(send, Send)]
-    return []

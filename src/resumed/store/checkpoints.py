@@ -59,6 +59,12 @@ async def children(session: Session, thread_id: str, head: str) -> dict[str, str
     return {row["checkpoint_ns"]: row["checkpoint_id"] async for row in cursor}
 
 
+async def stateful(session: Session, thread_id: str) -> dict[str, str]:
+    """Map the namespace of each subgraph that keeps its own state between runs to its newest checkpoint id."""
+    cursor = await session.execute(_SQL["stateful"], {"thread": thread_id})
+    return {row["checkpoint_ns"]: row["checkpoint_id"] async for row in cursor}
+
+
 async def history(session: Session, thread_id: str, rows: int) -> list[dict[str, Any]]:
     """Read the newest `rows` checkpoints of a thread: namespace, id, parent, source and step; no values."""
     cursor = await session.execute(_SQL["history"], {"thread": thread_id, "rows": rows})

@@ -107,6 +107,12 @@ select checkpoint_ns, max(checkpoint_id) as checkpoint_id from checkpoints
 where thread_id = %(thread)s::text and checkpoint_ns > '' and checkpoint_id > %(head)s::text
 group by checkpoint_ns
 
+-- name: stateful
+-- The newest checkpoint of each namespace that names no task: of a subgraph that keeps its own state between runs.
+select checkpoint_ns, max(checkpoint_id) as checkpoint_id from checkpoints
+where thread_id = %(thread)s::text and checkpoint_ns > '' and strpos(checkpoint_ns, ':') = 0
+group by checkpoint_ns
+
 -- name: history
 -- The checkpoints of one thread, newest first, for a person to read; no values.
 select checkpoint_ns, checkpoint_id, parent_checkpoint_id, left(metadata ->> 'source', 20) as source,

@@ -1,0 +1,61 @@
+"""Says of the work that waits at a place whether this code can do it: each node, each join, each stateful subgraph.
+
+What LangGraph cannot do it drops in silence, and calls the rest success (facts sections 4.4 and 4.13).
+"""
+
+from collections.abc import Container, Mapping
+
+from langgraph.checkpoint.base import CheckpointTuple
+from langgraph.types import Send
+
+from resumed.engine.places import Place, path_of
+from resumed.workflows.loaded import Graph
+
+_BRANCH = "branch:to:"
+_JOIN = "join:"
+_SENDS = "__pregel_tasks"
+
+
+def unknown_names(graph: Graph, stands: CheckpointTuple) -> set[str]:
+    """Name every node and join that pending work asks for and the graph lacks."""
+    joins = {channel for channel, value in _pending(stands) if channel.startswith(_JOIN)}
+    return {name for name in named(stands) if name not in graph.nodes} | {
+        one for one in joins if one not in graph.channels
+    }
+
+
+def named(stands: CheckpointTuple) -> set[str]:
+    """Name the nodes that pending work asks for by name."""
+    return {name for channel, value in _pending(stands) for name in _nodes(channel, value)}
+
+
+def behind(place: Place, due: set[str], stateful: Mapping[str, str], known: Container[str]) -> str | None:
+    """Name the namespace of a due subgraph that keeps its own state, where that is older than what made it due.
+
+    LangGraph would take it for the state of this very call, run nothing and merge the old output once more. One that
+    has never run has no namespace yet; one below a subgraph that has yet to begin is started as it should be.
+    `stateful` maps namespaces to their newest checkpoint, `known` are the paths of the graph's subgraphs.
+    """
+    paths = {f"{place.path}|{node}" if place.path else node for node in due}
+    # A task of the functional API is no node: its namespace lies below that of the node that calls it.
+    above = tuple(f"{one}|" for one in paths if one not in known)
+    stands_at = place.stands.checkpoint["id"]
+    for namespace, newest in stateful.items():
+        path = path_of(namespace)
+        if newest < stands_at and (path in paths or path.startswith(above)):
+            return namespace
+    return None
+
+
+def _pending(stands: CheckpointTuple) -> list[tuple[str, object]]:
+    written = [(channel, value) for _, channel, value in stands.pending_writes or ()]
+    return [*stands.checkpoint["channel_values"].items(), *written]
+
+
+def _nodes(channel: str, value: object) -> list[str]:
+    if channel.startswith(_BRANCH):
+        return [channel.removeprefix(_BRANCH)]
+    if channel == _SENDS:
+        sends = value if isinstance(value, list | tuple) else [value]
+        return [send.node for send in sends if isinstance(send, Send)]
+    return []

@@ -1,0 +1,110 @@
+"""Nothing is reported as success that did nothing, or less than an undisturbed run would have done."""
+
+import subprocess
+import sys
+from typing import Any
+
+from langgraph.checkpoint.postgres import PostgresSaver
+
+from acceptance.conftest import Bench, everything
+
+ATTEMPTS = "select thread_id, outcome, charged, advanced, error_type from resumed.attempts order by started_at"
+CASES = "select thread_id, verdict, state, reason, quarantine_reason from resumed.cases"
+ROWS = "select thread_id, checkpoint_ns, checkpoint_id from checkpoints order by 1, 2, 3"
+WRITES = "select thread_id, checkpoint_id, task_id, idx, blob from checkpoint_writes order by 1, 2, 3, 4"
+
+# What the reason must name.
+REFUSED = {
+    "renamed": ": b",
+    "one_of_two": ": right",
+    "sends": ": worker",
+    "join": ": join:left+right:last",
+    "inside": ": y",
+    "gone": "broken.values.Gone",
+    "gone_model": "broken.values.GoneModel",
+    "gone_nested": "broken.values.Gone",
+    "gone_beside": "broken.values.Gone",
+    "gone_inside": "broken.values.Gone",
+    "gone_listed": "broken.values.Gone",
+    "gone_encrypted": "broken.values.Gone",
+    "gone_wrapped": "broken.values.Gone",
+    "refitted": "broken.values.Refitted",
+    "unlisted": "broken.values.Kept",
+    "pickled": "does not load",
+    "unpickled": "does not load",
+    "stateful": "the stateful subgraph inner",
+    "downgraded": "accepts version '2'",
+}
+HEALTHY = ["kept", "kept_listed", "kept_encrypted", "kept_wrapped", "stateful_first"]
+
+
+def died(bench: Bench, *names: str, faults: tuple[str, ...] = ()) -> None:
+    """Have the application start these flows; each dies or fails in its own process."""
+    done = subprocess.run(
+        [sys.executable, "-m", "broken.app", bench.dsn, *names],
+        env=bench.environment(**faulty(bench, *faults)), cwd=bench.folder, capture_output=True, text=True,
+        check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def faulty(bench: Bench, *faults: str) -> dict[str, str]:
+    """Have these faults, and no other, from now on."""
+    place = bench.folder / "faults"
+    place.mkdir(exist_ok=True)
+    for left in place.iterdir():
+        left.unlink()
+    for fault in faults:
+        (place / fault).touch()
+    return {"BROKEN_FAULTS": str(place)}
+
+
+def deployed(bench: Bench, *names: str, faults: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Give the settings of whoever runs the code of the next deploy."""
+    entries = [f"{name}=broken.graphs:{name}" for name in names]
+    return {"workflows": entries, "BROKEN_DEPLOYED": "1", **faulty(bench, *faults)}
+
+
+def outcomes(bench: Bench) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for row in bench.rows(ATTEMPTS):
+        found.setdefault(row["thread_id"].removesuffix("_0"), []).append(row["outcome"])
+    return found
+
+
+def cases(bench: Bench) -> dict[str, dict[str, Any]]:
+    return {row.pop("thread_id").removesuffix("_0"): row for row in bench.rows(CASES)}
+
+
+def state(bench: Bench, name: str) -> Any:
+    everything()
+    from broken.graphs import FLOWS  # noqa: PLC0415 - found only once the graphs are on the path
+
+    made, serde = FLOWS[name]
+    with PostgresSaver.from_conn_string(bench.dsn) as saver:
+        saver.serde = serde or saver.serde
+        return made.compile(checkpointer=saver).get_state({"configurable": {"thread_id": f"{name}_0"}}).values
+
+
+def test_what_this_code_cannot_do_or_read_is_left_alone_and_never_reported_as_done(bench: Bench) -> None:
+    names = [*REFUSED, *HEALTHY]
+    died(bench, *names)
+    settings = deployed(bench, *names)
+    before = bench.rows(ROWS), bench.rows(WRITES)
+    scanned = {one["thread_id"].removesuffix("_0"): one for one in bench.ask("scan", **settings)["threads"]}
+    assert {name: one["verdict"] for name, one in scanned.items()} == {
+        **dict.fromkeys(REFUSED, "incompatible"), **dict.fromkeys(HEALTHY, "stopped"),
+    }  # fmt: skip
+    assert {
+        name: scanned[name]["reason"] for name, said in REFUSED.items() if said not in scanned[name]["reason"]
+    } == {}
+    assert (bench.rows(ROWS), bench.rows(WRITES)) == before
+    for _ in range(2):
+        bench.resumed("once", "--wait", **settings)
+    found = cases(bench)
+    assert {name: (found[name]["verdict"], found[name]["state"]) for name in REFUSED} == dict.fromkeys(
+        REFUSED, ("incompatible", "quarantined")
+    )
+    assert {name: found[name]["quarantine_reason"] for name, said in REFUSED.items()
+            if said not in found[name]["quarantine_reason"]} == {}  # fmt: skip
+    assert outcomes(bench) == {name: ["finished"] for name in HEALTHY}
