@@ -121,6 +121,7 @@ class Registration:
     """One version of a workflow that some replica has or had; `version` is empty where it declares none.
 
     `triggers` are the channels that start a node of a low-level `Pregel`, where they do not show it by their names.
+    `isolate`, which only the replica that has the code knows, says that its threads are always tried alone.
     """
 
     name: str
@@ -129,6 +130,7 @@ class Registration:
     triggers: tuple[str, ...]
     numbers: Numbers
     seen_at: datetime
+    isolate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,8 @@ class Case:
 
     What outlives the last verdict: `refused_by` are the versions whose preflight refused this very head, with what
     they said in `refusal`; `spent_by` the versions that have used up their attempts; `cancelled_head` the head that a
-    person cancelled; `pinned` that a person put the case into quarantine and alone takes it out.
+    person cancelled; `pinned` that a person put the case into quarantine and alone takes it out; `suspect` that the
+    last attempt ended with its worker.
     """
 
     thread_id: str
@@ -177,6 +180,7 @@ class Case:
     own_head: str | None = None
     cancelled_head: str | None = None
     pinned: bool = False
+    suspect: bool = False
     quarantine_reason: str | None = None
 
 
@@ -203,7 +207,10 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How an attempt ended, as it is recorded: the head after it and, where the graph raised, what."""
+    """How an attempt ended, as it is recorded: the head after it and, where the graph raised, what.
+
+    `alone` says that it ran in the isolation worker, so that a crash is its own.
+    """
 
     outcome: Outcome
     advanced: bool = False
@@ -211,6 +218,7 @@ class Ending:
     error_type: str | None = None
     error_at: str | None = None
     error: str | None = None
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from resumed.judge.policy import Tally
 from resumed.judge.resolve import accepts
 from resumed.model import Case, Judgement, Numbers, Registration, State, Verdict
 from resumed.store import cases
-from resumed.store.cases import Claimed, Extra
+from resumed.store.cases import Claimed, Extra, Wanted
 from resumed.store.connect import Session, Target, opened
 
 NOW = datetime.now(UTC).replace(microsecond=123456)
@@ -87,7 +87,8 @@ def _taker(version: str = "1", *accepted: str, name: str = "orders") -> Registra
 
 
 async def _claimed(session: Session, *takers: Registration, rows: int = 100, claimant: str = "us") -> list[str]:
-    return [one.thread_id for one in await cases.claim(session, takers or [_taker()], claimant, rows)]
+    wanted = [Wanted(one, rows) for one in takers or (_taker(),)]
+    return [one.thread_id for one in await cases.claim(session, wanted, claimant, rows)]
 
 
 # What is recorded
@@ -331,7 +332,7 @@ async def test_cases_are_looked_at_again_when_their_time_has_come_the_longest_wa
 
 async def test_a_due_case_is_claimed_with_what_dispatch_needs_to_know(session: Session) -> None:
     await _due(session, "t1")
-    claimed = await cases.claim(session, [_taker()], "us", 10)
+    claimed = await cases.claim(session, [Wanted(_taker(), 10)], "us", 10)
     assert claimed == [Claimed("t1", "orders", "1", NOW - MINUTE)]
     assert await _column(session, "claimed_by") == "us"
     until = await _column(session, "claimed_until")
@@ -643,3 +644,83 @@ async def test_an_attempt_that_is_rolled_back_was_never_counted(session: Session
     async with session.transaction(force_rollback=True):
         await cases.begin(session, LOOK)
     assert await _case(session) == before
+
+
+# Suspects, fairness, pauses
+
+
+async def test_suspects_are_claimed_only_by_who_wants_suspects(session: Session) -> None:
+    await _due(session, "healthy")
+    await _due(session, "suspicious")
+    await cases.settle(session, replace(LOOK, thread_id="suspicious"), Extra(suspect=True))
+    await session.execute("update resumed.cases set state = 'due', due_at = now() - interval '1 minute'")
+    assert await _claimed(session) == ["healthy"]
+    assert [one.thread_id for one in await cases.claim(session, [Wanted(_taker(), 9, suspects=True)], "us", 9)] == [
+        "suspicious"
+    ]
+
+
+async def test_only_an_end_that_tells_something_clears_a_suspect(session: Session) -> None:
+    await _due(session, "t1")
+    for said, after in ((None, False), (True, True), (None, True), (False, False)):
+        await cases.settle(session, LOOK, Extra(suspect=said))
+        assert (await _case(session)).suspect is after
+
+
+async def test_a_suspect_whose_application_finished_it_is_none_when_it_stops_again(session: Session) -> None:
+    await _due(session, "t1")
+    await cases.settle(session, LOOK, Extra(suspect=True))
+    await _recorded(session, replace(LOOK, placement=Placement(State.CLOSED)))
+    assert (await _recorded(session, replace(LOOK, head="head-2"))).suspect is False
+
+
+async def test_many_cases_of_one_workflow_do_not_starve_the_few_of_another(session: Session) -> None:
+    for number in range(50):
+        await _due(session, f"many-{number:02}", workflow="many", due_at=NOW - timedelta(hours=2) + number * MINUTE)
+    for number in range(5):
+        await _due(session, f"few-{number}", workflow="few", due_at=NOW - MINUTE)
+    wanted = [Wanted(_taker(name="many"), 100), Wanted(_taker(name="few"), 100)]
+    claimed = {one.thread_id for one in await cases.claim(session, wanted, "us", 8)}
+    assert claimed == {*(f"few-{number}" for number in range(4)), *(f"many-{number:02}" for number in range(4))}
+    rest = [one.thread_id for one in await cases.claim(session, wanted, "us", 4)]
+    assert rest == ["many-04", "many-05", "many-06", "few-4"]
+
+
+async def test_a_workflow_gets_no_more_than_it_has_room_for(session: Session) -> None:
+    for name in ("many", "few"):
+        for number in range(9):
+            await _due(session, f"{name}-{number}", workflow=name)
+    wanted = [Wanted(_taker(name="many"), 2), Wanted(_taker(name="few"), 100)]
+    claimed = [one.workflow for one in await cases.claim(session, wanted, "us", 8)]
+    assert (claimed.count("many"), claimed.count("few")) == (2, 6)
+
+
+@pytest.mark.parametrize("paused", ["orders", ""])
+async def test_nothing_is_claimed_of_a_workflow_that_is_paused(session: Session, paused: str) -> None:
+    await _due(session, "t1")
+    await session.execute("insert into resumed.pauses values (%s, true, 'me', 'why', now())", [paused])
+    assert await _claimed(session) == []
+    assert not await cases.any_due(session, [Wanted(_taker(), 1)])
+    await session.execute("update resumed.pauses set paused = false")
+    assert await cases.any_due(session, [Wanted(_taker(), 1)])
+    assert await _claimed(session) == ["t1"]
+
+
+async def test_nothing_is_claimed_that_a_person_cancelled(session: Session) -> None:
+    await _due(session, "t1")
+    await session.execute("update resumed.cases set cancelled_head = head")
+    assert await _claimed(session) == []
+    await session.execute("update resumed.cases set cancelled_head = 'an older head', cancel_pending = true")
+    assert await _claimed(session) == []
+    await session.execute("update resumed.cases set cancel_pending = false")
+    assert await _claimed(session) == ["t1"]
+
+
+async def test_whether_anything_of_the_kind_is_due_is_told_without_claiming(session: Session) -> None:
+    await _due(session, "t1")
+    await _due(session, "later", due_at=NOW + timedelta(days=9999))
+    assert not await cases.any_due(session, [Wanted(_taker(), 1, suspects=True)])
+    assert not await cases.any_due(session, [Wanted(_taker(), 1)], NOW - timedelta(days=1))
+    assert await cases.any_due(session, [Wanted(_taker(), 1)])
+    assert await _claimed(session) == ["t1"]
+    assert not await cases.any_due(session, [Wanted(_taker(), 1)])

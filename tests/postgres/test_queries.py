@@ -231,14 +231,23 @@ CASE = {
     "thread_id": "orders-7", "workflow": "orders", "version": "1", "verdict": "stopped", "reason": "x", "state": "due",
     "head": "head", "fingerprint": "rows", "last_activity_at": NOW, "now": NOW, "changed_at": None, "same": True,
     "due_at": NOW, "next_look_at": None, "quarantine_reason": None, "anew": False, "revision": 1, "consecutive": None,
-    "refused_by": None, "spent_by": None, "own": False,
+    "refused_by": None, "spent_by": None, "own": False, "suspect": None,
 }  # fmt: skip
 ATTEMPT = {
     "thread_id": "orders-7", "attempt": 2, "workflow": "orders", "version": "1", "worker": "host", "before": "head",
     "outcome": "finished", "advanced": True, "charged": False, "after": "head", "error_type": None, "error_at": None,
     "error": None, "closed_by": "host",
 }  # fmt: skip
-CLAIM = {"workflows": ["orders"], "versions": ["1"], "accepted": ["1"], "claimant": "us", "due_by": None}
+CLAIM = {
+    "workflows": ["orders"],
+    "versions": ["1"],
+    "suspects": [False],
+    "rooms": [64],
+    "acceptors": ["orders"],
+    "accepted": ["1"],
+    "claimant": "us",
+    "due_by": None,
+}
 BY_INDEX: list[tuple[str, str, dict[str, Any]]] = [
     ("cases", "of_threads", {"threads": _some(16)}),  # for many, of 20 000, older majors rather read all
     ("cases", "to_look_at", {"now": NOW + timedelta(minutes=1), "rows": LOOK_ROWS}),
@@ -246,6 +255,9 @@ BY_INDEX: list[tuple[str, str, dict[str, Any]]] = [
     ("cases", "claim", {**CLAIM, "rows": 1}),
     ("cases", "claim", {**CLAIM, "rows": 16}),
     ("cases", "claim", {**CLAIM, "rows": 64}),
+    ("cases", "any_due", {"workflows": ["orders"], "suspects": [True], "due_by": None}),
+    ("attempts", "recent", {"workflows": ["orders"], "rows": 20}),
+    ("attempts", "open_by_workflow", {"workflows": ["orders"]}),
     ("cases", "unclaim", {"threads": _some(16), "claimant": "us", "due_by": None}),
     ("cases", "postpone", {"thread": "orders-7", "delay": timedelta(seconds=5)}),
     ("cases", "record", CASE),
@@ -286,7 +298,7 @@ async def test_all_errors_of_the_heads_are_found_whatever_their_namespace(full: 
 
 async def test_a_claim_reads_few_cases_when_many_are_due(full: Session) -> None:
     async with full.transaction(force_rollback=True):
-        plan = await _plan(full, "cases", "claim", {**CLAIM, "rows": 16}, run=True)
+        plan = await _plan(full, "cases", "claim", {**CLAIM, "rows": 16, "rooms": [16]}, run=True)
     assert plan["Actual Rows"] == 16
     assert _read(plan, "cases") <= 16 * 2 + 1
 
@@ -294,7 +306,7 @@ async def test_a_claim_reads_few_cases_when_many_are_due(full: Session) -> None:
 async def test_a_claim_reads_few_cases_when_few_are_due_and_many_wait(full: Session) -> None:
     async with full.transaction(force_rollback=True):
         await full.execute("update resumed.cases set claimed_until = 'infinity' where due_at < now() - interval '30 h'")
-        plan = await _plan(full, "cases", "claim", {**CLAIM, "rows": 16}, run=True)
+        plan = await _plan(full, "cases", "claim", {**CLAIM, "rows": 16, "rooms": [16]}, run=True)
     assert plan["Actual Rows"] == 2
     assert _read(plan, "cases") <= 100 + 2 * 2
 

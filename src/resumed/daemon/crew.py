@@ -122,10 +122,16 @@ class Crew:
         if self.stopping:
             self.events.worker_stopped(handle.name)
             return
+        if exited.dismissed:
+            self.events.worker_stopped(handle.name)
+            if not handle.alone:
+                self.events.worker_restarted(handle.name)
+            return
         if exited.retired:
             self.retired.add(handle.name)
             self.events.worker_killed(handle.name, "a node of it could not be stopped")
         else:
             self.events.worker_died(handle.name, exited.code, len(handle.inflight))
-        self.events.worker_restarted(handle.name)
+        if not handle.alone:
+            self.events.worker_restarted(handle.name)
         self.bereaved()

@@ -7,6 +7,7 @@ from datetime import datetime
 from resumed.engine.pool import Pool
 from resumed.model import Registration
 from resumed.store import cases
+from resumed.store.cases import Wanted
 from resumed.store.connect import Session
 
 
@@ -18,13 +19,46 @@ class Turn:
     swept_at: datetime | None
 
 
-async def dispatch(session: Session, pool: Pool, takers: Sequence[Registration], turn: Turn) -> int:
-    """Claim as many due cases as there is room for and hand them out, oldest first; says how many were claimed."""
-    room = pool.free()
-    if not room or not takers:
+@dataclass(frozen=True, slots=True)
+class Taker:
+    """A workflow that this replica has, and how many attempts of it its circuit allows; None: any number."""
+
+    registration: Registration
+    allowed: int | None = None
+
+
+async def dispatch(session: Session, pool: Pool, takers: Sequence[Taker], turn: Turn) -> int:
+    """Claim as many due cases as there is room for and hand them out; says how many were handed out.
+
+    Suspects, and all of a workflow that is to be isolated, go to the isolation worker, which is started for them.
+    """
+    handed = await _hand_out(session, pool, _wanted(pool, takers, alone=False), turn)
+    lonely = _wanted(pool, takers, alone=True)
+    if pool.free(alone=True):
+        return handed + await _hand_out(session, pool, lonely, turn, alone=True)
+    if not pool.has_isolation() and await cases.any_due(session, lonely, turn.swept_at):
+        pool.isolate()
+    return handed
+
+
+def _wanted(pool: Pool, takers: Sequence[Taker], *, alone: bool) -> list[Wanted]:
+    """Say how many cases of which kind can be taken: suspects are tried alone, and some workflows always are."""
+    found = []
+    for one in takers:
+        registration = one.registration
+        room = 1 if alone else pool.room(registration.name)
+        room = room if one.allowed is None else min(room, one.allowed)
+        kinds = ([True] if alone else []) + ([False] if registration.isolate is alone else [])
+        found += [Wanted(registration, room, suspects) for suspects in kinds if room]
+    return found
+
+
+async def _hand_out(session: Session, pool: Pool, wanted: Sequence[Wanted], turn: Turn, *, alone: bool = False) -> int:
+    room = pool.free(alone=alone)
+    if not room or not wanted:
         return 0
-    claimed = await cases.claim(session, takers, turn.claimant, room, turn.swept_at)
-    left = [one.thread_id for one in claimed if not pool.submit(one.thread_id, one.workflow)]
+    claimed = await cases.claim(session, wanted, turn.claimant, room, turn.swept_at)
+    left = [one.thread_id for one in claimed if not pool.submit(one.thread_id, one.workflow, alone=alone)]
     if left:
         await cases.unclaim(session, left, turn.claimant)
     return len(claimed) - len(left)

@@ -17,10 +17,12 @@ _RESUMABLE = (Verdict.FAILED, Verdict.STOPPED)
 
 @dataclass(frozen=True, slots=True)
 class Closer:
-    """Who closes, and as what."""
+    """Who closes, and as what; `ours` says that the attempt was this replica's, `alone` in its isolation worker."""
 
     name: str
     outcome: Outcome = Outcome.CRASHED
+    ours: bool = False
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +42,32 @@ async def close_orphan(session: Session, scene: Scene, attempt: Attempt, closer:
             return None
         known = (await cases.of_threads(session, [thread])).get(thread)
         sighting = (await checkpoints.sightings(session, [thread])).get(thread)
-        ending = _ending(attempt, sighting, closer.outcome)
+        suspect = await _suspect(session, attempt, closer)
+        ending = _ending(attempt, sighting, closer)
         closed = await attempts.finish(session, attempt, ending, closer.name)
         if closed is not None and known is not None:
             orphan = Orphan(attempt, known, sighting)
             left = _left(scene, orphan, ending)
             spent = attempt.version if left.placement.state is State.QUARANTINED else None
             counted = consecutive_after(Tally(known.attempts, known.consecutive), ending)
-            await cases.settle(session, left, Extra(counted, spent_by=spent, own=_own(orphan)))
+            await cases.settle(session, left, Extra(counted, spent_by=spent, own=_own(orphan), suspect=suspect))
         return closed
 
 
-def _ending(attempt: Attempt, sighting: Sighting | None, outcome: Outcome) -> Ending:
+async def _suspect(session: Session, attempt: Attempt, closer: Closer) -> bool | None:
+    """What ended with its worker is tried alone; what ended with its whole replica only when that happens again.
+
+    A deploy or a lost host ends many at once, none of which is to blame.
+    """
+    if closer.outcome is not Outcome.CRASHED:
+        return None
+    before = [one.outcome for one in await attempts.of_thread(session, attempt.thread_id) if one.finished_at]
+    return True if closer.ours or before[-1:] == [Outcome.CRASHED] else None
+
+
+def _ending(attempt: Attempt, sighting: Sighting | None, closer: Closer) -> Ending:
     after = sighting.head.checkpoint_id if sighting is not None else None
-    return Ending(outcome, advanced=after not in (None, attempt.before), after=after)
+    return Ending(closer.outcome, advanced=after not in (None, attempt.before), after=after, alone=closer.alone)
 
 
 def _own(orphan: Orphan) -> bool:

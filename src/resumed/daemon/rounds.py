@@ -10,13 +10,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from resumed.daemon.crew import Crew
-from resumed.daemon.dispatch import Turn, dispatch
+from resumed.daemon.dispatch import Taker, Turn, dispatch
 from resumed.daemon.health import Health
+from resumed.daemon.heeding import Heeding
 from resumed.daemon.link import Link
 from resumed.daemon.orphans import Closer, close_orphan
 from resumed.daemon.sweep import Report, Rules, scene_of, sweep
-from resumed.engine.pool import Pool
+from resumed.engine.pool import ISOLATION, Pool
 from resumed.errors import DatabaseError
+from resumed.judge.circuit import Record, allowance, opened
 from resumed.model import Attempt, Outcome
 from resumed.store import attempts, census, registrations, schema, watermarks
 from resumed.store.connect import DatabaseFault, Session, Target
@@ -39,11 +41,13 @@ class Rounds:
     health: Health
     rules: Rules
     claimant: str
+    heeding: Heeding
     dry_run: bool = False
     backlog: bool = False
     _not_before: float = field(default=0.0)
     _indexed: bool = field(default=True)
     _swept_at: datetime | None = field(default=None)
+    _circuits: set[str] = field(default_factory=set)
     _orphaned: set[tuple[str, int]] = field(default_factory=set)
 
     async def sweep(self) -> Report | None:
@@ -74,8 +78,7 @@ class Rounds:
                 return
             scene = await scene_of(session, self.rules)
             for orphan in self._ripe(await attempts.orphans(session, self.pool.inflight(), _ORPHANS)):
-                how = Outcome.DRAINED if orphan.worker in self.crew.retired else outcome
-                if closed := await close_orphan(session, scene, orphan, Closer(self.claimant, how)):
+                if closed := await close_orphan(session, scene, orphan, self._closer(orphan, outcome)):
                     self.crew.finished(closed, None)
             self.crew.retired.clear()
             for silent in await self._closed_in_silence(session):
@@ -83,6 +86,11 @@ class Rounds:
                     self.crew.finished(silent, None)
                 else:
                     self.crew.forget(silent)
+
+    def _closer(self, orphan: Attempt, outcome: Outcome) -> Closer:
+        how = Outcome.DRAINED if orphan.worker in self.crew.retired else outcome
+        alone = orphan.worker == f"{self.claimant}-{ISOLATION}"
+        return Closer(self.claimant, how, ours=orphan.worker.startswith(f"{self.claimant}-"), alone=alone)
 
     def _ripe(self, found: list[Attempt]) -> list[Attempt]:
         """Those that our own dead workers left, and others' that have had a round's time to stop by themselves."""
@@ -101,10 +109,29 @@ class Rounds:
         if self.dry_run or not self.health.ready or not self.link.believes_locks:
             return handed
         async with self._surviving("dispatch"), self._session() as session:
-            takers = [one for one in self.crew.registrations.values() if self.pool.takes(one.name)]
-            handed = await dispatch(session, self.pool, takers, Turn(self.claimant, self._swept_at))
-        self.backlog = self.pool.free() == 0
+            turn = Turn(self.claimant, self._swept_at)
+            handed = await dispatch(session, self.pool, self._takers(await self._records(session)), turn)
+        self.backlog = handed > 0 or self.pool.free() == 0
         return handed
+
+    async def _records(self, session: Session) -> dict[str, Record]:
+        """Read how the workflows fare, and tell of a circuit that opened or closed."""
+        records = await attempts.recent(session, list(self.crew.registrations))
+        open_now = {name for name, record in records.items() if opened(record.ended)}
+        for name in sorted(open_now ^ self._circuits):
+            self.crew.events.circuit_changed(name, opened=name in open_now)
+        self._circuits = open_now
+        return records
+
+    def _takers(self, records: dict[str, Record]) -> list[Taker]:
+        now = datetime.now(UTC)
+        known = self.crew.registrations.items()
+        return [Taker(one, allowance(records.get(name, Record()), now)) for name, one in known]
+
+    async def heed(self) -> None:
+        """Do what people asked for since: stop what is not to run any more, and know what is paused."""
+        async with self._surviving("dispatch"), self._session() as session:
+            await self.heeding.heed(session, list(self.crew.registrations))
 
     async def announce(self) -> None:
         """Renew the hello of this replica's workers."""

@@ -6,15 +6,18 @@ It decides nothing about threads. No user code runs in this process.
 import asyncio
 import os
 import socket
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import timedelta
 
 from resumed.daemon.crew import Crew
 from resumed.daemon.health import Health
+from resumed.daemon.heeding import Heeding
 from resumed.daemon.link import Link
 from resumed.daemon.rounds import Rounds
 from resumed.daemon.sweep import Rules
 from resumed.daemon.timers import Round, running
+from resumed.engine import memory
 from resumed.engine.pool import Plan, Pool, plan_message
 from resumed.engine.wire import numbers_to_wire
 from resumed.errors import DatabaseUnreachableError, NotReadyError, SettingsError
@@ -48,9 +51,9 @@ class Service:
         self.pool = Pool(plan_of(settings, settings.dsn), self.crew.listener())
         rules = Rules(defaults_of(settings), settings.default_workflow, settings.clock_tolerance)
         claimant = f"{socket.gethostname()}-{os.getpid()}"
-        self.rounds = Rounds(
-            self.target, self.link, self.pool, self.crew, self.health, rules, claimant, dry_run=settings.dry_run
-        )
+        heeding = Heeding(self.pool, events, settings.shutdown_grace)
+        parts = (self.target, self.link, self.pool, self.crew, self.health)
+        self.rounds = Rounds(*parts, rules, claimant, heeding, dry_run=settings.dry_run)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set, then drain. Raises DatabaseUnusableError at the start, never later."""
@@ -73,11 +76,16 @@ class Service:
             await self.rounds.announce()
             if not self.health.ready:
                 raise NotReadyError("; ".join(self.health.reasons.values()))
-            while await self._one_round() and wait:
-                continue
+            async with self.heeding():
+                while await self._one_round() and wait:
+                    continue
             return self.crew.endings
         finally:
             await self._end()
+
+    def heeding(self) -> AbstractAsyncContextManager[None]:
+        """Heed what people ask for while attempts are made without a daemon's rounds."""
+        return running([Round(self.rounds.heed, self.settings.poll_interval, self.settings.poll_interval)])
 
     async def ready_workers(self) -> None:
         """Start the workers and wait for their hello; raises WorkersUnavailableError."""
@@ -108,12 +116,14 @@ class Service:
         ]
 
     async def _pass(self) -> None:
+        self.pool.tend()
         counts = self.pool.counts()
         self.events.workers_counted(counts)
         if counts["ready"]:
             self.health.clear("workers")
         else:
             self.health.doubt("workers", "no worker is ready")
+        await self.rounds.heed()
         await self.rounds.sweep()
         await self.rounds.close()
         self._wanted.set()
@@ -144,7 +154,7 @@ class Service:
                 raise DatabaseUnreachableError(next(iter(self.health.reasons.values())))
             await asyncio.sleep(_RETRY_CONNECT.total_seconds())
         await self.rounds.close()
-        while await self.rounds.dispatch() or self.pool.inflight():
+        while await self.rounds.dispatch() or self.pool.inflight() or self.pool.starts_isolation():
             await asyncio.sleep(_ROUND_PAUSE.total_seconds())
         await self.rounds.close()
         return len(self.crew.endings) > tried
@@ -226,4 +236,5 @@ def plan_of(settings: Settings, dsn: str) -> Plan:
     }
     environment = {"LANGGRAPH_STRICT_MSGPACK": "true"} if settings.strict_msgpack else {}
     message = plan_message(dsn, settings.checkpoint_schema, extra)
-    return Plan(settings.processes, settings.concurrency, message, environment)
+    limit = settings.worker_memory or memory.share(settings.processes + 1)
+    return Plan(settings.processes, settings.concurrency, message, environment, limit)

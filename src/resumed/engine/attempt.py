@@ -5,11 +5,13 @@ never waits for a lock, and never takes the absence of an exception for success.
 """
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import psycopg
 
+from resumed.engine import memory
 from resumed.engine.call import config_of, context_of, stored
 from resumed.engine.closing import Begun, close_left_open, conclude
 from resumed.engine.desk import Desk, Ticket
@@ -28,6 +30,7 @@ from resumed.store.connect import Session, alive, opened
 
 _CLOCK_LIMIT = timedelta(seconds=2)
 _BUSY_DELAY = timedelta(seconds=5)
+_NOT_AT_ALL = timedelta(0)
 _CLOCK_DELAY = timedelta(seconds=30)
 _STUMBLE_DELAY = timedelta(minutes=5)
 _AFTER_HEAD = timedelta(milliseconds=20)
@@ -91,15 +94,20 @@ async def _cleared(session: Session, seen: Look, ticket: Ticket, desk: Desk) -> 
         await record(session, seen, cleared, ticket.registration.version)
         desk.tell(refused(ticket.thread_id, ticket.registration.name, cleared))
         return "looked"
-    if ticket.stop.is_set() or ticket.control.drain_requested:
+    stopped = ticket.stop.is_set() or ticket.control.drain_requested
+    begun = await _begin(session, seen, ticket, desk) if not stopped else None
+    if begun is None:
+        await cases.postpone(session, ticket.thread_id, _NOT_AT_ALL)
         return "looked"
-    begun = await _begin(session, seen, ticket, desk)
     returned = await run(_call(cleared, begun, ticket, desk), saver, ticket)
+    if returned.error is not None and desk.exhausted is not None and memory.exhausted(returned.error):
+        desk.exhausted(returned.error)
     await _end(saver, begun, returned, ticket, desk)
     return "tried"
 
 
-async def _begin(session: Session, seen: Look, ticket: Ticket, desk: Desk) -> Begun:
+async def _begin(session: Session, seen: Look, ticket: Ticket, desk: Desk) -> Begun | None:
+    """Record the attempt, unless a person has paused, cancelled or quarantined since we looked."""
     registration, head = ticket.registration, seen.sighting.head.checkpoint_id
     blank = Attempt(
         thread_id=ticket.thread_id,
@@ -119,6 +127,8 @@ async def _begin(session: Session, seen: Look, ticket: Ticket, desk: Desk) -> Be
     )
     async with session.transaction():
         tally = await cases.begin(session, standing_of(seen, seen.judgement, Placement(State.RUNNING)))
+        if tally is None:
+            return None
         attempt = await attempts.start(session, blank)
     desk.tell(started(attempt))
     return Begun(attempt, tally, seen)
@@ -138,14 +148,14 @@ def _call(cleared: Cleared, begun: Begun, ticket: Ticket, desk: Desk) -> Call:
 
 async def _end(saver: FencedSaver, begun: Begun, returned: Return, ticket: Ticket, desk: Desk) -> None:
     """Conclude on the session that holds the lock; where a node still runs, keep the lock until the process is gone."""
-    stuck = await _still_running(returned, ticket, desk)
+    returned = replace(returned, stuck=await _still_running(returned, ticket, desk))
     try:
         if alive(saver.session):
             await _conclude(saver, begun, returned, (ticket, desk))
         else:
-            await _conclude_anew(saver, begun, (ticket, desk), stuck=stuck)
+            await _conclude_anew(saver, begun, (ticket, desk), stuck=returned.stuck)
     finally:
-        if stuck:
+        if returned.stuck:
             await _wait_for_the_end(ticket, desk)
 
 

@@ -6,6 +6,7 @@ Nothing is closed here without the thread's lock, and the lock is given back onl
 import random
 from dataclasses import dataclass, replace
 
+from resumed.engine import memory
 from resumed.engine.desk import Desk, Ticket
 from resumed.engine.hooks import own_wait, permanent
 from resumed.engine.look import REFUSALS, RESUMABLE, Look, clear, look, standing_of
@@ -16,7 +17,7 @@ from resumed.judge.case import Placement, place, vanished
 from resumed.judge.policy import Chance, Tally, after_attempt, consecutive_after
 from resumed.model import Attempt, Ending, Judgement, Outcome, State, Verdict
 from resumed.redaction import describe
-from resumed.store import attempts, cases, checkpoints, watermarks
+from resumed.store import acts, attempts, cases, checkpoints, watermarks
 from resumed.store.cases import Extra
 from resumed.store.connect import Session
 
@@ -27,6 +28,7 @@ _BY_VERDICT = {
     Verdict.INCOMPATIBLE: Outcome.INCOMPATIBLE,
 }
 _LEFT_TO_OTHERS = (Outcome.SUPERSEDED, Outcome.LOCK_LOST)
+_PROVE_NOTHING = (*_LEFT_TO_OTHERS, Outcome.DRAINED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,9 @@ async def close_left_open(session: Session, ticket: Ticket, desk: Desk) -> None:
         return
     after = await checkpoints.root_head(session, ticket.thread_id)
     ending = Ending(Outcome.CRASHED, advanced=after not in (None, left.before), after=after)
-    closed = await attempts.finish(session, left, ending)
+    async with session.transaction():
+        closed = await attempts.finish(session, left, ending)
+        await acts.resolve(session, ticket.thread_id, after)
     if closed is not None:
         desk.tell(finished(closed, None))
 
@@ -69,12 +73,20 @@ async def conclude(
         refused_by=version if judgement.verdict in REFUSALS else None,
         spent_by=version if placement.state is State.QUARANTINED else None,
         own=ending.outcome not in _LEFT_TO_OTHERS,
+        suspect=_suspect(returned, ending),
     )
     async with session.transaction():
         closed = await attempts.finish(session, begun.attempt, ending)
         if closed is not None:
             await cases.settle(session, standing_of(seen, judgement, placement), extra)
     return closed, placement
+
+
+def _suspect(returned: Return, ending: Ending) -> bool | None:
+    """Whose node had to be ended with its worker, or took all its memory, is tried alone; any other end clears it."""
+    if returned.stuck or memory.exhausted(returned.error):
+        return True
+    return None if ending.outcome in _PROVE_NOTHING else False
 
 
 async def _vanished(session: Session, begun: Begun, ticket: Ticket) -> Attempt | None:

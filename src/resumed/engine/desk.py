@@ -18,13 +18,18 @@ Tell = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """One worker's place of work; `recursion_limit` counts supersteps, `tell` sends to the control process."""
+    """One worker's place of work; `recursion_limit` counts supersteps, `tell` sends to the control process.
+
+    `exhausted` is called where a run ended because the process has no memory left; None in the isolation worker, where
+    that is the run's own doing.
+    """
 
     target: Target
     worker: str
     recursion_limit: int
     executor: TrackedExecutor
     tell: Tell
+    exhausted: Callable[[BaseException], None] | None = None
 
 
 @dataclass(slots=True)

@@ -6,11 +6,13 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal, Self
 
+from resumed.engine import memory
 from resumed.engine.wire import Message, decode, encode
 
 _LINE_LIMIT = 1 << 24
@@ -18,45 +20,59 @@ _STUCK_GRACE = timedelta(seconds=10)
 _SILENCE = timedelta(seconds=10)
 _QUESTIONS = 3
 _LAST_WORDS = timedelta(seconds=1)
+_LOOK = 0.05
 
 WorkerState = Literal["starting", "ready", "draining", "isolation"]
 
 
 @dataclass(frozen=True, slots=True)
 class Spawn:
-    """What a worker is started with: its name, the plan it is sent, variables beside those of this process."""
+    """What a worker is started with: its name, the plan it is sent, variables beside those of this process.
+
+    `alone` says that it is the isolation worker.
+    """
 
     name: str
     message: Message
     environment: Mapping[str, str]
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Exited:
     """How a worker ended: its exit code, whether it had said hello, which entry it was importing.
 
-    `retired` says that we ended it because of a node that could not be stopped.
+    `retired` says that we ended it because of a node that could not be stopped, `dismissed` that it had nothing more
+    to do and ended because we asked it to.
     """
 
     code: int | None
     greeted: bool
     loading: str | None
     retired: bool
+    dismissed: bool
 
 
 @dataclass(slots=True)
 class Handle:
-    """A running worker. `inflight` maps threads to workflows; `limits` its workflows to attempts at once."""
+    """A running worker. `inflight` maps threads to workflows; `limits` its workflows to attempts at once.
+
+    `alone` says that it tries suspects, one at a time; `at_start` how many bytes it had when it said hello.
+    """
 
     name: str
     process: asyncio.subprocess.Process
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    alone: bool = False
     state: WorkerState = "starting"
     limits: dict[str, int] = field(default_factory=dict)
     inflight: dict[str, str] = field(default_factory=dict)
     stuck: set[str] = field(default_factory=set)
     loading: str | None = None
+    at_start: int | None = None
+    free_since: float = field(default_factory=time.monotonic)
+    _leaving: asyncio.Task[None] | None = None
     _reaper: asyncio.Task[None] | None = None
 
     @classmethod
@@ -73,13 +89,18 @@ class Handle:
                 start_new_session=True,
             )  # fmt: skip
         reader, writer = await asyncio.open_connection(sock=ours, limit=_LINE_LIMIT)
-        handle = cls(spawn.name, process, reader, writer)
+        handle = cls(spawn.name, process, reader, writer, spawn.alone)
         handle.send(spawn.message)
         return handle
 
-    def has_room_for(self, workflow: str) -> bool:
-        """Say whether it has the workflow, and fewer attempts of it in hand than that allows."""
-        return sum(one == workflow for one in self.inflight.values()) < self.limits.get(workflow, 0)
+    def room_for(self, workflow: str) -> int:
+        """How many more attempts of this workflow it may have in hand; 0 where it does not have the workflow."""
+        return max(self.limits.get(workflow, 0) - sum(one == workflow for one in self.inflight.values()), 0)
+
+    @property
+    def idle_for(self) -> timedelta:
+        """How long it has had nothing in hand."""
+        return timedelta(seconds=0 if self.inflight else time.monotonic() - self.free_since)
 
     @property
     def pid(self) -> int:
@@ -100,6 +121,12 @@ class Handle:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
 
+    def dismiss(self) -> None:
+        """Give it no new work, and have it end when it has done what it has in hand."""
+        if self._leaving is None and self._reaper is None:
+            self.state = "draining"
+            self._leaving = asyncio.create_task(self._end_when_idle())
+
     async def attend(self, hear: Callable[[Message], None], deadline: timedelta) -> Exited:
         """Listen until the worker ends; one that says no hello within the deadline is killed."""
         gone = asyncio.ensure_future(self.process.wait())
@@ -112,11 +139,16 @@ class Handle:
         finally:
             self.kill()
             self.writer.close()
-            if self._reaper is not None:
-                self._reaper.cancel()
+            self._stop_waiting()
         code = await gone
         self._end_group()
-        return Exited(code, self.state != "starting", self.loading or None, self._reaper is not None)
+        dismissed = self._leaving is not None and not self.inflight
+        return Exited(code, self.state != "starting", self.loading or None, self._reaper is not None, dismissed)
+
+    def _stop_waiting(self) -> None:
+        for ending in (self._reaper, self._leaving):
+            if ending is not None:
+                ending.cancel()
 
     async def _listen(self, hear: Callable[[Message], None], gone: asyncio.Future[int], *, until_hello: bool) -> None:
         while message := await self._message(gone):
@@ -150,7 +182,7 @@ class Handle:
             if done:
                 return True
             self.send({"kind": "ping"})
-        return self.state != "ready"
+        return self.state not in ("ready", "isolation")
 
     def _end_group(self) -> None:
         """End what the worker started and left behind: it may hold the session of an attempt open."""
@@ -162,10 +194,12 @@ class Handle:
             case "loading":
                 self.loading = message["name"]
             case "hello":
-                self.state, self.loading = "ready", None
+                self.state, self.loading = "isolation" if self.alone else "ready", None
+                self.at_start, self.free_since = memory.used(self.pid), time.monotonic()
                 self.limits = {one["name"]: one["numbers"]["concurrency"] for one in message["workflows"]}
             case "done":
                 self.inflight.pop(message["thread_id"], None)
+                self.free_since = time.monotonic()
             case "stuck":
                 self._retire(message["thread_id"])
 
@@ -177,9 +211,14 @@ class Handle:
             self.send({"kind": "drain"})
             self._reaper = asyncio.create_task(self._end_when_drained())
 
+    async def _end_when_idle(self) -> None:
+        while self.inflight:
+            await asyncio.sleep(_LOOK)
+        self.send({"kind": "end"})
+
     async def _end_when_drained(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_STUCK_GRACE.total_seconds()):
                 while set(self.inflight) - self.stuck:
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(_LOOK)
         self.kill()

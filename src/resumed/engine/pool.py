@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from resumed.engine import memory
 from resumed.engine.handle import Exited, Handle, Spawn
 from resumed.engine.wire import Message
 from resumed.errors import WorkersUnavailableError
@@ -21,16 +22,22 @@ _RESTART_BASE = timedelta(milliseconds=500)
 _CLOSE_PATIENCE = timedelta(seconds=1)
 _KILL_PATIENCE = timedelta(seconds=2)
 _RESTART_CAP = timedelta(seconds=30)
+_IDLE_ISOLATION = timedelta(seconds=60)
+ISOLATION = "isolation"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What the workers are told at their start; `message` is the same for all but the worker's name."""
+    """What the workers are told at their start; `message` is the same for all but the worker's name.
+
+    `memory` is the limit of each in bytes; None: no limit.
+    """
 
     processes: int
     concurrency: int
     message: Message
     environment: Mapping[str, str]
+    memory: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,10 @@ class Listener:
 
 @dataclass(slots=True)
 class Pool:
-    """A fixed number of workers, each replaced when it ends; `greeted` is set by the first hello."""
+    """A fixed number of workers, each replaced when it ends, and one more for suspects while there are any.
+
+    `greeted` is set by the first hello.
+    """
 
     plan: Plan
     listener: Listener
@@ -54,10 +64,32 @@ class Pool:
     excluded: dict[str, str] = field(default_factory=dict)
     stopping: bool = False
     _keepers: list[asyncio.Task[None]] = field(default_factory=list)
+    _isolation: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Start every worker and keep each place filled."""
-        self._keepers = [asyncio.create_task(self._keep(place)) for place in range(self.plan.processes)]
+        self._keepers = [asyncio.create_task(self._keep(str(place))) for place in range(self.plan.processes)]
+
+    def isolate(self) -> None:
+        """Start the isolation worker where there is none; it ends by itself when it has had nothing to do."""
+        if not self.stopping and not self.has_isolation():
+            self._isolation = asyncio.create_task(self._keep_alone())
+
+    def has_isolation(self) -> bool:
+        """Say whether there is an isolation worker, or one is being started."""
+        return self._isolation is not None and not self._isolation.done()
+
+    def starts_isolation(self) -> bool:
+        """Say whether an isolation worker has been started and has not said hello yet."""
+        return self.has_isolation() and not any(handle.alone and handle.state != "starting" for handle in self.handles)
+
+    def tend(self) -> None:
+        """Have workers end that are near their limit of memory, and an isolation worker that is not needed."""
+        for handle in self.handles:
+            if handle.state == "isolation" and handle.idle_for > _IDLE_ISOLATION:
+                handle.dismiss()
+            if handle.state == "ready" and memory.outgrown(memory.used(handle.pid), handle.at_start, self.plan.memory):
+                handle.dismiss()
 
     async def hello(self) -> None:
         """Wait until a worker has said what it has; raises WorkersUnavailableError."""
@@ -68,21 +100,26 @@ class Pool:
             message = "no worker process said what workflows it has; the log above says what its imports did"
             raise WorkersUnavailableError(message) from None
 
-    def free(self) -> int:
-        """How many threads could be handed out now."""
-        return sum(self._slots(handle) for handle in self.handles)
+    def free(self, *, alone: bool = False) -> int:
+        """How many threads could be handed out now, or to the isolation worker."""
+        return sum(self._slots(handle) for handle in self.handles if handle.alone is alone)
 
-    def takes(self, workflow: str) -> bool:
-        """Say whether a thread of this workflow could be handed out now."""
-        return any(self._slots(handle) and handle.has_room_for(workflow) for handle in self.handles)
+    def room(self, workflow: str, *, alone: bool = False) -> int:
+        """How many threads of this workflow could be handed out now, or to the isolation worker."""
+        fitting = [handle for handle in self.handles if handle.alone is alone]
+        return sum(min(self._slots(handle), handle.room_for(workflow)) for handle in fitting)
 
     def inflight(self) -> list[str]:
         """The threads that workers are trying at this moment."""
         return [thread for handle in self.handles for thread in handle.inflight]
 
-    def submit(self, thread_id: str, workflow: str, *, asked: bool = False) -> bool:
-        """Hand a thread to the worker with the most room, `asked` for by a person or not; False where none has any."""
-        fitting = [one for one in self.handles if self._slots(one) and one.has_room_for(workflow)]
+    def submit(self, thread_id: str, workflow: str, *, asked: bool = False, alone: bool = False) -> bool:
+        """Hand a thread to the worker with the most room, `asked` for by a person or not; False where none has any.
+
+        `alone` hands it to the isolation worker.
+        """
+        able = [one for one in self.handles if one.alone is alone]
+        fitting = [one for one in able if self._slots(one) and one.room_for(workflow)]
         if not fitting or thread_id in self.inflight():
             return False
         handle = max(fitting, key=self._slots)
@@ -119,27 +156,35 @@ class Pool:
             if handle.inflight or handle.state == "starting":
                 handle.kill()
             handle.send({"kind": "end"})
-        if self._keepers:
-            await asyncio.wait(self._keepers, timeout=_CLOSE_PATIENCE.total_seconds())
+        keepers = [*self._keepers, *([self._isolation] if self._isolation is not None else [])]
+        if keepers:
+            await asyncio.wait(keepers, timeout=_CLOSE_PATIENCE.total_seconds())
         for handle in self.handles:
             handle.kill()
-        if self._keepers:
-            await asyncio.wait(self._keepers, timeout=_KILL_PATIENCE.total_seconds())
-        for keeper in self._keepers:
+        if keepers:
+            await asyncio.wait(keepers, timeout=_KILL_PATIENCE.total_seconds())
+        for keeper in keepers:
             keeper.cancel()
-        await asyncio.gather(*self._keepers, return_exceptions=True)
+        await asyncio.gather(*keepers, return_exceptions=True)
 
     def _slots(self, handle: Handle) -> int:
-        if handle.state != "ready" or self.stopping:
+        if handle.state not in ("ready", "isolation") or self.stopping:
             return 0
-        return max(self.plan.concurrency - len(handle.inflight), 0)
+        return max((1 if handle.alone else self.plan.concurrency) - len(handle.inflight), 0)
 
     async def _wait_idle(self, limit: timedelta) -> None:
         deadline = asyncio.get_running_loop().time() + limit.total_seconds()
         while self.inflight() and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.02)
 
-    async def _keep(self, place: int) -> None:
+    async def _keep_alone(self) -> None:
+        """Live through one life of the isolation worker; whoever needs another one asks for it."""
+        try:
+            await self._live(ISOLATION)
+        except OSError as error:
+            self.listener.on_trouble(error)
+
+    async def _keep(self, place: str) -> None:
         failures = 0
         while not self.stopping:
             try:
@@ -151,11 +196,11 @@ class Pool:
             if not self.stopping and failures:
                 await asyncio.sleep(min(_RESTART_CAP, _RESTART_BASE * 2 ** min(failures, 8)).total_seconds())
 
-    async def _live(self, place: int) -> Exited:
+    async def _live(self, place: str) -> Exited:
         """Live through one worker's life, from its start to its end."""
-        name = f"{sockets.gethostname()}-{os.getpid()}-{place}"
-        message = {**self.plan.message, "worker": name, "excluded": dict(self.excluded)}
-        handle = await Handle.spawn(Spawn(name, message, self.plan.environment))
+        name, alone = f"{sockets.gethostname()}-{os.getpid()}-{place}", place == ISOLATION
+        own = {"worker": name, "excluded": dict(self.excluded), "memory": self.plan.memory, "alone": alone}
+        handle = await Handle.spawn(Spawn(name, {**self.plan.message, **own}, self.plan.environment, alone))
         self.handles.append(handle)
         self.listener.on_spawned(handle)
         try:

@@ -17,6 +17,7 @@ from langgraph.types import Durability
 
 from resumed.engine.desk import Ticket
 from resumed.engine.saver import FencedSaver
+from resumed.engine.unsaved import holds_unsaved
 from resumed.errors import LockLostError, SupersededError
 from resumed.model import Outcome
 from resumed.store.connect import alive
@@ -37,12 +38,13 @@ class Stopped(Enum):
 class Return:
     """How the call of the graph ended: it returned (nothing is set), raised, or was stopped.
 
-    `lasting` is a run that was cancelled and has not ended.
+    `lasting` is a run that was cancelled and has not ended, `stuck` that its node can only be ended with its process.
     """
 
     error: BaseException | None = None
     stopped: Stopped | None = None
     lasting: asyncio.Future[Any] | None = None
+    stuck: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +83,7 @@ async def _called(call: Call, ticket: Ticket) -> None:
 
 def durability(graph: Pregel[Any, Any, Any, Any]) -> Durability:
     """Save before the next superstep starts; a subgraph without a checkpointer cannot do that (facts section 4.14)."""
-    without = any(getattr(one, "checkpointer", None) is False for _, one in graph.get_subgraphs(recurse=True))
-    return "async" if without else "sync"
+    return "async" if holds_unsaved(graph) else "sync"
 
 
 def meaning(error: BaseException) -> Outcome:

@@ -59,6 +59,7 @@ def registration_from_wire(fields: Message, seen_at: datetime) -> Registration:
         triggers=tuple(fields["triggers"]),
         numbers=numbers_from_wire(fields["numbers"]),
         seen_at=seen_at,
+        isolate=fields["isolate"],
     )
 
 

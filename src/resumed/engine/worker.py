@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from resumed.engine import memory
 from resumed.engine.attempt import try_thread
 from resumed.engine.channel import Channel, die_with_parent, leave_signals_to_parent
 from resumed.engine.desk import Desk, Ticket
@@ -28,6 +29,7 @@ from resumed.workflows.registry import Registry, Selection, load
 
 _THREADS_PER_ATTEMPT = 8
 _ENTRY_DEADLINE = timedelta(seconds=20)
+_OUT_OF_MEMORY = 70
 
 
 class Worker:
@@ -40,7 +42,8 @@ class Worker:
         self._defaults = numbers_from_wire(plan["defaults"])
         executor = TrackedExecutor(32 + _THREADS_PER_ATTEMPT * plan["concurrency"])
         target = Target(plan["dsn"], plan["schema"])
-        self._desk = Desk(target, plan["worker"], plan["recursion_limit"], executor, channel.send)
+        exhausted = None if plan["alone"] else self._exhausted
+        self._desk = Desk(target, plan["worker"], plan["recursion_limit"], executor, channel.send, exhausted)
         self._tickets: dict[str, Ticket] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._inbox: asyncio.Queue[Message] = asyncio.Queue()
@@ -69,13 +72,18 @@ class Worker:
             case "inspect":
                 self._spawn(self._inspect(message))
             case "drain":
-                for ticket in self._tickets.values():
+                for ticket in self._meant(message):
                     ticket.drain()
             case "stop":
-                for ticket in self._tickets.values():
+                for ticket in self._meant(message):
                     ticket.stop.set()
             case "ping":
                 self._channel.send({"kind": "pong"})
+
+    def _meant(self, message: Message) -> list[Ticket]:
+        """The tickets of the threads that a message names, or all where it names none."""
+        named = message.get("threads")
+        return [ticket for thread, ticket in self._tickets.items() if named is None or thread in named]
 
     def _troubled(self, context: dict[str, Any]) -> None:
         """Tell of an error that nobody waited for; asyncio would print it with all its values."""
@@ -84,6 +92,11 @@ class Worker:
             report = describe(error)
             told = {"error_type": report.error_type, "error_at": report.error_at, "error": report.error}
             self._channel.send({"kind": "troubled", **told})
+
+    def _exhausted(self, error: BaseException) -> None:
+        """End at once: with no memory left, which of the threads took it cannot be told. Each is then tried alone."""
+        self._troubled({"exception": error})
+        os._exit(_OUT_OF_MEMORY)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -105,6 +118,8 @@ class Worker:
             finally:
                 del self._tickets[thread_id]
         except Exception as error:  # noqa: BLE001 - one thread's trouble must not become the worker's
+            if memory.exhausted(error) and self._desk.exhausted is not None:
+                self._desk.exhausted(error)
             report = describe(error)
             done |= {"error_type": report.error_type, "error_at": report.error_at, "error": report.error}
         finally:
@@ -143,6 +158,7 @@ def registration_of(loaded: LoadedWorkflow, defaults: Numbers) -> Registration:
         triggers=tuple(sorted(name for name in loaded.graph.trigger_to_nodes if not trigger(name))),
         numbers=loaded.policy.numbers(defaults),
         seen_at=datetime.now(UTC),
+        isolate=loaded.policy.isolate,
     )
 
 
@@ -153,6 +169,7 @@ def _said(one: Registration) -> Message:
         "accepts": list(one.accepts),
         "triggers": list(one.triggers),
         "numbers": numbers_to_wire(one.numbers),
+        "isolate": one.isolate,
     }
 
 
@@ -178,6 +195,7 @@ def main() -> None:
     leave_signals_to_parent()
     channel = Channel(descriptor)
     plan = channel.receive()
+    memory.confine(plan["memory"])
     registry = load(_selection(plan, channel))
     try:
         asyncio.run(Worker(plan, channel, registry).serve())

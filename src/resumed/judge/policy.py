@@ -8,7 +8,7 @@ from resumed.model import Ending, Numbers, Outcome, State
 
 _CHARGED = frozenset({Outcome.FAILED, Outcome.TIMED_OUT, Outcome.NO_PROGRESS, Outcome.INCOMPATIBLE})
 _HOPELESS = frozenset({"GraphRecursionError", "InvalidUpdateError"})
-_NOT_THE_THREADS_FAULT = frozenset({Outcome.DRAINED})
+_NOT_THE_THREADS_FAULT = frozenset({Outcome.DRAINED, Outcome.CRASHED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,12 @@ def consecutive_after(tally: Tally, ending: Ending) -> int:
     """Count charged attempts without progress in a row; any progress starts the count anew."""
     if ending.advanced:
         return 0
-    return tally.consecutive + (1 if ending.outcome in _CHARGED else 0)
+    return tally.consecutive + (1 if charged(ending) else 0)
 
 
 def charged(ending: Ending) -> bool:
-    """Say whether the attempt counts against its thread."""
-    return ending.outcome in _CHARGED
+    """Say whether the attempt counts against its thread; a crash does only where the thread was alone."""
+    return ending.outcome in _CHARGED or (ending.outcome is Outcome.CRASHED and ending.alone)
 
 
 def back_off(failures: int, numbers: Numbers, draw: float) -> timedelta:
@@ -66,7 +66,7 @@ def after_attempt(tally: Tally, ending: Ending, numbers: Numbers, chance: Chance
     reason = chance.permanent if ending.outcome is Outcome.FAILED else None
     if reason := reason or given_up(tally, ending, numbers):
         return Placement(State.QUARANTINED, None, chance.now + numbers.min_age / 2, reason)
-    if ending.outcome in _NOT_THE_THREADS_FAULT:
+    if ending.outcome in _NOT_THE_THREADS_FAULT and not charged(ending):
         return Placement(State.DUE, chance.now)
     failures = max(consecutive_after(tally, ending), 1)
     if charged(ending) and chance.wait is not None:

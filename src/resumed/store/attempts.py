@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from psycopg.rows import DictRow
 
+from resumed.judge.circuit import WINDOW, Ended, Record
 from resumed.judge.policy import charged
 from resumed.model import Attempt, Ending, Outcome
 from resumed.store.connect import Session
@@ -53,6 +54,17 @@ async def orphans(session: Session, excepted: Sequence[str], rows: int) -> list[
     """Find open attempts whose thread's lock nobody holds, those of `excepted` threads left out."""
     cursor = await session.execute(_SQL["orphans"], {"except": list(excepted), "rows": rows})
     return [_attempt(row) async for row in cursor]
+
+
+async def recent(session: Session, workflows: Sequence[str]) -> dict[str, Record]:
+    """Read the last attempts of these workflows that tell something of them, on whatever replica they were made."""
+    parameters = {"workflows": list(workflows), "rows": WINDOW}
+    ended: dict[str, list[Ended]] = {name: [] for name in workflows}
+    async for row in await session.execute(_SQL["recent"], parameters):
+        ended[row.pop("workflow")].append(Ended(**row))
+    cursor = await session.execute(_SQL["open_by_workflow"], {"workflows": list(workflows)})
+    still_open = {row["workflow"]: row["open"] async for row in cursor}
+    return {name: Record(tuple(found), still_open.get(name, 0)) for name, found in ended.items()}
 
 
 async def of_thread(session: Session, thread_id: str) -> list[Attempt]:

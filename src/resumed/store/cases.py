@@ -21,16 +21,26 @@ class Extra:
 
     `consecutive` is the new count of charged attempts without progress; `refused_by` the version whose preflight
     refused this head, with the verdict of the standing; `spent_by` the version that has used up its attempts; `own`
-    that an attempt of ours left the head where it stands.
+    that an attempt of ours left the head where it stands; `suspect` that the attempt ended with its worker, or did not.
     """
 
     consecutive: int | None = None
     refused_by: str | None = None
     spent_by: str | None = None
     own: bool = False
+    suspect: bool | None = None
 
 
 _NOTHING_MORE = Extra()
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What can be taken of one workflow: at most `room` cases, either suspects or none of them."""
+
+    registration: Registration
+    room: int
+    suspects: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +84,31 @@ async def record(session: Session, standings: Sequence[tuple[Standing, Case | No
 
 
 async def claim(
-    session: Session, takers: Sequence[Registration], claimant: str, rows: int, due_by: datetime | None = None
+    session: Session, wanted: Sequence[Wanted], claimant: str, rows: int, due_by: datetime | None = None
 ) -> list[Claimed]:
-    """Hand out at most `rows` cases that were due by then, whose workflow and version `takers` have, oldest first."""
-    pairs = [(one.name, one.version, accepted) for one in takers for accepted in (one.version, *one.accepts)]
-    workflows, versions, accepted = (list(column) for column in zip(*pairs, strict=True)) if pairs else ([], [], [])
-    parameters = {"workflows": workflows, "versions": versions, "accepted": accepted}
+    """Hand out at most `rows` cases that were due by then, of what is wanted: the workflows in turn, oldest first."""
+    pairs = {(one.registration.name, kind) for one in wanted for kind in _accepted(one.registration)}
+    parameters = {
+        "workflows": [one.registration.name for one in wanted],
+        "versions": [one.registration.version for one in wanted],
+        "suspects": [one.suspects for one in wanted],
+        "rooms": [one.room for one in wanted],
+        "acceptors": [name for name, _ in pairs],
+        "accepted": [version for _, version in pairs],
+    }
     cursor = await session.execute(_SQL["claim"], {**parameters, "rows": rows, "claimant": claimant, "due_by": due_by})
     claimed = [Claimed(**row) async for row in cursor]
     return sorted(claimed, key=lambda one: one.due_at)
+
+
+async def any_due(session: Session, wanted: Sequence[Wanted], due_by: datetime | None = None) -> bool:
+    """Say whether any case of what is wanted was due by then; whoever claims may still find that it is not."""
+    parameters = {
+        "workflows": [one.registration.name for one in wanted],
+        "suspects": [one.suspects for one in wanted],
+        "due_by": due_by,
+    }
+    return await (await session.execute(_SQL["any_due"], parameters)).fetchone() is not None
 
 
 async def unclaim(session: Session, threads: Sequence[str], claimant: str) -> None:
@@ -95,9 +121,13 @@ async def postpone(session: Session, thread_id: str, delay: timedelta) -> None:
     await session.execute(_SQL["postpone"], {"thread": thread_id, "delay": delay})
 
 
-async def make_due(session: Session, standing: Standing, claimant: str) -> None:
-    """Make a case due because a person asks: out of back-off and quarantine, its tries given back, claimed by us."""
-    await session.execute(_SQL["make_due"], {**_columns(standing), "claimant": claimant})
+async def make_due(session: Session, standing: Standing, claimant: str, *, pinned: bool) -> bool:
+    """Make a case due because a person asks: out of back-off and quarantine, its tries given back, claimed by us.
+
+    `pinned` says that the person knew of another one's quarantine. False where somebody has forbidden it meanwhile.
+    """
+    parameters = {**_columns(standing), "claimant": claimant, "pinned": pinned}
+    return await (await session.execute(_SQL["make_due"], parameters)).fetchone() is not None
 
 
 async def settle(session: Session, standing: Standing, extra: Extra = _NOTHING_MORE) -> None:
@@ -105,10 +135,14 @@ async def settle(session: Session, standing: Standing, extra: Extra = _NOTHING_M
     await session.execute(_SQL["settle"], {**_columns(standing), **asdict(extra)})
 
 
-async def begin(session: Session, standing: Standing) -> Tally:
-    """Mark the case as being tried, and count the attempt."""
+async def begin(session: Session, standing: Standing) -> Tally | None:
+    """Mark the case as being tried, and count the attempt; None where a person has forbidden it since the look."""
     row = await (await session.execute(_SQL["begin"], _columns(standing))).fetchone()
-    return Tally(row["attempts"], row["consecutive"]) if row else Tally(1, 0)
+    return Tally(row["attempts"], row["consecutive"]) if row else None
+
+
+def _accepted(registration: Registration) -> tuple[str, ...]:
+    return registration.version, *registration.accepts
 
 
 def _columns(standing: Standing) -> dict[str, object]:

@@ -217,7 +217,7 @@ def test_a_failed_attempt_that_advanced_backs_off_as_the_first_one_does() -> Non
     assert waits(Tally(40, 4), Ending(Outcome.FAILED, advanced=True)) == 15 * SECOND
 
 
-@pytest.mark.parametrize("outcome", [Outcome.CRASHED, Outcome.LOCK_LOST, Outcome.SUPERSEDED])
+@pytest.mark.parametrize("outcome", [Outcome.LOCK_LOST, Outcome.SUPERSEDED])
 def test_an_uncharged_attempt_backs_off_too_and_longer_each_time(outcome: Outcome) -> None:
     lengths = [waits(Tally(attempts, 0), Ending(outcome)) for attempts in range(1, 10)]
     assert lengths[0] > NOTHING
@@ -227,8 +227,9 @@ def test_an_uncharged_attempt_backs_off_too_and_longer_each_time(outcome: Outcom
 
 @pytest.mark.parametrize("attempts", [1, 8, 49])
 @pytest.mark.parametrize("consecutive", [0, 4])
-def test_what_a_shutdown_interrupted_is_due_at_once(attempts: int, consecutive: int) -> None:
-    placement = after_attempt(Tally(attempts, consecutive), Ending(Outcome.DRAINED), NUMBERS, chance(0.99))
+@pytest.mark.parametrize("outcome", [Outcome.DRAINED, Outcome.CRASHED])
+def test_what_ended_with_its_process_is_due_at_once(attempts: int, consecutive: int, outcome: Outcome) -> None:
+    placement = after_attempt(Tally(attempts, consecutive), Ending(outcome), NUMBERS, chance(0.99))
     assert placement == Placement(State.DUE, NOW)
 
 

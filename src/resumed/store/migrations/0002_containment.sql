@@ -11,7 +11,8 @@ create index cases_due_by_workflow_idx on resumed.cases (workflow, suspect, due_
     where state in ('due', 'backoff');
 
 -- The circuit of a workflow is a function of its last attempts.
-create index attempts_ended_idx on resumed.attempts (workflow, finished_at desc) where finished_at is not null;
+create index attempts_told_idx on resumed.attempts (workflow, finished_at desc)
+    where charged or outcome in ('finished', 'waiting');
 
 -- The kill switch; the empty name stands for every workflow. A row stays when the pause is over.
 create table resumed.pauses (

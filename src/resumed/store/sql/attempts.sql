@@ -41,6 +41,23 @@ and resumed.lock_key(thread_id) not in (select key from held)
 order by started_at
 limit %(rows)s::int
 
+-- name: recent
+-- The last attempts of each workflow that tell something of it, newest first.
+select w.workflow, a.thread_id, a.charged, a.finished_at
+from unnest(%(workflows)s::text[]) as w (workflow)
+cross join lateral (
+    select thread_id, charged, finished_at from resumed.attempts
+    where workflow = w.workflow and (charged or outcome in ('finished', 'waiting'))
+    order by finished_at desc
+    limit %(rows)s::int
+) as a
+order by w.workflow, a.finished_at desc
+
+-- name: open_by_workflow
+select workflow, count(*)::int as open from resumed.attempts
+where finished_at is null and workflow = any (%(workflows)s::text[])
+group by workflow
+
 -- name: of_thread
 select thread_id, attempt, workflow, version, worker, started_at, finished_at, outcome, advanced, before, after,
     error_type, error_at, error, closed_by

@@ -3,7 +3,7 @@
 -- name: of_threads
 select thread_id, workflow, version, verdict, reason, state, head, fingerprint, last_activity_at, first_seen_at,
     changed_at, due_at, next_look_at, attempts, consecutive, revision, head_seen_at, refused_by, refusal,
-    refusal_reason, spent_by, own_head, cancelled_head, pinned, quarantine_reason
+    refusal_reason, spent_by, own_head, cancelled_head, pinned, suspect, quarantine_reason
 from resumed.cases
 where thread_id = any (%(threads)s::text[])
 
@@ -22,7 +22,7 @@ select thread_id from resumed.cases where state <> 'closed' order by first_seen_
 -- Open cases for a person to read.
 select thread_id, workflow, version, verdict, reason, state, head, fingerprint, last_activity_at, first_seen_at,
     changed_at, due_at, next_look_at, attempts, consecutive, revision, head_seen_at, refused_by, refusal,
-    refusal_reason, spent_by, own_head, cancelled_head, pinned, quarantine_reason
+    refusal_reason, spent_by, own_head, cancelled_head, pinned, suspect, quarantine_reason
 from resumed.cases
 where state <> 'closed' and (%(state)s::text is null or state = %(state)s::text)
 order by first_seen_at, thread_id
@@ -50,32 +50,60 @@ on conflict (thread_id) do update set workflow = excluded.workflow, version = ex
     refusal = case when %(same)s::boolean then c.refusal end,
     refusal_reason = case when %(same)s::boolean then c.refusal_reason end,
     spent_by = case when %(anew)s::boolean then '{}' else c.spent_by end,
-    pinned = c.pinned and not %(anew)s::boolean,
+    pinned = c.pinned and not %(anew)s::boolean, suspect = c.suspect and not %(anew)s::boolean,
     revision = c.revision + 1, updated_at = clock_timestamp()
 where c.revision = %(revision)s::int
 
 -- name: claim
--- Hand out due cases that this replica has the code for, oldest first. The claim is a hint that keeps replicas apart.
-with mine as (
-    select * from unnest(%(workflows)s::text[], %(versions)s::text[], %(accepted)s::text[]) as m (workflow, version, accepted)
-), picked as (
-    select c.thread_id from resumed.cases c
-    where c.state in ('due', 'backoff') and c.due_at <= (select coalesce(%(due_by)s::timestamptz, clock_timestamp()))
-    and (c.claimed_until is null or c.claimed_until < (select clock_timestamp()))
-    and exists (
-        select from mine m
-        where m.workflow = c.workflow and m.version <> all (c.refused_by || c.spent_by)
-        and (c.version is null or m.version = '' or m.accepted = c.version)
-    )
-    order by c.due_at, c.thread_id
+-- Hand out due cases that this replica has the code and the room for, the workflows in turn, oldest first within each.
+-- The claim is a hint that keeps replicas apart.
+with wanted as (
+    select * from unnest(%(workflows)s::text[], %(versions)s::text[], %(suspects)s::boolean[], %(rooms)s::int[])
+        as w (workflow, version, suspect, room)
+    where not exists (select from resumed.pauses p where p.paused and p.workflow in (w.workflow, ''))
+), accepted as (
+    select * from unnest(%(acceptors)s::text[], %(accepted)s::text[]) as a (workflow, version)
+), picked as materialized (
+    select due.* from wanted w
+    cross join lateral (
+        select c.thread_id, c.workflow, c.due_at from resumed.cases c
+        where c.workflow = w.workflow and c.suspect = w.suspect and c.state in ('due', 'backoff')
+        and c.due_at <= (select coalesce(%(due_by)s::timestamptz, clock_timestamp()))
+        and (c.claimed_until is null or c.claimed_until < (select clock_timestamp()))
+        and w.version <> all (c.refused_by || c.spent_by)
+        and (c.version is null or w.version = ''
+            or exists (select from accepted a where (a.workflow, a.version) = (w.workflow, c.version)))
+        and c.cancelled_head is distinct from c.head and not c.cancel_pending
+        order by c.due_at, c.thread_id
+        limit w.room
+        for update skip locked
+    ) as due
+), chosen as (
+    select thread_id from (
+        select *, row_number() over (partition by workflow order by due_at, thread_id) as turn from picked
+    ) as ranked
+    order by turn, due_at, thread_id
     limit %(rows)s::int
-    for update skip locked
 )
 update resumed.cases c
 set claimed_until = clock_timestamp() + interval '30 seconds', claimed_by = %(claimant)s::text
-from picked
-where c.thread_id = picked.thread_id
+from chosen
+where c.thread_id = chosen.thread_id
 returning c.thread_id, c.workflow, c.version, c.due_at
+
+-- name: any_due
+-- Whether anything of the kind is due at all, for a worker that would have to be started for it.
+select from unnest(%(workflows)s::text[], %(suspects)s::boolean[]) as w (workflow, suspect)
+cross join lateral (
+    select from resumed.cases c
+    where c.workflow = w.workflow and c.suspect = w.suspect and c.state in ('due', 'backoff')
+    and c.due_at <= (select coalesce(%(due_by)s::timestamptz, clock_timestamp()))
+    and (c.claimed_until is null or c.claimed_until < (select clock_timestamp()))
+    order by c.due_at
+    limit 1
+) as due
+where not exists (select from resumed.pauses p where p.paused and p.workflow in (w.workflow, ''))
+limit 1
 
 -- name: unclaim
 -- Give back what was claimed and not tried.
@@ -90,7 +118,8 @@ set due_at = clock_timestamp() + %(delay)s::interval, claimed_until = null, clai
 where thread_id = %(thread)s::text and state in ('due', 'backoff')
 
 -- name: make_due
--- A person asks for an attempt: out of back-off and quarantine, its tries given back, and kept from other replicas.
+-- A person asks for an attempt: out of back-off and quarantine, its tries given back, and kept from other replicas. No
+-- row comes back where somebody else cancelled or quarantined it meanwhile.
 insert into resumed.cases as c (thread_id, workflow, version, verdict, reason, state, head, fingerprint,
     last_activity_at, first_seen_at, due_at, claimed_until, claimed_by)
 values (%(thread_id)s::text, %(workflow)s::text, %(version)s::text, %(verdict)s::text, %(reason)s::text, 'due',
@@ -100,27 +129,39 @@ on conflict (thread_id) do update set workflow = excluded.workflow, version = ex
     verdict = excluded.verdict, reason = excluded.reason, head = excluded.head, fingerprint = excluded.fingerprint,
     due_at = excluded.due_at, next_look_at = null, claimed_until = excluded.claimed_until,
     claimed_by = excluded.claimed_by, consecutive = 0, refused_by = '{}', refusal = null, refusal_reason = null,
-    spent_by = '{}', pinned = false, quarantine_reason = null, revision = c.revision + 1,
+    spent_by = '{}', pinned = false, suspect = false, quarantine_reason = null, revision = c.revision + 1,
     updated_at = clock_timestamp()
+where (not c.pinned or %(pinned)s::boolean) and not c.cancel_pending and c.cancelled_head is distinct from excluded.head
+returning thread_id
 
 -- name: settle
--- What a look under the thread's lock said, or where an attempt left the case.
+-- What a look under the thread's lock said, or where an attempt left the case. A person may have spoken since that
+-- look: a pinned case stays in quarantine, and where the attempt of a cancelled one stopped is its cancelled head.
 update resumed.cases c
-set verdict = %(verdict)s::text, reason = %(reason)s::text, state = %(state)s::text, head = %(head)s::text,
+set verdict = case when s.open and c.cancel_pending then 'cancelled' else %(verdict)s::text end,
+    reason = case when s.open and c.cancel_pending then 'a person cancelled it while it was tried' else %(reason)s::text end,
+    state = case when s.open and c.pinned then 'quarantined' when s.open and c.cancel_pending then 'held'
+        else %(state)s::text end,
+    cancelled_head = case when s.open and c.cancel_pending then %(head)s::text else c.cancelled_head end,
+    cancel_pending = false, head = %(head)s::text,
     fingerprint = %(fingerprint)s::text, last_activity_at = %(last_activity_at)s::timestamptz,
     head_seen_at = case when s.same_head then head_seen_at else clock_timestamp() end,
     changed_at = case when s.same then changed_at when s.same_head then clock_timestamp() end,
-    due_at = %(due_at)s::timestamptz, next_look_at = %(next_look_at)s::timestamptz,
+    due_at = case when not (c.pinned or c.cancel_pending) then %(due_at)s::timestamptz end,
+    next_look_at = case when s.open and (c.pinned or c.cancel_pending) then clock_timestamp()
+        else %(next_look_at)s::timestamptz end,
     consecutive = coalesce(%(consecutive)s::int, consecutive),
     refused_by = s.refused_before || array_remove(array[%(refused_by)s::text], null),
     refusal = case when %(refused_by)s::text is not null then %(verdict)s::text when s.same then refusal end,
     refusal_reason = case when %(refused_by)s::text is not null then %(reason)s::text when s.same then refusal_reason end,
     spent_by = array_remove(spent_by, %(spent_by)s::text) || array_remove(array[%(spent_by)s::text], null),
     own_head = case when %(own)s::boolean then %(head)s::text else own_head end,
-    quarantine_reason = %(quarantine_reason)s::text, claimed_until = null, claimed_by = null,
+    suspect = coalesce(%(suspect)s::boolean, suspect),
+    quarantine_reason = case when s.open and c.pinned then c.quarantine_reason else %(quarantine_reason)s::text end,
+    claimed_until = null, claimed_by = null,
     revision = revision + 1, updated_at = clock_timestamp()
 from (
-    select thread_id, head = %(head)s::text as same_head,
+    select thread_id, %(state)s::text <> 'closed' as open, head = %(head)s::text as same_head,
         head = %(head)s::text and fingerprint = %(fingerprint)s::text as same,
         case when head = %(head)s::text and fingerprint = %(fingerprint)s::text
             then array_remove(refused_by, %(refused_by)s::text) else '{}' end as refused_before
@@ -129,11 +170,13 @@ from (
 where c.thread_id = s.thread_id
 
 -- name: begin
--- An attempt begins on this case; made here where nobody has seen the thread before.
+-- An attempt begins on this case; made here where nobody has seen the thread before. No row comes back where a person
+-- has forbidden it since the look: paused, cancelled or put into quarantine.
 insert into resumed.cases (thread_id, workflow, version, verdict, reason, state, head, fingerprint, last_activity_at,
     first_seen_at, head_seen_at, attempts)
-values (%(thread_id)s::text, %(workflow)s::text, %(version)s::text, %(verdict)s::text, %(reason)s::text, 'running',
-    %(head)s::text, %(fingerprint)s::text, %(last_activity_at)s::timestamptz, clock_timestamp(), clock_timestamp(), 1)
+select %(thread_id)s::text, %(workflow)s::text, %(version)s::text, %(verdict)s::text, %(reason)s::text, 'running',
+    %(head)s::text, %(fingerprint)s::text, %(last_activity_at)s::timestamptz, clock_timestamp(), clock_timestamp(), 1
+where not exists (select from resumed.pauses p where p.paused and p.workflow in (%(workflow)s::text, ''))
 on conflict (thread_id) do update set state = 'running', verdict = excluded.verdict, reason = excluded.reason,
     head = excluded.head, fingerprint = excluded.fingerprint, due_at = null, next_look_at = null,
     refused_by = case when (cases.head, cases.fingerprint) = (excluded.head, excluded.fingerprint)
@@ -143,4 +186,5 @@ on conflict (thread_id) do update set state = 'running', verdict = excluded.verd
         then cases.refusal_reason end,
     head_seen_at = case when cases.head = excluded.head then cases.head_seen_at else excluded.head_seen_at end,
     attempts = cases.attempts + 1, revision = cases.revision + 1, updated_at = clock_timestamp()
+where not cases.pinned and not cases.cancel_pending and cases.cancelled_head is distinct from excluded.head
 returning attempts, consecutive

@@ -1,0 +1,1 @@
+"""Threads that harm whoever runs them, and healthy ones beside them."""
