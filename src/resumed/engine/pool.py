@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from resumed.engine import memory
+from resumed.engine.ceiling import Ceiling
 from resumed.engine.handle import Exited, Handle, Spawn
 from resumed.engine.wire import Message
 from resumed.errors import WorkersUnavailableError
@@ -65,6 +66,7 @@ class Pool:
     stopping: bool = False
     _keepers: list[asyncio.Task[None]] = field(default_factory=list)
     _isolation: asyncio.Task[None] | None = None
+    _allowed: Ceiling | None = None
 
     def start(self) -> None:
         """Start every worker and keep each place filled."""
@@ -170,7 +172,12 @@ class Pool:
     def _slots(self, handle: Handle) -> int:
         if handle.state not in ("ready", "isolation") or self.stopping:
             return 0
-        return max((1 if handle.alone else self.plan.concurrency) - len(handle.inflight), 0)
+        return max((1 if handle.alone else self._ceiling().now) - len(handle.inflight), 0)
+
+    def _ceiling(self) -> Ceiling:
+        if self._allowed is None:
+            self._allowed = Ceiling(self.plan.concurrency)
+        return self._allowed
 
     async def _wait_idle(self, limit: timedelta) -> None:
         deadline = asyncio.get_running_loop().time() + limit.total_seconds()
@@ -216,6 +223,10 @@ class Pool:
     def _hear(self, handle: Handle, message: Message) -> None:
         if message["kind"] == "hello":
             self.greeted.set()
+        if message["kind"] == "done" and message["result"] == "unreachable":
+            self._ceiling().refused(asyncio.get_running_loop().time())
+        elif message["kind"] == "done" and message["result"] in ("tried", "looked"):
+            self._ceiling().served()
         self.listener.on_message(handle, message)
 
 
