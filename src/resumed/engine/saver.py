@@ -4,6 +4,7 @@ Session gone, lock gone, next save refused: there is nothing else to check. It n
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -20,11 +21,18 @@ from resumed.store.queries import load
 _HEAD_MOVED = "RS001"
 
 
+@dataclass(slots=True)
+class _Known:
+    """What copies of one saver share: under strict loading LangGraph runs the graph with a copy."""
+
+    head: str
+
+
 class FencedSaver(AsyncPostgresSaver):
     """Saves a thread through the session that holds its lock, and only on top of the head it knows.
 
-    `head` is the newest root checkpoint that this saver loaded or saved. A save raises LockLostError when the session
-    is gone and SupersededError when somebody else moved the head. What is loaded of pending writes is sanitised.
+    A save raises LockLostError when the session is gone and SupersededError when somebody else moved the head. What
+    is loaded of pending writes is sanitised.
     """
 
     UPSERT_CHECKPOINTS_SQL = load("saver")["upsert_checkpoint"].decode()
@@ -33,7 +41,12 @@ class FencedSaver(AsyncPostgresSaver):
         """Take the session for as long as the attempt lasts; `head` is the id of the newest root checkpoint."""
         super().__init__(session, serde=serde)
         self.session = session
-        self.head = head
+        self._known = _Known(head)
+
+    @property
+    def head(self) -> str:
+        """The newest root checkpoint that this saver, or a copy of it, loaded or saved."""
+        return self._known.head
 
     async def aput(
         self,
@@ -48,7 +61,7 @@ class FencedSaver(AsyncPostgresSaver):
         except psycopg.Error as error:
             raise self._meaning(error) from error
         if not config["configurable"].get("checkpoint_ns"):
-            self.head = checkpoint["id"]
+            self._known.head = checkpoint["id"]
         return saved
 
     async def aput_writes(

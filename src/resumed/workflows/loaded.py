@@ -22,6 +22,9 @@ class LoadedWorkflow:
 
     def bind(self, saver: BaseCheckpointSaver[Any]) -> Graph:
         """Copy the graph for one attempt: with this checkpointer, and what the registration adds to it."""
+        # What strict mode lets the graph load is forgotten by `copy`; a class of the state would load as a dict.
+        if (allowed := getattr(self.graph, "_serde_allowlist", None)) is not None:
+            saver.serde = saver.with_allowlist(allowed).serde
         changes = {
             "checkpointer": saver,
             "store": self.policy.store,
@@ -29,7 +32,10 @@ class LoadedWorkflow:
             "interrupt_before_nodes": _union(self.graph.interrupt_before_nodes, self.policy.interrupt_before),
             "interrupt_after_nodes": _union(self.graph.interrupt_after_nodes, self.policy.interrupt_after),
         }
-        return self.graph.copy(update={name: value for name, value in changes.items() if value is not None})
+        bound = self.graph.copy(update={name: value for name, value in changes.items() if value is not None})
+        # `copy` forgets which classes of the state strict loading lets in.
+        bound._serde_allowlist = getattr(self.graph, "_serde_allowlist", None)  # noqa: SLF001
+        return bound
 
 
 def loaded(name: str, policy: Workflow, found: object) -> LoadedWorkflow | None:
