@@ -3,12 +3,13 @@
 Decides nothing. Never speaks of state, answers or secrets; of an error it tells class, place and a masked line.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from resumed import durations, redaction
 from resumed.log import configure, say
+from resumed.metrics import UNCLAIMED
 from resumed.model import Attempt, Outcome, ThreadCount
 from resumed.worker_events import WorkerEvents
 
@@ -24,6 +25,7 @@ class Events(WorkerEvents):
         """Start all counts at 0; without `log_errors` no error message is logged, only class and place."""
         super().__init__(log_errors=log_errors)
         self._inflight: set[tuple[str, int]] = set()
+        self._paused: set[str] = set()
 
     def render(self) -> tuple[bytes, str]:
         """Return the metrics as Prometheus reads them, and their content type."""
@@ -106,6 +108,10 @@ class Events(WorkerEvents):
         """Tell of a thread that nobody tries again before somebody releases it."""
         say("case.quarantined", "error", thread_id=thread_id, workflow=workflow, reason=redaction.redact(reason))
 
+    def stop_requested(self, thread_id: str, *, cancelled: bool) -> None:
+        """Tell of an attempt that a person's word ends: cancelled, or quarantined or its workflow paused."""
+        say("stop.requested", thread_id=thread_id, cancelled=cancelled)
+
     def threads_counted(self, counts: Iterable[ThreadCount]) -> None:
         """Set the gauges that speak of the whole database."""
         self.metrics.threads_counted(counts)
@@ -152,9 +158,17 @@ class Events(WorkerEvents):
         reason = "no workflows are registered: declare them under the entry-point group resumed.workflows"
         say("workflows.missed", "warning", reason=reason)
 
-    def workflow_paused(self, workflow: str, *, paused: bool) -> None:
-        """Keep count of the kill switch, which the database remembers."""
-        self.metrics.paused.labels(workflow).set(paused)
+    def workflows_paused(self, paused: Collection[str], known: Iterable[str]) -> None:
+        """Set the gauge of each known workflow, 1 where it or everything is paused; tell of what changed since.
+
+        The empty name stands for everything, as a label too.
+        """
+        for workflow in (UNCLAIMED, *known):
+            self.metrics.paused.labels(workflow).set(UNCLAIMED in paused or workflow in paused)
+        for workflow in sorted(self._paused ^ set(paused)):
+            happened = "workflow.paused" if workflow in paused else "workflow.unpaused"
+            say(happened, "warning" if workflow in paused else "info", workflow=workflow or None)
+        self._paused = set(paused)
 
     def circuit_changed(self, workflow: str, *, opened: bool) -> None:
         """Tell of a workflow whose attempts mostly fail, or no longer do."""

@@ -97,6 +97,7 @@ class Metrics:
             self.database_errors.labels(operation)
         for state in WORKER_STATES:
             self.workers.labels(state)
+        self.paused.labels(UNCLAIMED)
         self._fill_gauges_of_the_database(UNCLAIMED)
 
     def workflow_known(self, workflow: str) -> None:

@@ -113,7 +113,7 @@ def test_doctor_finds_nothing_wrong_with_a_healthy_place(bench: Bench) -> None:
     found = findings(bench, workflows=["linear"], RESUMED_MIN_AGE="5m")
     assert {one["level"] for many in found.values() for one in many} == {"ok"}
     assert set(found) == {
-        "workflows", "database", "schema", "index", "clock", "connections", "lock table", "min_age", "locks",
+        "workflows", "database", "schema", "index", "clock", "connections", "lock table", "min_age", "locks", "pauses",
     }  # fmt: skip
     assert "linear: longest step seen 0." in found["min_age"][0]["finding"]
 

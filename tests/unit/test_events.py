@@ -302,9 +302,13 @@ def test_what_happens_to_workflows_is_told_and_counted(events: Events, capsys: p
     assert value(events, "resumed_workflow_loaded", workflow="orders") == 1
     events.workflow_failed("orders", "ImportError: no module\ntraceback")
     assert value(events, "resumed_workflow_loaded", workflow="orders") == 0
-    events.workflow_paused("orders", paused=True)
+    events.workflows_paused([""], ["orders"])
     events.circuit_changed("orders", opened=True)
     assert value(events, "resumed_paused", workflow="orders") == 1
+    assert value(events, "resumed_paused", workflow="") == 1
+    events.workflows_paused(["orders", "elsewhere"], ["orders", "other"])
+    events.workflows_paused(["orders", "elsewhere"], ["orders", "other"])
+    assert [value(events, "resumed_paused", workflow=one) for one in ("", "orders", "other")] == [0, 1, 0]
     assert value(events, "resumed_circuit_open", workflow="orders") == 1
     events.circuit_changed("orders", opened=False)
     assert value(events, "resumed_circuit_open", workflow="orders") == 0
@@ -312,10 +316,15 @@ def test_what_happens_to_workflows_is_told_and_counted(events: Events, capsys: p
     assert [line["event"] for line in said] == [
         "workflow.loaded",
         "workflow.failed",
+        "workflow.paused",
         "circuit.opened",
+        "workflow.unpaused",
+        "workflow.paused",
+        "workflow.paused",
         "circuit.closed",
     ]
     assert said[1]["reason"] == "ImportError: no module"
+    assert [line["workflow"] for line in said if "paused" in line["event"]] == [None, None, "elsewhere", "orders"]
 
 
 def test_what_happens_to_the_process_is_told_and_counted(events: Events, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,9 +4,10 @@ from typing import Annotated, Any
 
 import typer
 
+from resumed.cli import given
 from resumed.cli.context import Graphs, prepared, run
 from resumed.cli.output import document, line, readable
-from resumed.cli.reading import Json, thread_argument
+from resumed.cli.reading import Json
 from resumed.daemon import by_hand
 from resumed.daemon.by_hand import Tried
 from resumed.daemon.service import Service
@@ -27,18 +28,19 @@ def resume(
 
     Exit 0 where the thread finished, or reached a person; 1 where it did not.
     """
-    thread_id = thread_argument(thread)
-    tried = run(_resume(thread_id, force=force))
+    thread_id = given.thread_argument(thread)
+    tried = run(_resume(thread_id, given.actor(), force=force))
     if as_json:
         document(_fields(thread_id, tried))
     else:
-        line(f"{readable(thread_id)}: {tried.outcome}{': ' if tried.reason else ''}{readable(tried.reason)}")
+        why = f": {readable(tried.reason, given.LONGEST_REASON)}" if tried.reason else ""
+        line(f"{readable(thread_id)}: {tried.outcome}{why}")
     if tried.attempt is None or tried.attempt.outcome not in _DONE:
         raise typer.Exit(1)
 
 
-async def _resume(thread_id: str, *, force: bool) -> Tried:
-    return await by_hand.resume(Service(*prepared()), thread_id, force=force)
+async def _resume(thread_id: str, actor: str, *, force: bool) -> Tried:
+    return await by_hand.resume(Service(*prepared()), thread_id, actor, force=force)
 
 
 def _fields(thread_id: str, tried: Tried) -> dict[str, Any]:

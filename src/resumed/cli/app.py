@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from resumed.cli import acting, checking, daemon, demo, reading, schema
+from resumed.cli import acting, checking, containing, daemon, demo, pausing, reading, schema
 from resumed.cli.context import GLOBALS, INTERRUPTED, end, fail
 from resumed.errors import ResumedError
 
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.command(name="demo")(demo.demo)
 app.command(name="migrate")(schema.migrate)
+app.command(name="doctor")(checking.doctor)
 app.command(name="run")(daemon.run)
 app.command(name="once")(daemon.once)
 app.command(name="workflows")(reading.workflows)
@@ -28,7 +29,11 @@ app.command(name="scan")(reading.scan)
 app.command(name="threads")(reading.threads)
 app.command(name="show")(reading.show)
 app.command(name="resume")(acting.resume)
-app.command(name="doctor")(checking.doctor)
+app.command(name="release")(containing.release)
+app.command(name="quarantine")(containing.quarantine)
+app.command(name="cancel")(containing.cancel)
+app.command(name="pause")(pausing.pause)
+app.command(name="unpause")(pausing.unpause)
 app.command(name="config")(checking.config)
 
 

@@ -1,24 +1,25 @@
 """The commands that only read: `workflows`, `scan`, `threads`, `show`."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
 from resumed import durations
+from resumed.cli import given
 from resumed.cli.context import Graphs, prepared, run
 from resumed.cli.output import document, line, readable, table
 from resumed.daemon import survey
 from resumed.daemon.service import Service, registered
 from resumed.daemon.steps import LongestStep, longest_steps
 from resumed.daemon.survey import Finding, surveying
-from resumed.errors import ResumedError, SettingsError
+from resumed.errors import ResumedError
 from resumed.model import State, Verdict
-from resumed.store import cases, schema
+from resumed.store import cases, pauses, schema
 from resumed.store.connect import Target, opened
+from resumed.store.pauses import Pause
 
-_LONGEST_EVIDENCE = 1000
+_LONGEST_EVIDENCE = 1300
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
@@ -42,12 +43,13 @@ def scan(
     _: Graphs = None,
 ) -> None:
     """Judge every unfinished thread that a sweep would see, and say what would be done; changes nothing."""
-    found, steps = run(_scan())
+    found, steps, paused = run(_scan())
     chosen = [one.as_fields() for one in found if _chosen(one, workflow, verdict)][:limit]
     if as_json:
         document({"threads": chosen})
         return
     _columns(chosen, "thread_id workflow verdict action last_activity reason", "no unfinished threads")
+    _warn(paused)
     for step in steps:
         if step.too_close:
             typer.echo(
@@ -62,11 +64,12 @@ def threads(
     as_json: Json = False,
 ) -> None:
     """List the open cases."""
-    found = run(_threads(state))
+    found, paused = run(_threads(state))
     if as_json:
         document({"threads": found})
         return
     _columns(found, "thread_id workflow verdict state attempts due_at reason", "no open cases")
+    _warn(paused)
 
 
 def show(
@@ -75,17 +78,31 @@ def show(
     _: Graphs = None,
 ) -> None:
     """Show one thread: its verdict and why, its checkpoints, its attempts and their errors."""
-    told, checkpoints = run(_show(thread_argument(thread)))
+    told, checkpoints = run(_show(given.thread_argument(thread)))
     if as_json:
         document(told)
         return
     for name in ("thread_id", "workflow", "verdict", "reason", "state", "action", "head", "last_activity", "due_at"):
         line(f"{name + ':':15}{readable(told[name])}")
+    if told["paused"]:
+        line(f"{'paused:':15}{readable(told['paused'], _LONGEST_EVIDENCE)}")
     line("evidence:")
     for one in told["evidence"]:
         line(f"  {readable(one, _LONGEST_EVIDENCE)}")
+    for one in told["audit"]:
+        line(f"asked for: {_asked(one)}")
     _columns(told["attempts"], "attempt started_at outcome error_type error before after", "no attempts")
     _columns(checkpoints, "checkpoint_ns checkpoint_id source step", "no checkpoints")
+
+
+def _asked(one: Mapping[str, Any]) -> str:
+    why = f": {one['reason']}" if one["reason"] else ""
+    return readable(f"{one['action']} by {one['actor']}, {one['at']}{why}", _LONGEST_EVIDENCE)
+
+
+def _warn(paused: Sequence[Pause]) -> None:
+    for one in paused:
+        typer.echo(f"resumed: {readable(one, _LONGEST_EVIDENCE)}; nothing of it is resumed", err=True)
 
 
 def _columns(rows: Sequence[Mapping[str, Any]], names: str, empty: str) -> None:
@@ -106,9 +123,10 @@ async def _workflows() -> list[dict[str, Any]]:
     return sorted(loaded + missing, key=lambda one: str(one["name"]))
 
 
-async def _scan() -> tuple[list[Finding], list[LongestStep]]:
+async def _scan() -> tuple[list[Finding], list[LongestStep], Sequence[Pause]]:
     async with surveying(Service(*prepared(quiet=True))) as surveyor:
-        return await surveyor.unfinished(), await longest_steps(surveyor.session, surveyor.scene)
+        steps = await longest_steps(surveyor.session, surveyor.scene)
+        return await surveyor.unfinished(), steps, surveyor.paused
 
 
 async def _show(thread_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -120,30 +138,20 @@ async def _show(thread_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         attempts, checkpoints = await survey.account(surveyor.session, thread_id)
         state = found[0].case.state.value if found[0].case is not None else None
         told = {"state": state, "evidence": list(found[0].evidence), "attempts": attempts}
+        pause = pauses.covering(surveyor.paused, found[0].standing.workflow)
+        told |= {"paused": str(pause) if pause is not None else None}
+        told |= {"audit": await survey.asked_for(surveyor.session, thread_id)}
         return {**found[0].as_fields(), **told}, checkpoints
 
 
-async def _threads(state: State | None) -> list[dict[str, Any]]:
+async def _threads(state: State | None) -> tuple[list[dict[str, Any]], list[Pause]]:
     settings, _ = prepared(quiet=True)
     async with opened(Target(settings.dsn, settings.checkpoint_schema), "resumed threads") as session:
         await schema.check(session, writing=False)
-        return [survey.case_fields(one) for one in await cases.listing(session, state)]
+        found = [survey.case_fields(one) for one in await cases.listing(session, state)]
+        return found, await pauses.standing(session)
 
 
 def _chosen(one: Finding, workflow: str | None, verdict: Verdict | None) -> bool:
     standing = one.standing
     return (workflow is None or standing.workflow == workflow) and verdict in (None, standing.judgement.verdict)
-
-
-def thread_argument(given: str) -> str:
-    """Read a thread id as it was given, `-` from stdin; raises SettingsError for one that Postgres cannot hold."""
-    thread_id = sys.stdin.readline().rstrip("\n") if given == "-" else given
-    if "\0" in thread_id:
-        message = "a thread id cannot hold a NUL character: Postgres stores none"
-        raise SettingsError(message)
-    try:
-        thread_id.encode()
-    except UnicodeEncodeError:
-        message = "a thread id must be UTF-8 text"
-        raise SettingsError(message) from None
-    return thread_id

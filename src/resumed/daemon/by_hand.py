@@ -7,7 +7,8 @@ from resumed.daemon.service import Service
 from resumed.daemon.survey import Finding, Surveyor, surveying
 from resumed.errors import ResumedError
 from resumed.model import Attempt, State, Verdict
-from resumed.store import cases, locks
+from resumed.store import audit, cases, locks, pauses
+from resumed.store.audit import Act, Entry
 
 _PERSONS = (Verdict.WAITING, Verdict.BREAKPOINT, Verdict.EDITED, Verdict.CANCELLED)
 _PAUSE = 0.02
@@ -22,19 +23,38 @@ class Tried:
     attempt: Attempt | None = None
 
 
-async def resume(service: Service, thread_id: str, *, force: bool) -> Tried:
+async def resume(service: Service, thread_id: str, actor: str, *, force: bool) -> Tried:
     """Try one thread in the foreground; `force` also takes it out of quarantine. Raises ResumedError."""
     service.crew.keeps_endings = True
-    async with surveying(service) as surveyor:
+    async with surveying(service) as surveyor, service.heeding():
         found = await _judged(surveyor, thread_id)
+        if paused := await _paused(surveyor, found):
+            return paused
         held = await locks.held(surveyor.session, [thread_id])
         if thread_id in held:
             return Tried("busy", "somebody holds the thread's lock")
         if refusal := _refusal(found, force=force):
             return Tried(found.standing.judgement.verdict.value, refusal)
-        await cases.make_due(surveyor.session, found.standing, service.rounds.claimant)
+        if not await _made_due(surveyor, found, service.rounds.claimant, actor):
+            return Tried("busy", "somebody cancelled it or put it into quarantine at this moment")
         await _handed_out(service, found)
         return await _result(service, surveyor, thread_id)
+
+
+async def _paused(surveyor: Surveyor, found: Finding) -> Tried | None:
+    """A pause holds for a person too; to pass it by would make it worth nothing."""
+    pause = pauses.covering(await pauses.standing(surveyor.session), found.standing.workflow)
+    return Tried("paused", f"{pause}; it is not resumed before `resumed unpause`") if pause is not None else None
+
+
+async def _made_due(surveyor: Surveyor, found: Finding, claimant: str, actor: str) -> bool:
+    """Make the case due, and write down who took it out of quarantine."""
+    pinned = found.case is not None and found.case.pinned
+    async with surveyor.session.transaction():
+        made = await cases.make_due(surveyor.session, found.standing, claimant, pinned=pinned)
+        if made and found.standing.placement.state is State.QUARANTINED:
+            await audit.write(surveyor.session, [Entry(actor, Act.RESUME, found.standing.thread_id)])
+    return made
 
 
 async def _judged(surveyor: Surveyor, thread_id: str) -> Finding:
@@ -77,4 +97,6 @@ async def _result(service: Service, surveyor: Surveyor, thread_id: str) -> Tried
     if service.crew.handed.get("busy"):
         return Tried("busy", "somebody took the thread's lock first")
     after = await _judged(surveyor, thread_id)
+    if paused := await _paused(surveyor, after):
+        return paused
     return Tried(after.standing.judgement.verdict.value, after.standing.judgement.reason)

@@ -1,5 +1,6 @@
 """Examines every precondition, each on its own, and says what to do about it. Changes nothing."""
 
+import shlex
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -8,14 +9,15 @@ from enum import StrEnum
 from resumed import durations
 from resumed.daemon.crew import Crew
 from resumed.daemon.rounds import CLOCK_LIMIT
-from resumed.daemon.service import defaults_of, registered
+from resumed.daemon.service import registered, rules_of
 from resumed.daemon.steps import LongestStep, longest_steps
-from resumed.daemon.sweep import Rules, scene_of
+from resumed.daemon.sweep import scene_of
 from resumed.errors import DatabaseError, ResumedError
 from resumed.events import Events
 from resumed.settings import Settings
-from resumed.store import schema, vitals, watermarks
+from resumed.store import pauses, schema, vitals, watermarks
 from resumed.store.connect import DatabaseFault, Session, Target, opened
+from resumed.store.pauses import Pause
 from resumed.store.selftest import self_test
 
 _CONTROL_SESSIONS = 5
@@ -106,6 +108,18 @@ async def _schema(practice: Practice) -> list[Finding]:
     return [Finding("schema", Level.OK, f"version {schema.SCHEMA_VERSION}, LangGraph's tables are there")]
 
 
+async def _pauses(practice: Practice) -> list[Finding]:
+    standing = await pauses.standing(practice.session)
+    if not standing:
+        return [Finding("pauses", Level.OK, "nothing is paused")]
+    return [Finding("pauses", Level.WARNING, f"{one}; nothing of it is resumed", _unpausing(one)) for one in standing]
+
+
+def _unpausing(pause: Pause) -> str:
+    """Give the command that ends a pause."""
+    return f"`{shlex.join(['resumed', 'unpause', *filter(None, [pause.workflow])])}` when its reason is gone"
+
+
 async def _index(practice: Practice) -> list[Finding]:
     if await schema.has_index(practice.session):
         return [Finding("index", Level.OK, "checkpoints (checkpoint_id)")]
@@ -142,8 +156,7 @@ async def _lock_table(practice: Practice) -> list[Finding]:
 
 async def _min_age(practice: Practice) -> list[Finding]:
     """Compare each workflow's longest step with the silence after which it is taken for dead."""
-    rules = Rules(defaults_of(practice.settings), practice.settings.default_workflow, practice.settings.clock_tolerance)
-    scene = await scene_of(practice.session, rules)
+    scene = await scene_of(practice.session, rules_of(practice.settings))
     own = [replace(one, seen_at=scene.now) for one in practice.crew.registrations.values()]
     known = [one for one in scene.known if one.name not in practice.crew.registrations]
     return [_compared(one) for one in await longest_steps(practice.session, replace(scene, known=(*own, *known)))]
@@ -165,4 +178,4 @@ async def _locks(target: Target) -> Finding:
     return Finding("locks", Level.OK, "session advisory locks lock, and are seen")
 
 
-_CHECKS = (_database, _schema, _index, _clock, _connections, _lock_table, _min_age)
+_CHECKS = (_database, _schema, _pauses, _index, _clock, _connections, _lock_table, _min_age)

@@ -49,11 +49,10 @@ class Service:
         self._bereaved = asyncio.Event()
         self.crew = Crew(events, self._freed, self._bereaved.set)
         self.pool = Pool(plan_of(settings, settings.dsn), self.crew.listener())
-        rules = Rules(defaults_of(settings), settings.default_workflow, settings.clock_tolerance)
         claimant = f"{socket.gethostname()}-{os.getpid()}"
         heeding = Heeding(self.pool, events, settings.shutdown_grace)
         parts = (self.target, self.link, self.pool, self.crew, self.health)
-        self.rounds = Rounds(*parts, rules, claimant, heeding, dry_run=settings.dry_run)
+        self.rounds = Rounds(*parts, rules_of(settings), claimant, heeding, dry_run=settings.dry_run)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set, then drain. Raises DatabaseUnusableError at the start, never later."""
@@ -207,6 +206,11 @@ def defaults_of(settings: Settings) -> Numbers:
         timeout=settings.attempt_timeout,
         concurrency=settings.concurrency,
     )
+
+
+def rules_of(settings: Settings) -> Rules:
+    """What this replica brings to a look at a thread."""
+    return Rules(defaults_of(settings), settings.default_workflow, settings.clock_tolerance)
 
 
 async def registered(settings: Settings, events: Events) -> Crew:

@@ -16,8 +16,9 @@ from resumed.judge.checkpoint_id import first_at, plausible_span
 from resumed.judge.evidence import evidence
 from resumed.judge.verdict import Circumstances, Sighting
 from resumed.model import Action, Attempt, Case, Judgement, State, Verdict
-from resumed.store import attempts, cases, checkpoints, schema, watermarks
+from resumed.store import attempts, audit, cases, checkpoints, pauses, schema, watermarks
 from resumed.store.connect import Session, opened
+from resumed.store.pauses import Pause
 
 _RESUMABLE = (Verdict.FAILED, Verdict.STOPPED)
 _INSPECTION_PATIENCE = timedelta(seconds=30)
@@ -56,6 +57,7 @@ class Surveyor:
     scene: Scene
     crew: Crew
     pool: Pool
+    paused: tuple[Pause, ...] = ()
 
     async def unfinished(self) -> list[Finding]:
         """Judge every unfinished thread that a sweep would see, the longest quiet first."""
@@ -81,7 +83,10 @@ class Surveyor:
             found = replace(found, judgement=said, placement=place(said, around))
         if known is not None and known.state is State.RUNNING and found.placement.state is State.RUNNING:
             found = replace(found, placement=replace(found.placement, due_at=None))
-        return Finding(found, action(found.judgement, found.placement), known)
+        what = action(found.judgement, found.placement)
+        if what is Action.RESUME and pauses.covering(self.paused, found.workflow):
+            what = Action.WAIT
+        return Finding(found, what, known)
 
     async def _inspected(self, found: Standing) -> Judgement | None:
         if found.workflow is None or not self.pool.ask(found.thread_id, found.workflow):
@@ -117,7 +122,8 @@ async def surveying(service: Service) -> AsyncIterator[Surveyor]:
             own = [replace(one, seen_at=scene.now) for one in service.crew.registrations.values()]
             keys = {(one.name, one.version) for one in own}
             others = [one for one in scene.known if (one.name, one.version) not in keys]
-            yield Surveyor(session, replace(scene, known=(*own, *others)), service.crew, service.pool)
+            paused = tuple(await pauses.standing(session))
+            yield Surveyor(session, replace(scene, known=(*own, *others)), service.crew, service.pool, paused)
     finally:
         await service.close()
 
@@ -134,6 +140,14 @@ async def account(session: Session, thread_id: str) -> tuple[list[dict[str, Any]
     """Read a thread's attempts and its newest checkpoints in the form in which `show` tells of them."""
     tried = [_attempt_fields(one) for one in await attempts.of_thread(session, thread_id)]
     return tried, await checkpoints.history(session, thread_id, 50)
+
+
+async def asked_for(session: Session, thread_id: str) -> list[dict[str, Any]]:
+    """Read what people asked for on a thread, in the form in which `show` tells of it."""
+    return [
+        {"at": _text(one.at), "actor": one.actor, "action": one.action.value, "reason": one.reason}
+        for one in await audit.of_thread(session, thread_id)
+    ]
 
 
 def case_fields(case: Case) -> dict[str, Any]:

@@ -1,0 +1,47 @@
+"""Owns the table of who asked for what, and why: append only. A reason is a person's own words: shown, never logged."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from resumed.store.connect import Session
+from resumed.store.queries import load
+
+_SQL = load("audit")
+
+
+class Act(StrEnum):
+    """What a person can ask for."""
+
+    RESUME = "resume"
+    RELEASE = "release"
+    QUARANTINE = "quarantine"
+    CANCEL = "cancel"
+    PAUSE = "pause"
+    UNPAUSE = "unpause"
+    PRUNE = "prune"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One act; `at` is the database's time, none before it is written. No workflow with a pause means every one."""
+
+    actor: str
+    action: Act
+    thread_id: str | None = None
+    workflow: str | None = None
+    reason: str | None = None
+    at: datetime | None = None
+
+
+async def write(session: Session, entries: Sequence[Entry]) -> None:
+    """Append entries, in the transaction of what they tell of."""
+    async with session.cursor() as cursor:
+        await cursor.executemany(_SQL["write"], [asdict(one) for one in entries])
+
+
+async def of_thread(session: Session, thread_id: str) -> list[Entry]:
+    """Read what was asked for on a thread, in its order."""
+    cursor = await session.execute(_SQL["of_thread"], {"thread": thread_id})
+    return [Entry(**{**row, "action": Act(row["action"])}) async for row in cursor]

@@ -1,0 +1,55 @@
+"""Owns the table of pauses, the kill switch that every replica obeys. Stops nothing itself."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from resumed.store.connect import Session, one_row
+from resumed.store.queries import load
+
+EVERYTHING = ""
+
+_SQL = load("pauses")
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A pause that stands: of one workflow, or of all where the name is empty; who asked for it, and why."""
+
+    workflow: str
+    actor: str
+    reason: str
+    since: datetime
+
+    def __str__(self) -> str:
+        """Say what is paused, since when, by whom and why."""
+        since = f"{self.since:%Y-%m-%d %H:%M:%S} UTC"
+        return f"{subject(self.workflow)} is paused since {since} by {self.actor}: {self.reason}"
+
+
+def subject(workflow: str) -> str:
+    """What a pause of this name is about, in words."""
+    return f"the workflow {workflow!r}" if workflow != EVERYTHING else "everything"
+
+
+async def pause(session: Session, workflow: str, actor: str, reason: str) -> bool:
+    """Pause a workflow, or all; says whether it was paused before."""
+    parameters = {"workflow": workflow, "actor": actor, "reason": reason}
+    return bool((await one_row(session, _SQL["pause"], parameters))["stood"])
+
+
+async def unpause(session: Session, workflow: str, actor: str) -> bool:
+    """End a pause; says whether there was one."""
+    cursor = await session.execute(_SQL["unpause"], {"workflow": workflow, "actor": actor})
+    return await cursor.fetchone() is not None
+
+
+async def standing(session: Session) -> list[Pause]:
+    """Read the pauses that stand, the one of everything first."""
+    return [Pause(**row) async for row in await session.execute(_SQL["standing"])]
+
+
+def covering(pauses: Iterable[Pause], workflow: str | None) -> Pause | None:
+    """Find the pause that keeps attempts from a workflow's threads, the one of everything before its own."""
+    found = {one.workflow: one for one in pauses if one.workflow in (EVERYTHING, workflow)}
+    return found.get(EVERYTHING) or found.get(workflow or EVERYTHING)

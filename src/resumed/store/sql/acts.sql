@@ -1,0 +1,58 @@
+-- What a person's word does to a case, beside where it is placed. Each is written by who holds the row's lock.
+
+-- name: lock
+-- Hold the cases against everybody else until the transaction ends, always in the same order.
+select thread_id from resumed.cases
+where thread_id = any (%(threads)s::text[])
+order by thread_id
+for update
+
+-- name: cancel
+-- The head on record is never resumed.
+update resumed.cases
+set cancelled_head = head, claimed_until = null, claimed_by = null, revision = revision + 1,
+    updated_at = clock_timestamp()
+where thread_id = %(thread)s::text
+
+-- name: cancel_running
+-- An attempt of ours runs on it: the head where that stops will be the cancelled one.
+update resumed.cases
+set cancel_pending = true, revision = revision + 1, updated_at = clock_timestamp()
+where thread_id = %(thread)s::text
+
+-- name: pin
+-- A person put it into quarantine and alone takes it out.
+update resumed.cases
+set pinned = true, claimed_until = null, claimed_by = null, revision = revision + 1, updated_at = clock_timestamp()
+where thread_id = %(thread)s::text
+
+-- name: release
+-- Out of quarantine: its tries are given back, and nobody's refusal counts any more.
+update resumed.cases
+set pinned = false, suspect = false, attempts = 0, consecutive = 0, spent_by = '{}', refused_by = '{}', refusal = null,
+    refusal_reason = null, claimed_until = null, claimed_by = null, revision = revision + 1,
+    updated_at = clock_timestamp()
+where thread_id = any (%(threads)s::text[])
+
+-- name: in_quarantine
+select count(*)::int as threads from resumed.cases
+where state = 'quarantined' and (%(workflow)s::text is null or workflow = %(workflow)s::text)
+
+-- name: quarantine_page
+select thread_id from resumed.cases
+where state = 'quarantined' and (%(workflow)s::text is null or workflow = %(workflow)s::text)
+and thread_id > %(after)s::text
+order by thread_id
+limit %(rows)s::int
+
+-- name: to_stop
+-- Which of these threads a person wants no attempt on any more, and whether that was by cancelling.
+select thread_id, cancel_pending as cancelled from resumed.cases
+where thread_id = any (%(threads)s::text[]) and (pinned or cancel_pending)
+
+-- name: resolve
+-- An attempt that was left open is closed: where it stopped is the cancelled head.
+update resumed.cases
+set cancelled_head = coalesce(%(head)s::text, cancelled_head), cancel_pending = false, revision = revision + 1,
+    updated_at = clock_timestamp()
+where thread_id = %(thread)s::text and cancel_pending

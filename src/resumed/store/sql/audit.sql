@@ -1,0 +1,11 @@
+-- Who asked for what, and why. Append only.
+
+-- name: write
+insert into resumed.audit (actor, action, thread_id, workflow, reason)
+values (%(actor)s::text, %(action)s::text, %(thread_id)s::text, %(workflow)s::text, %(reason)s::text)
+
+-- name: of_thread
+select at, actor, action, thread_id, workflow, reason
+from resumed.audit
+where thread_id = %(thread)s::text
+order by id
