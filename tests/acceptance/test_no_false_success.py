@@ -32,6 +32,8 @@ REFUSED = {
     "unlisted": "broken.values.Kept",
     "pickled": "does not load",
     "unpickled": "does not load",
+    "hanging": "does not load: TimeoutError",
+    "exiting": "does not load: ValueError",
     "stateful": "the stateful subgraph inner",
     "downgraded": "accepts version '2'",
 }
@@ -108,3 +110,13 @@ def test_what_this_code_cannot_do_or_read_is_left_alone_and_never_reported_as_do
     assert {name: found[name]["quarantine_reason"] for name, said in REFUSED.items()
             if said not in found[name]["quarantine_reason"]} == {}  # fmt: skip
     assert outcomes(bench) == {name: ["finished"] for name in HEALTHY}
+
+
+def test_strict_deserialisation_refuses_what_it_would_strip_of_its_class_and_finishes_the_rest(bench: Bench) -> None:
+    names = ["kept", "kept_typed", "kept_listed", "stateful_first"]
+    died(bench, *names)
+    done = bench.resumed("once", "--wait", RESUMED_STRICT_MSGPACK="true", **deployed(bench, *names))
+    assert done.returncode == 0, done.stderr
+    assert outcomes(bench) == {name: ["finished"] for name in names[1:]}
+    assert cases(bench)["kept"]["verdict"] == "incompatible"
+    assert "broken.values.Kept" in cases(bench)["kept"]["reason"]

@@ -3,15 +3,17 @@
 Session gone, lock gone, next save refused: there is nothing else to check. It never reconnects and never has a pool.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
+from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata, CheckpointTuple
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
+from psycopg.rows import DictRow
 
 from resumed.errors import LockLostError, SupersededError
 from resumed.judge.writes import sanitise
@@ -80,6 +82,14 @@ class FencedSaver(AsyncPostgresSaver):
                 await self.session.execute("select 1")
         except psycopg.Error as error:
             raise LockLostError(LockLostError.__doc__) from error
+
+    async def _load_checkpoint_tuple(self, value: DictRow) -> CheckpointTuple:
+        """Load the state in a thread as LangGraph does the writes: a class's module may take its time to import."""
+        loaded = await asyncio.to_thread(super()._load_blobs, value["channel_values"])
+        return await super()._load_checkpoint_tuple({**value, "channel_values": loaded})
+
+    def _load_blobs(self, blob_values: Any) -> dict[str, Any]:
+        return blob_values if isinstance(blob_values, dict) else super()._load_blobs(blob_values)
 
     def _load_writes(
         self, writes: list[tuple[bytes, bytes, bytes, bytes, bytes, bytes]] | None

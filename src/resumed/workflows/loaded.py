@@ -22,9 +22,6 @@ class LoadedWorkflow:
 
     def bind(self, saver: BaseCheckpointSaver[Any]) -> Graph:
         """Copy the graph for one attempt: with this checkpointer, and what the registration adds to it."""
-        # What strict mode lets the graph load is forgotten by `copy`; a class of the state would load as a dict.
-        if (allowed := getattr(self.graph, "_serde_allowlist", None)) is not None:
-            saver.serde = saver.with_allowlist(allowed).serde
         changes = {
             "checkpointer": saver,
             "store": self.policy.store,

@@ -1,5 +1,6 @@
 """The flows: how each looks to the application that dies in it, and how after a deploy to whoever resumes it."""
 
+import importlib
 import operator
 import time
 from typing import Annotated, Any, TypedDict
@@ -16,6 +17,11 @@ from resumed import Workflow
 class Holding(TypedDict):
     seen: Annotated[list[str], operator.add]
     held: Any
+
+
+class Typed(TypedDict):
+    seen: Annotated[list[str], operator.add]
+    held: values.Kept
 
 
 class Delta(TypedDict):
@@ -106,7 +112,7 @@ def endless() -> Any:
     return graph(Seen, "step", ("step", "step"), step=step)
 
 
-def holding(value: Any, *, beside: bool = False) -> Any:
+def holding(value: Any, *, beside: bool = False, schema: Any = Holding) -> Any:
     """Hold a value of some class in the state, or in what a finished sibling of the deadly node has written."""
 
     def hold(_: Any) -> dict[str, Any]:
@@ -114,7 +120,7 @@ def holding(value: Any, *, beside: bool = False) -> Any:
 
     if beside:
         return graph(Holding, "a", ("a", "hold"), ("a", "b"), a=say("a"), hold=hold, b=late("b"))
-    return graph(Holding, "a", ("a", "b"), ("b", "c"), a=hold, b=deadly("b"), c=say("c"))
+    return graph(schema, "a", ("a", "b"), ("b", "c"), a=hold, b=deadly("b"), c=say("c"))
 
 
 def late(name: str) -> Any:
@@ -154,6 +160,11 @@ def gone(name: str) -> Any:
     return lambda: getattr(values, name)(number=1)
 
 
+def of_module(name: str) -> Any:
+    """Make a value whose class's module is imported by whoever loads it."""
+    return lambda: importlib.import_module(f"broken.{name}").Value(number=1)
+
+
 # Name: the graph, how its checkpoints are serialised.
 FLOWS: dict[str, tuple[Any, Any]] = {
     "renamed": (renamed(), None),
@@ -179,19 +190,21 @@ FLOWS: dict[str, tuple[Any, Any]] = {
     "unlisted": (holding(gone("Kept")), values.UNLISTED if DEPLOYED else None),
     "pickled": (holding(gone("Pickled")), values.PICKLING),
     "unpickled": (holding(gone("Pickled")), None if DEPLOYED else values.PICKLING),
+    "hanging": (holding(of_module("hanging")), None),
+    "exiting": (holding(of_module("exiting")), None),
     "kept": (holding(gone("Kept")), None),
     "kept_listed": (holding(gone("Kept")), values.LISTED),
     "kept_encrypted": (holding(gone("Kept")), values.ENCRYPTED),
     "kept_wrapped": (holding(gone("Kept")), values.Wrapped()),
+    "kept_typed": (holding(gone("Kept"), schema=Typed), None),
     "stateful": (stateful(), None),
     "stateful_first": (stateful(), None),
     "downgraded": (graph(Seen, "a", ("a", "b"), a=say("a"), b=deadly("b")), None),
 }
-VERSIONS = {"downgraded": "1"}
-WORKFLOWS = {
-    name: Workflow(
-        graph=made, serde=serde, version=VERSIONS.get(name), recursion_limit=5 if name == "endless" else None
-    )
-    for name, (made, serde) in FLOWS.items()
+POLICIES: dict[str, Any] = {
+    "downgraded": {"version": "1"},
+    "endless": {"recursion_limit": 5},
+    "hanging": {"timeout": "3s"},
 }
+WORKFLOWS = {name: Workflow(graph=made, serde=serde, **POLICIES.get(name, {})) for name, (made, serde) in FLOWS.items()}
 globals().update(WORKFLOWS)
