@@ -3,12 +3,13 @@
 What LangGraph cannot do it drops in silence, and calls the rest success (facts sections 4.4 and 4.13).
 """
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.types import Send
 
 from resumed.engine.places import Place, path_of
+from resumed.judge.verdict import NULL_TASK
 from resumed.workflows.loaded import Graph
 
 _BRANCH = "branch:to:"
@@ -19,14 +20,14 @@ _SENDS = "__pregel_tasks"
 def unknown_names(graph: Graph, stands: CheckpointTuple) -> set[str]:
     """Name every node and join that pending work asks for and the graph lacks."""
     joins = {channel for channel, value in _pending(stands) if channel.startswith(_JOIN)}
-    return {name for name in named(stands) if name not in graph.nodes} | {
-        one for one in joins if one not in graph.channels
-    }
+    named = {name for channel, value in _pending(stands) for name in _nodes(channel, value)}
+    return {name for name in named if name not in graph.nodes} | {one for one in joins if one not in graph.channels}
 
 
-def named(stands: CheckpointTuple) -> set[str]:
-    """Name the nodes that pending work asks for by name."""
-    return {name for channel, value in _pending(stands) for name in _nodes(channel, value)}
+def commanded(stands: CheckpointTuple) -> set[str]:
+    """Name the nodes that a `Command` given as input sends to; what tasks ask for is due only a superstep later."""
+    written = [(channel, value) for task, channel, value in stands.pending_writes or () if task == NULL_TASK]
+    return {name for channel, value in written for name in _nodes(channel, value)}
 
 
 def behind(place: Place, due: set[str], stateful: Mapping[str, str], known: Container[str]) -> str | None:
@@ -43,6 +44,23 @@ def behind(place: Place, due: set[str], stateful: Mapping[str, str], known: Cont
     for namespace, newest in stateful.items():
         path = path_of(namespace)
         if newest < stands_at and (path in paths or path.startswith(above)):
+            return namespace
+    return None
+
+
+def ahead(found: Sequence[tuple[Place, set[str]]], stateful: Mapping[str, str], known: Container[str]) -> str | None:
+    """Name the namespace of a subgraph that keeps its own state and has saved since the head, though it is not due.
+
+    The checkpoint of its parent was lost on the way, as `durability="async"` allows; LangGraph would run it again on
+    top of what it has saved. `found` are the places, the root first, each with the nodes that are due there.
+    """
+    head = found[0][0].stands.checkpoint["id"]
+    for namespace, newest in stateful.items():
+        path = path_of(namespace)
+        above, _, node = path.rpartition("|")
+        parents = [(place, due) for place, due in found if place.path == above]
+        called = any(node in due or newest < place.stands.checkpoint["id"] for place, due in parents)
+        if newest > head and path in known and (not above or above in known) and not called:
             return namespace
     return None
 

@@ -4,12 +4,13 @@ Rows cannot tell either. It reads through the saver, runs nothing, writes nothin
 """
 
 import asyncio
+from collections.abc import Mapping
 
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.types import Interrupt
 
 from resumed.engine.breakpoints import breakpoint_at
-from resumed.engine.pending import behind, named, unknown_names
+from resumed.engine.pending import ahead, behind, commanded, unknown_names
 from resumed.engine.places import Place, Reading, due, places, subgraphs
 from resumed.engine.saver import FencedSaver
 from resumed.judge.answers import Exchange, Given, settle
@@ -42,11 +43,18 @@ async def _incompatible(reading: Reading, found: list[Place]) -> str | None:
         await reading.load(namespace)
     if reading.lost:
         return f"classes of the state are missing or have changed: {', '.join(sorted(reading.lost))}"
-    for place in found if stateful else ():
-        names = {*await due(reading.graph, place.stands.config), *named(place.stands)}
-        if late := behind(place, names, stateful, subgraphs(reading.graph)):
+    return await _out_of_step(reading, found, stateful) if stateful else None
+
+
+async def _out_of_step(reading: Reading, found: list[Place], stateful: Mapping[str, str]) -> str | None:
+    """Say which subgraph that keeps its own state does not stand where its parent takes it to stand."""
+    known = subgraphs(reading.graph)
+    called = [(place, {*await due(reading.graph, place.stands.config), *commanded(place.stands)}) for place in found]
+    for place, names in called:
+        if late := behind(place, names, stateful, known):
             return f"the stateful subgraph {late} is behind its parent"
-    return None
+    early = ahead(called, stateful, known)
+    return f"the stateful subgraph {early} is ahead of its parent" if early else None
 
 
 async def _exchanges(reading: Reading, loaded: CheckpointTuple) -> list[Exchange]:
