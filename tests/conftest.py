@@ -19,7 +19,7 @@ _TEMPLATES = ("bare", "langgraph", "ready")
 
 def pytest_configure() -> None:
     """Tests decide their own settings: none comes from the shell they are started in."""
-    kept = ("RESUMED_TEST_DATABASE_URL", "RESUMED_PG_BIN")
+    kept = ("RESUMED_TEST_DATABASE_URL", "RESUMED_PG_BIN", "RESUMED_TEST_ALL")
     for name in [name for name in os.environ if name.startswith(("RESUMED_", "PG")) and name not in kept]:
         del os.environ[name]
 

@@ -1,21 +1,55 @@
 """Runs each flow once for each call of its checkpointer, in a child that is killed with SIGKILL before that call.
 
-`python -m points.killer DSN`; prints how many calls each flow made. A thread's id is `<flow>:<saver>:<durability>:<k>`.
+`python -m points.killer DSN PROCESSES SHARE` does one in SHARE of the points, always the same ones; prints how many
+each series of runs has. A thread's id is `<flow>:<saver>:<durability>:<k>`; where k is 0 it came to its end.
 """
 
 import asyncio
+import gc
 import json
 import os
 import signal
 import sys
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 
-from points.flows import FLOWS, compiled, given
+from points.flows import FLOWS, Flow
+from points.shapes import APPLICATION
 
+ARRIVAL = 0.02  # seconds in which earlier calls that are under way arrive; at every other point they may be cut off
 CALLS = ("put", "put_writes", "aput", "aput_writes")
+
+
+@dataclass(frozen=True)
+class Series:
+    """One flow with one saver and one durability."""
+
+    name: str
+    saver: str
+    durability: Any
+
+    @property
+    def flow(self) -> Flow:
+        return FLOWS[self.name]
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.saver}:{self.durability}"
+
+    def config(self, before: int) -> Any:
+        return {"configurable": {"thread_id": f"{self}:{before}"}, "metadata": {"workflow": self.name}}
+
+
+def all_series() -> Iterator[Series]:
+    for name, flow in FLOWS.items():
+        for saver in flow.savers:
+            for durability in flow.durabilities:
+                yield Series(name, saver, durability)
 
 
 def deadly(saver: Any, before: int) -> list[int]:
@@ -26,6 +60,7 @@ def deadly(saver: Any, before: int) -> list[int]:
         def counted(*arguments: Any, **options: Any) -> Any:
             made[0] += 1
             if made[0] == before:
+                time.sleep(before % 2 * ARRIVAL)
                 os.kill(os.getpid(), signal.SIGKILL)
             return call(*arguments, **options)
 
@@ -37,62 +72,85 @@ def deadly(saver: Any, before: int) -> list[int]:
     return made
 
 
-async def run_async(dsn: str, name: str, durability: Any, before: int) -> int:
+async def run_async(dsn: str, series: Series, before: int) -> int:
+    flow, config = series.flow, series.config(before)
     async with AsyncPostgresSaver.from_conn_string(dsn) as saver:
+        graph = flow.compiled(saver)
+        for given in flow.earlier:
+            try:
+                await graph.ainvoke(given, config, durability=series.durability, interrupt_before=flow.stops)
+            except ValueError:
+                continue
         made = deadly(saver, before)
-        await compiled(name, saver).ainvoke(
-            given(name), config(name, "async", durability, before), durability=durability
-        )
+        try:
+            await graph.ainvoke(flow.given, config, durability=series.durability)
+        except ValueError:
+            if not flow.raises:
+                raise
     return made[0]
 
 
-def run_sync(dsn: str, name: str, durability: Any, before: int) -> int:
+def run_sync(dsn: str, series: Series, before: int) -> int:
+    flow, config = series.flow, series.config(before)
     with PostgresSaver.from_conn_string(dsn) as saver:
+        graph = flow.compiled(saver)
+        for given in flow.earlier:
+            try:
+                graph.invoke(given, config, durability=series.durability, interrupt_before=flow.stops)
+            except ValueError:
+                continue
         made = deadly(saver, before)
-        compiled(name, saver).invoke(given(name), config(name, "sync", durability, before), durability=durability)
+        try:
+            graph.invoke(flow.given, config, durability=series.durability)
+        except ValueError:
+            if not flow.raises:
+                raise
     return made[0]
 
 
-def config(name: str, saver: str, durability: str, before: int) -> Any:
-    return {
-        "configurable": {"thread_id": f"{name}:{saver}:{durability}:{before}"},
-        "metadata": {"workflow": name},
-    }
+def run(dsn: str, series: Series, before: int) -> int:
+    return asyncio.run(run_async(dsn, series, before)) if series.saver == "async" else run_sync(dsn, series, before)
 
 
-def in_child(dsn: str, name: str, saver: str, durability: str, before: int) -> int | None:
-    """Run in a child; gives the number of calls, or None where it was killed before it ended."""
-    reading, writing = os.pipe()
+def killed(dsn: str, series: Series, before: int) -> bool:
+    """Run in a child that is killed before this call; says whether it came to that."""
     child = os.fork()
     if not child:
-        made = (
-            run_sync(dsn, name, durability, before)
-            if saver == "sync"
-            else asyncio.run(run_async(dsn, name, durability, before))
-        )
-        os.write(writing, str(made).encode())
+        run(dsn, series, before)
         os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as answers:
-        said = answers.read()
-    os.waitpid(child, 0)
-    return int(said) if said else None
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status not in (0, -signal.SIGKILL):
+        raise RuntimeError(f"{series}:{before} ended with {status}")
+    return status != 0
 
 
-def main(dsn: str) -> None:
-    points = {}
-    for name in FLOWS:
-        for saver in ("sync", "async"):
-            if saver == "sync" and name == "asynchronous":
-                continue
-            for durability in ("sync", "async"):
-                before, made = 1, None
-                while made is None:
-                    made = in_child(dsn, name, saver, durability, before)
-                    before += 1
-                points[f"{name}:{saver}:{durability}"] = before - 1
-    print(json.dumps(points))
+def killed_everywhere(dsn: str, series: Series, share: int) -> tuple[int, int]:
+    """Run it whole, then kill it at each of its points that belong to the sample; says how many of how many."""
+    calls = run(dsn, series, 0)
+    sample = [k for k in range(1, calls + 1) if zlib.crc32(f"{series}:{k}".encode()) % share == 0]
+    return sum(killed(dsn, series, k) for k in sample), calls
+
+
+def part(dsn: str, places: tuple[int, int], share: int) -> None:
+    """Do every so-manieth series, in a process of its own."""
+    number, of = places
+    for series in list(all_series())[number::of]:
+        told = {str(series): killed_everywhere(dsn, series, share)}
+        os.write(1, f"{json.dumps(told)}\n".encode())
+
+
+def main(dsn: str, processes: int, share: int) -> int:
+    os.environ[APPLICATION] = "1"
+    gc.freeze()
+    children = []
+    for number in range(processes):
+        child = os.fork()
+        if not child:
+            part(dsn, (number, processes), share)
+            os._exit(0)
+        children.append(child)
+    return max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    sys.exit(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
