@@ -24,12 +24,13 @@ async def pause(session: Session, workflow: str, actor: str, reason: str) -> Swi
     async with session.transaction():
         stood = await pauses.pause(session, workflow, actor, reason)
         await audit.write(session, [Entry(actor, Act.PAUSE, workflow=workflow or None, reason=reason)])
-    now = pauses.covering(await pauses.standing(session), workflow)
+        now = pauses.covering(await pauses.standing(session), workflow)
+        warning = await _doubt(session, workflow)
     what = pauses.subject(workflow)
     said = f"{what} was paused before; the reason is now yours" if stood else f"{what} is paused"
     if now is not None and now.workflow != workflow:
         said = f"{said}; {now}"
-    return Switched(workflow, said, warning=await _doubt(session, workflow))
+    return Switched(workflow, said, warning=warning)
 
 
 async def unpause(session: Session, workflow: str, actor: str) -> Switched:
@@ -38,7 +39,7 @@ async def unpause(session: Session, workflow: str, actor: str) -> Switched:
         done = await pauses.unpause(session, workflow, actor)
         if done:
             await audit.write(session, [Entry(actor, Act.UNPAUSE, workflow=workflow or None)])
-    standing = await pauses.standing(session)
+        standing = await pauses.standing(session)
     said = f"{pauses.subject(workflow)} is {'paused no longer' if done else 'not paused by itself'}"
     still = [one for one in standing if EVERYTHING in (workflow, one.workflow)]
     paused = pauses.covering(standing, workflow) is not None
