@@ -193,6 +193,10 @@ class Events(WorkerEvents):
         """Tell that a clock of ours disagrees with the database's, by how much where that is known."""
         say("clock.doubted", "warning", ahead_ms=ahead and round(ahead / timedelta(milliseconds=1)))
 
+    def application_clock_doubted(self, ahead: timedelta) -> None:
+        """Tell that an application makes checkpoints in the future: their threads wait until that time has come."""
+        say("application_clock.doubted", "warning", ahead_ms=round(ahead / timedelta(milliseconds=1)))
+
     def settings_warned(self, warnings: Iterable[str]) -> None:
         """Tell what was set without effect."""
         for sentence in warnings:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -193,6 +194,18 @@ class Daemon:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait(DEADLINE)
+
+
+def shifted(seconds: int | Path) -> dict[str, str]:
+    """Settings under which a process believes another time, or what a file says; its monotonic clock is left alone."""
+    places = Path(sysconfig.get_path("purelib"), "libfaketime").rglob("libfaketime*.so*")
+    library = next(place for place in places if "MT" not in place.name)
+    how = (
+        {"FAKETIME_TIMESTAMP_FILE": str(seconds), "FAKETIME_NO_CACHE": "1"}
+        if isinstance(seconds, Path)
+        else {"FAKETIME": f"{seconds:+}s"}
+    )
+    return {"LD_PRELOAD": str(library), "FAKETIME_DONT_FAKE_MONOTONIC": "1", **how}
 
 
 def everything() -> dict[str, str]:

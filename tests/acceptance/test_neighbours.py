@@ -1,14 +1,12 @@
 """Others are about: somebody moves a head, clocks disagree, replicas have different workflows."""
 
-import sysconfig
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from langgraph.checkpoint.postgres import PostgresSaver
 
-from acceptance.conftest import Bench, Daemon, eventually, everything
+from acceptance.conftest import Bench, Daemon, eventually, everything, shifted
 from acceptance.undisturbed import final_state, undisturbed
 from resumed.judge.checkpoint_id import made_at
 
@@ -57,7 +55,7 @@ def test_a_superseded_thread_that_is_left_unfinished_is_gone_on_with_and_not_for
 
 
 def test_an_application_whose_clock_is_ahead_is_resumed_once_its_time_has_come(bench: Bench) -> None:
-    bench.crashed_application(1, "linear", "alinear", ends=3, ZOO_DELAY="0.3", **clock_ahead(3))
+    bench.crashed_application(1, "linear", "alinear", ends=3, ZOO_DELAY="0.3", **shifted(3))
     ahead = made_at(bench.one("select max(checkpoint_id) from checkpoints"))
     assert ahead is not None
     assert ahead - bench.one("select clock_timestamp()") > timedelta(seconds=1)
@@ -70,18 +68,6 @@ def test_an_application_whose_clock_is_ahead_is_resumed_once_its_time_has_come(b
         assert {*runs} == {"a", "b", "c", "d"}
     assert {row["outcome"] for row in bench.rows("select outcome from resumed.attempts")} == {"finished"}
     assert daemon.terminate() == 0
-
-
-def test_a_host_whose_own_clock_is_ahead_is_not_ready_and_tries_nothing(bench: Bench) -> None:
-    bench.crashed_application(1, "linear", ends=1, ZOO_DELAY="0.3")
-    daemon = bench.daemon(**clock_ahead(5))
-    eventually(lambda: daemon.lines("clock.doubted"))
-    eventually(lambda: daemon.sweeps() >= 3)
-    assert bench.one("select count(*) from resumed.attempts") == 0
-    assert daemon.terminate() == 0
-    honest = bench.daemon()
-    eventually(lambda: bench.all_closed(1))
-    assert honest.terminate() == 0
 
 
 def test_replicas_with_disjoint_registries_each_finish_their_own_and_condemn_nothing(bench: Bench) -> None:
@@ -139,12 +125,3 @@ def assert_held(bench: Bench, daemon: Daemon, verdict: str, threads: int) -> Non
     eventually(lambda: daemon.sweeps() >= before + 10)
     assert bench.rows(query) == rows
     assert not bench.rows("select from resumed.attempts")
-
-
-def clock_ahead(seconds: int) -> dict[str, str]:
-    """Settings under which a process believes that it is later; its monotonic clock is left alone."""
-    places = Path(sysconfig.get_path("purelib"), "libfaketime").rglob("libfaketime*.so*")
-    library = next((place for place in places if "MT" not in place.name), None)
-    if library is None:
-        pytest.skip("libfaketime is not installed: it comes with the dev dependencies, on Linux")
-    return {"LD_PRELOAD": str(library), "FAKETIME": f"+{seconds}s", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}

@@ -337,17 +337,19 @@ def test_what_happens_to_the_process_is_told_and_counted(events: Events, capsys:
     events.case_refused("orders_1", "orders", "waiting", "an interrupt has no answer")
     events.case_quarantined("orders_1", "orders", "5 charged attempts in a row made no progress")
     events.clock_doubted(timedelta(seconds=3))
+    events.application_clock_doubted(timedelta(minutes=10))
     events.attempt_unreachable("orders_1")
     events.thread_failed("orders_1", {"error_type": "OSError", "error": "token=hunter2"})
     events.shutdown_started(timedelta(seconds=25))
     events.shutdown_finished()
     said = {line["event"]: line for line in lines(capsys)}
-    assert len(said) == 13
+    assert len(said) == 14
     assert said["database.failed"]["error"] == "to postgresql://***@h failed"
     assert said["shutdown.started"]["grace"] == "25s"
     assert said["thread.failed"]["error"] == "token=***"
     assert value(events, "resumed_database_errors_total", operation="attempt") == 1
     assert said["clock.doubted"]["ahead_ms"] == 3000
+    assert said["application_clock.doubted"]["ahead_ms"] == 600_000
     assert value(events, "resumed_ready") == 1
     assert value(events, "resumed_database_errors_total", operation="sweep") == 1
     assert value(events, "resumed_lock_contention_total", workflow="orders") == 1

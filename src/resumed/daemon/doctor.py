@@ -132,7 +132,17 @@ async def _clock(practice: Practice) -> list[Finding]:
     said = f"this host is {abs(ahead).total_seconds():.3f} s {'ahead of' if ahead.days >= 0 else 'behind'} the database"
     if abs(ahead) > CLOCK_LIMIT:
         return [Finding("clock", Level.ERROR, said, "synchronise the clocks: beyond 2 s no attempt is made")]
-    return [Finding("clock", Level.OK, said)]
+    return [Finding("clock", Level.OK, said), *await _applications_clock(practice.session)]
+
+
+async def _applications_clock(session: Session) -> list[Finding]:
+    """Checkpoint ids are made by the application's clock; those of the future have to wait until they are not."""
+    now = await watermarks.clock(session)
+    newest = await vitals.newest_checkpoint(session, now) if await schema.has_index(session) else None
+    if newest is None or newest - now <= CLOCK_LIMIT:
+        return []
+    said = f"the newest checkpoint lies {(newest - now).total_seconds():.0f} s ahead: its thread waits as long"
+    return [Finding("clock", Level.WARNING, said, "synchronise the clock of the application's host")]
 
 
 async def _connections(practice: Practice) -> list[Finding]:

@@ -20,7 +20,7 @@ from resumed.engine.pool import ISOLATION, Pool
 from resumed.errors import DatabaseError
 from resumed.judge.circuit import Record, allowance, opened
 from resumed.model import Attempt, Outcome
-from resumed.store import attempts, census, registrations, schema, watermarks
+from resumed.store import attempts, census, registrations, schema, vitals, watermarks
 from resumed.store.connect import DatabaseFault, Session, Target
 from resumed.store.selftest import self_test
 
@@ -47,6 +47,7 @@ class Rounds:
     _not_before: float = field(default=0.0)
     _indexed: bool = field(default=True)
     _swept_at: datetime | None = field(default=None)
+    _doubts_applications: bool = field(default=False)
     _circuits: set[str] = field(default_factory=set)
     _orphaned: set[tuple[str, int]] = field(default_factory=set)
 
@@ -59,8 +60,11 @@ class Rounds:
         async with self._surviving("sweep"), self._session() as session:
             report = await sweep(session, self.rules, on_trouble=self.crew.events.thread_failed)
             self._swept_at = await watermarks.clock(session)
+            self.compare_clocks(self._swept_at)
             took = asyncio.get_running_loop().time() - began
             indexed = await schema.has_index(session)
+            if indexed:
+                self._compare_applications(self._swept_at, await vitals.newest_checkpoint(session, self._swept_at))
             self._not_before = 0.0 if indexed else began + took * _STRETCH
             if self._indexed and not indexed:
                 self.crew.events.index_missed()
@@ -154,12 +158,20 @@ class Rounds:
         """Doubt this host's clock where it is too far from the database's: ids made behind a head are never read."""
         ahead = datetime.now(UTC) - theirs
         if abs(ahead) > CLOCK_LIMIT:
-            self.crew.events.clock_doubted(ahead)
+            if "clock" not in self.health.reasons:
+                self.crew.events.clock_doubted(ahead)
             self.health.doubt(
-                "clock", f"this host's clock differs from the database's by {ahead.total_seconds():.1f} s"
+                "clock", f"this host's clock differs from the database's by {ahead.total_seconds():.0f} s"
             )
         else:
             self.health.clear("clock")
+
+    def _compare_applications(self, now: datetime, newest: datetime | None) -> None:
+        """Tell of an application whose clock is ahead: its threads wait until the time of their ids has come."""
+        ahead = newest - now if newest is not None else timedelta(0)
+        if ahead > CLOCK_LIMIT and not self._doubts_applications:
+            self.crew.events.application_clock_doubted(ahead)
+        self._doubts_applications = ahead > CLOCK_LIMIT
 
     async def _closed_in_silence(self, session: Session) -> list[Attempt]:
         living = set(self.pool.inflight())

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+from resumed.judge.checkpoint_id import made_at, plausible_span
 from resumed.store.connect import Session, one_row
 from resumed.store.queries import load
 
@@ -53,6 +54,13 @@ async def connections(session: Session) -> Room:
 async def lock_table(session: Session) -> Room:
     """Count the locks against the size of the server's lock table."""
     return Room(**await one_row(session, _SQL["lock_table"]))
+
+
+async def newest_checkpoint(session: Session, now: datetime) -> datetime | None:
+    """When the newest checkpoint was made, by the clock of the application that made it; ids of no time left out."""
+    parameters = {"highest": plausible_span(now)[1]}
+    row = await (await session.execute(_SQL["newest_checkpoint"], parameters)).fetchone()
+    return made_at(row["checkpoint_id"]) if row else None
 
 
 async def recent_threads(session: Session, rows: int) -> list[str]:

@@ -17,6 +17,10 @@ select current_setting('max_locks_per_transaction')::int
         * (current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int) as size,
     (select count(*)::int from pg_locks where not fastpath) as used
 
+-- name: newest_checkpoint
+select checkpoint_id from checkpoints
+where checkpoint_id < %(highest)s::text order by checkpoint_id desc limit 1
+
 -- name: recent_threads
 -- Threads with the newest checkpoints, to learn from.
 select thread_id from (
