@@ -63,8 +63,9 @@ class Head:
     """The newest root checkpoint of a thread, as far as judging needs it.
 
     `updated_channels` is None where the row holds none. `null_channels` are the channels of the head's rows with the
-    all-zero task id. `newest_id` is the newest checkpoint id over all namespaces. A `stub` is the row that
-    `durability="exit"` leaves before there is any state; it counts as no row.
+    all-zero task id. `newest_id` is the newest checkpoint id over all namespaces. `ran_since` says that a
+    task has saved anything since: rows of the head, or a subgraph's checkpoint that is no edit. A `stub` is the row
+    that `durability="exit"` leaves before there is any state; it counts as no row.
     """
 
     thread_id: str
@@ -78,6 +79,7 @@ class Head:
     metadata_graph: str | None
     metadata_version: str | None
     metadata_attempt: str | None
+    ran_since: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +137,15 @@ class Registration:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A verdict with the sentence that explains it; `until` says when a `running` thread will have been quiet."""
+    """A verdict with the sentence that explains it; `until` says when a `running` thread will have been quiet.
+
+    `unsure` says that rows alone cannot tell whether anything is left to run: the graph is asked, and nothing is run.
+    """
 
     verdict: Verdict
     reason: str
     until: datetime | None = None
+    unsure: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,3 +120,27 @@ def test_strict_deserialisation_refuses_what_it_would_strip_of_its_class_and_fin
     assert outcomes(bench) == {name: ["finished"] for name in names[1:]}
     assert cases(bench)["kept"]["verdict"] == "incompatible"
     assert "broken.values.Kept" in cases(bench)["kept"]["reason"]
+
+
+def test_an_edited_thread_is_finished_where_nothing_is_left_to_run_and_else_a_persons(bench: Bench) -> None:
+    held, closed = ["edited", "copied"], ["edited_finished", "copied_finished"]
+    run = ["edited_then_run", "edited_then_begun", "imported"]
+    died(bench, *held, *closed, *run)
+    settings = deployed(bench, *held, *closed, *run)
+    scanned = {one["thread_id"].removesuffix("_0"): one for one in bench.ask("scan", **settings)["threads"]}
+    assert {name: (one["verdict"], one["action"]) for name, one in scanned.items()} == {
+        **dict.fromkeys(held, ("edited", "hold")),
+        **dict.fromkeys(run, ("stopped", "resume")),
+    }
+    assert bench.resumed("once", "--wait", **settings).returncode == 0
+    assert outcomes(bench) == {name: ["finished"] for name in run}
+    found = cases(bench)
+    assert {name: (found[name]["verdict"], found[name]["state"]) for name in held} == dict.fromkeys(
+        held, ("edited", "held")
+    )
+    assert {found[name]["state"] for name in closed if name in found} <= {"closed"}
+    before = bench.rows(ROWS), bench.rows(WRITES)
+    assert bench.resumed("resume", "edited_0", "--force", **settings).returncode == 1
+    assert bench.resumed("once", "--wait", **settings).returncode == 0
+    assert (bench.rows(ROWS), bench.rows(WRITES)) == before
+    assert state(bench, "edited_then_run")["seen"].count("hold") == 1

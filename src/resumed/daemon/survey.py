@@ -14,13 +14,12 @@ from resumed.engine.pool import Pool
 from resumed.judge.case import Standing, action, place
 from resumed.judge.checkpoint_id import first_at, plausible_span
 from resumed.judge.evidence import evidence
-from resumed.judge.verdict import Circumstances, Sighting
+from resumed.judge.verdict import Circumstances, Sighting, open_question
 from resumed.model import Action, Attempt, Case, Judgement, State, Verdict
 from resumed.store import attempts, audit, cases, checkpoints, pauses, schema, watermarks
 from resumed.store.connect import Session, opened
 from resumed.store.pauses import Pause
 
-_RESUMABLE = (Verdict.FAILED, Verdict.STOPPED)
 _INSPECTION_PATIENCE = timedelta(seconds=30)
 _AHEAD = timedelta(days=1)
 
@@ -78,7 +77,7 @@ class Surveyor:
         ]
 
     async def _finding(self, found: Standing, around: Circumstances, known: Case | None) -> Finding:
-        said = await self._inspected(found) if found.judgement.verdict in _RESUMABLE else None
+        said = await self._inspected(found) if open_question(found.judgement) else None
         if said is not None:
             found = replace(found, judgement=said, placement=place(said, around))
         if known is not None and known.state is State.RUNNING and found.placement.state is State.RUNNING:

@@ -15,7 +15,7 @@ from resumed.engine import memory
 from resumed.engine.call import config_of, context_of, stored
 from resumed.engine.closing import Begun, close_left_open, conclude
 from resumed.engine.desk import Desk, Ticket
-from resumed.engine.look import RESUMABLE, Cleared, Look, clear, look, record, standing_of
+from resumed.engine.look import Cleared, Look, clear, look, record, standing_of
 from resumed.engine.running import Call, Return, Stopped, run
 from resumed.engine.saver import FencedSaver
 from resumed.engine.threads import CURRENT
@@ -23,7 +23,7 @@ from resumed.engine.wire import finished, quarantined, refused, started
 from resumed.errors import DatabaseError, LockLostError
 from resumed.judge.case import Placement, vanished
 from resumed.judge.checkpoint_id import made_at
-from resumed.judge.verdict import quiet_since
+from resumed.judge.verdict import open_question, quiet_since
 from resumed.model import Attempt, State
 from resumed.store import attempts, cases, locks
 from resumed.store.connect import Session, alive, opened
@@ -78,7 +78,7 @@ async def _locked(session: Session, now: datetime, ticket: Ticket, desk: Desk) -
     if seen is None:
         await cases.settle(session, vanished(ticket.thread_id, ticket.registration.name, now))
         return "looked"
-    if seen.judgement.verdict not in RESUMABLE:
+    if not open_question(seen.judgement):
         await record(session, seen, seen.judgement, ticket.registration.version)
         return "looked"
     if delay := _until_head_has_passed(seen):

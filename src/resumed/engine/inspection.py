@@ -1,8 +1,9 @@
 """Judges a thread as an attempt's preflight would, for `scan` and `show`: takes no lock, writes nothing."""
 
 from resumed.engine.desk import Desk, Ticket
-from resumed.engine.look import RESUMABLE, Cleared, clear, look
+from resumed.engine.look import Cleared, clear, look
 from resumed.engine.saver import FencedSaver
+from resumed.judge.verdict import open_question
 from resumed.model import Judgement
 from resumed.store import watermarks
 from resumed.store.connect import opened
@@ -13,7 +14,7 @@ async def inspect(ticket: Ticket, desk: Desk) -> Judgement | None:
     async with opened(desk.target, "resumed inspect") as session:
         await session.execute("select set_config('default_transaction_read_only', 'on', false)")
         seen = await look(session, await watermarks.clock(session), ticket)
-        if seen is None or seen.judgement.verdict not in RESUMABLE:
+        if seen is None or not open_question(seen.judgement):
             return None
         saver = FencedSaver(session, seen.sighting.head.checkpoint_id, ticket.workflow.policy.serde)
         cleared = await clear(saver, seen, ticket)

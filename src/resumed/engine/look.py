@@ -15,14 +15,14 @@ from resumed.engine.desk import Ticket
 from resumed.engine.places import Reading, due
 from resumed.engine.saver import FencedSaver
 from resumed.judge.case import Placement, Standing, decide, place, standing, still_known
-from resumed.judge.verdict import Ages, Circumstances, Sighting
+from resumed.judge.verdict import Ages, Circumstances, Sighting, unchanged
 from resumed.model import Judgement, State, Verdict
 from resumed.store import cases, checkpoints
 from resumed.store.cases import Extra
 from resumed.store.connect import Session
 
 RESUMABLE = (Verdict.FAILED, Verdict.STOPPED)
-REFUSALS = (Verdict.INCOMPATIBLE, Verdict.BREAKPOINT, Verdict.WAITING)
+REFUSALS = (Verdict.INCOMPATIBLE, Verdict.BREAKPOINT, Verdict.WAITING, Verdict.EDITED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,17 @@ async def look(session: Session, now: datetime, ticket: Ticket, *, ours: bool = 
         known=still_known(sighting, known.get(ticket.thread_id)),
         ours=ours,
     )
-    return Look(sighting, around, decide(sighting, around))
+    return Look(sighting, around, _by_our_triggers(sighting, around))
+
+
+def _by_our_triggers(sighting: Sighting, around: Circumstances) -> Judgement:
+    """Judge by what this version's graph starts with; where another one has work left, ours must not close it."""
+    judgement, known = decide(sighting, around), around.known
+    if judgement.verdict is not Verdict.FINISHED or known is None or not unchanged(sighting, known):
+        return judgement
+    if known.verdict not in RESUMABLE:
+        return judgement
+    return Judgement(Verdict.INCOMPATIBLE, "what waits starts no node of this version, only of another")
 
 
 async def clear(saver: FencedSaver, seen: Look, ticket: Ticket) -> Cleared | Judgement:
@@ -84,12 +94,20 @@ async def _asked(reading: Reading, seen: Look) -> Cleared | Judgement:
     loaded = await reading.load()
     if loaded is None:
         return Judgement(Verdict.FINISHED, "the thread has no checkpoint any more")
-    if seen.sighting.head.updated_channels is None and not await due(reading.graph, loaded.config):
+    head = seen.sighting.head
+    given = any(one in reading.graph.trigger_to_nodes for one in head.null_channels)
+    if head.updated_channels is None and not given and not await due(reading.graph, loaded.config):
         return Judgement(Verdict.FINISHED, "the graph has no node left to run")
     said = await preflight.examine(reading, loaded)
+    if seen.judgement.verdict is Verdict.EDITED and not _persons(said):
+        return replace(seen.judgement, unsure=False)
     if isinstance(said, Judgement):
         return said
     return Cleared(reading.graph, loaded, Command(resume={said.question: said.value}) if said is not None else None)
+
+
+def _persons(said: object) -> bool:
+    return isinstance(said, Judgement) and said.verdict in (Verdict.WAITING, Verdict.BREAKPOINT)
 
 
 async def record(session: Session, seen: Look, judgement: Judgement, version: str) -> None:

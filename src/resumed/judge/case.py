@@ -92,6 +92,8 @@ def place(judgement: Judgement, around: Circumstances) -> Placement:
         return Placement(State.CLOSED)
     if reason := kept_out(around):
         return Placement(State.QUARANTINED, None, _look_again(around), reason)
+    if judgement.unsure:
+        return _due(around)
     match judgement.verdict:
         case Verdict.RUNNING:
             soon = around.now + min(around.ages.min_age / 2, _LONGEST_WAIT)

@@ -54,11 +54,18 @@ class Sighting:
     rows: tuple[ControlRow, ...]
 
     @property
+    def ran_since(self) -> bool:
+        """Whether anything has run since the head was written."""
+        return self.head.ran_since or any(row.task_id != NULL_TASK for row in self.rows)
+
+    @property
     def fingerprint(self) -> str:
         """A digest that changes when a control row appears, vanishes or is written again."""
         lines = sorted(
             f"{row.checkpoint_ns}|{row.checkpoint_id}|{row.task_id}|{row.channel}|{row.writer}" for row in self.rows
         )
+        if self.head.source in _EDITING_SOURCES and self.ran_since:
+            lines.append("somebody has run it since")
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
 
 
@@ -77,6 +84,11 @@ def work_left(head: Head, triggers: Sequence[str] = ()) -> str | None:
         return "updated_channels is null"
     pending = (one for one in (*head.updated_channels, *head.null_channels) if trigger(one, triggers))
     return next(pending, None)
+
+
+def open_question(judgement: Judgement) -> bool:
+    """Say whether values and graph have the last word on what rows said."""
+    return judgement.unsure or judgement.verdict in (Verdict.FAILED, Verdict.STOPPED)
 
 
 def last_activity(head: Head, known: Case | None, now: datetime) -> datetime:
@@ -116,7 +128,7 @@ def judge(sighting: Sighting, around: Circumstances) -> Judgement:
         _cancelled(sighting.head, around)
         or _person_asked(sighting)
         or _nothing_left(sighting, around)
-        or _edited(sighting)
+        or _edited(sighting, around)
         or _nobodys(sighting.head, around)
         or _too_old(sighting, around)
         or _not_quiet(sighting, around)
@@ -156,11 +168,21 @@ def _nothing_left(sighting: Sighting, around: Circumstances) -> Judgement | None
     return None
 
 
-def _edited(sighting: Sighting) -> Judgement | None:
-    ran_since = any(row.task_id != NULL_TASK for row in sighting.rows)
-    if sighting.head.source in _EDITING_SOURCES and not ran_since:
-        return Judgement(Verdict.EDITED, f"the head was written by {sighting.head.source} and nothing has run since")
-    return None
+def _edited(sighting: Sighting, around: Circumstances) -> Judgement | None:
+    """An edit says nothing of what is left to run; the graph is asked once the thread is quiet."""
+    head = sighting.head
+    if head.source not in _EDITING_SOURCES or sighting.ran_since:
+        return None
+    quiet = quiet_since(sighting, around) + around.ages.min_age <= around.now
+    said = f"the head was written by {head.source} and nothing has run since"
+    return Judgement(Verdict.EDITED, said, unsure=quiet and head.updated_channels is None and _askable(head, around))
+
+
+def _askable(head: Head, around: Circumstances) -> bool:
+    """Say whether a live version takes the thread and has not yet said what it makes of this head."""
+    known = around.known if around.known is not None and around.known.head == head.checkpoint_id else None
+    fitting = [one for one in around.claim.live(around.now) if accepts(one, head.metadata_version)]
+    return any(known is None or one.version not in known.refused_by for one in fitting)
 
 
 def _nobodys(head: Head, around: Circumstances) -> Judgement | None:

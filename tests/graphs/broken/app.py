@@ -12,6 +12,7 @@ from langgraph.checkpoint.postgres import PostgresSaver
 from broken.graphs import FLOWS
 from broken.stage import die
 
+EDITS = ("edited_finished", "copied_finished", "edited", "copied", "edited_then_run", "edited_then_begun", "imported")
 STAMPS = {"downgraded": {"version": "2"}}
 
 
@@ -29,11 +30,30 @@ def in_child(dsn: str, name: str) -> None:
         made, serde = FLOWS[name]
         saver.serde = serde or saver.serde
         compiled = made.compile(checkpointer=saver)
+        if name in EDITS:
+            edit(compiled, name)
+            return
         if name == "stateful":
             compiled.invoke(given(name), config(name), durability="sync")
         if name.startswith("stateful"):
             saver.put = dying(saver.put)
         compiled.invoke(given(name), config(name), durability="sync")
+
+
+def edit(compiled: Any, name: str) -> None:
+    """Do what a person or an import does: write the head without running anything; then, of some, run it and die."""
+    if name == "imported":
+        compiled.update_state(config(name), {"seen": ["imported"]}, as_node="__input__")
+        return
+    stop = "b" if name in ("edited", "copied") else "a" if name == "edited_then_run" else "inner"
+    unfinished = None if name.endswith("finished") else [stop]
+    compiled.invoke(given(name), config(name), interrupt_before=unfinished, durability="sync")
+    copied = name.startswith("copied")
+    compiled.update_state(
+        config(name), None if copied else {"seen": ["edited"]}, as_node="__copy__" if copied else None
+    )
+    if "then" in name:
+        compiled.invoke(None, config(name), durability="sync")
 
 
 def dying(put: Any) -> Any:

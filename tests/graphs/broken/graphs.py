@@ -116,7 +116,7 @@ def holding(value: Any, *, beside: bool = False, schema: Any = Holding) -> Any:
     """Hold a value of some class in the state, or in what a finished sibling of the deadly node has written."""
 
     def hold(_: Any) -> dict[str, Any]:
-        return {"seen": ["hold"], "held": value() if value else None}
+        return {"seen": ["hold"], "held": value() if value is not None else None}
 
     if beside:
         return graph(Holding, "a", ("a", "hold"), ("a", "b"), a=say("a"), hold=hold, b=late("b"))
@@ -199,6 +199,13 @@ FLOWS: dict[str, tuple[Any, Any]] = {
     "kept_typed": (holding(gone("Kept"), schema=Typed), None),
     "stateful": (stateful(), None),
     "stateful_first": (stateful(), None),
+    "edited_finished": (graph(Seen, "a", ("a", "b"), a=say("a"), b=say("b")), None),
+    "copied_finished": (graph(Seen, "a", ("a", "b"), a=say("a"), b=say("b")), None),
+    "edited": (graph(Seen, "a", ("a", "b"), a=say("a"), b=deadly("b")), None),
+    "copied": (graph(Seen, "a", ("a", "b"), a=say("a"), b=deadly("b")), None),
+    "edited_then_run": (holding(None, beside=True), None),
+    "edited_then_begun": (nested_holding(None), None),
+    "imported": (graph(Seen, "a", ("a", "b"), a=say("a"), b=say("b")), None),
     "downgraded": (graph(Seen, "a", ("a", "b"), a=say("a"), b=deadly("b")), None),
 }
 POLICIES: dict[str, Any] = {

@@ -50,7 +50,16 @@ select
     left(head.metadata ->> 'workflow', 200) as metadata_workflow,
     left(head.metadata ->> 'graph_id', 200) as metadata_graph,
     left(head.metadata ->> 'version', 200) as metadata_version,
-    left(head.metadata ->> 'attempt', 20) as metadata_attempt
+    left(head.metadata ->> 'attempt', 20) as metadata_attempt,
+    exists (
+        select from checkpoint_writes w
+        where w.thread_id = t.thread_id and w.checkpoint_ns = '' and w.checkpoint_id = head.checkpoint_id
+        and w.task_id <> '00000000-0000-0000-0000-000000000000'
+    ) or newest.checkpoint_id > head.checkpoint_id and exists (
+        select from checkpoints c
+        where c.thread_id = t.thread_id and c.checkpoint_ns > '' and c.checkpoint_id > head.checkpoint_id
+        and coalesce(c.metadata ->> 'source', '') not in ('update', 'fork')
+    ) as ran_since
 from unnest(%(threads)s::text[]) as t (thread_id)
 cross join lateral (
     select c.checkpoint_id, c.checkpoint, c.metadata from checkpoints c
