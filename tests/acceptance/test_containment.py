@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import pairwise
 from typing import Any
 
 from acceptance.conftest import Bench, Daemon, eventually
@@ -56,3 +57,41 @@ def test_threads_that_harm_their_worker_are_quarantined_and_harm_no_other(bench:
     assert daemon.process.poll() is None
     assert len(daemon.lines("service.started")) == 1
     assert daemon.terminate() == 0
+
+
+def test_a_workflow_that_asks_for_it_is_always_tried_alone(bench: Bench) -> None:
+    leave(bench, "healthy", 3)
+    daemon = bench.daemon(["healthy = faults.mischief:isolated"], **{**SETTINGS, "ZOO_DELAY": "0.3"})
+    eventually(lambda: bench.all_closed(3))
+    attempts = bench.rows("select worker, started_at, finished_at from resumed.attempts order by started_at")
+    assert len(attempts) == 3
+    assert all(one["worker"].endswith("-isolation") for one in attempts)
+    assert all(one["finished_at"] <= other["started_at"] for one, other in pairwise(attempts))
+    assert [value for labels, value in daemon.samples("resumed_workers") if labels["state"] == "isolation"] == [1]
+    assert told(daemon, "resumed_worker_restarts_total") == 0
+    assert daemon.terminate() == 0
+
+
+def test_a_worker_that_leaks_is_replaced_before_it_meets_its_limit(bench: Bench) -> None:
+    leave(bench, "leaking", 24)
+    settings = {**SETTINGS, "RESUMED_WORKER_MEMORY": "1GiB", "RESUMED_CONCURRENCY": "2"}
+    daemon = bench.daemon(entries("leaking"), **settings)
+    eventually(lambda: bench.all_closed(24))
+    assert bench.rows("select distinct outcome, charged from resumed.attempts") == [
+        {"outcome": "finished", "charged": False}
+    ]
+    assert len(daemon.workers()) >= 2
+    assert told(daemon, "resumed_worker_restarts_total") == len(daemon.workers()) - 1
+    assert daemon.lines("worker.died") == []
+    assert daemon.terminate() == 0
+
+
+def test_once_sees_suspects_to_their_end(bench: Bench) -> None:
+    leave(bench, "killing", 1)
+    leave(bench, "healthy", 5)
+    done = bench.resumed("once", "--wait", workflows=entries("killing", "healthy"), **SETTINGS)
+    assert done.returncode == 1
+    assert states(bench, "=") == {"closed": 5}
+    assert states(bench, "<>") == {"quarantined": 1}
+    outcomes = bench.rows("select outcome, charged from resumed.attempts where workflow = 'killing' order by attempt")
+    assert [(one["outcome"], one["charged"]) for one in outcomes] == [("crashed", False), *[("crashed", True)] * 2]

@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+import psycopg
+
 from resumed.daemon.crew import Crew
 from resumed.daemon.dispatch import Taker, Turn, dispatch
 from resumed.daemon.health import Health
@@ -110,7 +112,7 @@ class Rounds:
     async def dispatch(self) -> int:
         """Hand out due cases while there is room; says how many were handed out."""
         handed = 0
-        if self.dry_run or not self.health.ready or not self.link.believes_locks:
+        if self.dry_run or self.health.reasons.keys() - {"dispatch"} or not self.link.believes_locks:
             return handed
         async with self._surviving("dispatch"), self._session() as session:
             turn = Turn(self.claimant, self._swept_at)
@@ -191,9 +193,15 @@ class Rounds:
             yield
         except (DatabaseError, DatabaseFault, OSError, TimeoutError) as error:
             self.crew.events.database_failed(operation, error)
-            self.health.doubt("database", f"the database failed us: {type(error).__name__}")
+            self.health.doubt(operation, _what_is_wrong(error))
         except Exception as error:  # noqa: BLE001 - an error of ours must not end the rounds, nor hide
             self.crew.events.round_failed(operation, error)
             self.health.doubt(operation, f"{operation} failed: {type(error).__name__}")
         else:
             self.health.clear(operation)
+
+
+def _what_is_wrong(error: BaseException) -> str:
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+        return "the database is read-only: it takes no writes of ours"
+    return f"the database failed us: {type(error).__name__}"

@@ -12,6 +12,8 @@ from langgraph.graph import START, StateGraph
 from zoo.graphs import Seen
 from zoo.nodes import awork, sync_node
 
+from resumed import Workflow
+
 GIGABYTE = 2**30
 HOURS = 10_000
 
@@ -81,6 +83,20 @@ crashing = _after_first(later(crash))
 blocking = _after_first(block)
 healthy = _after_first(work)
 
+
+_HOARD: list[bytearray] = []
+
+
+def leak(_: Any) -> dict[str, list[str]]:
+    if not os.environ.get("MISCHIEF"):
+        raise RuntimeError("not yet")
+    _HOARD.append(bytearray(GIGABYTE // 16))
+    return {"seen": ["second"]}
+
+
+leaking = _after_first(leak)
+isolated = Workflow(graph=healthy, isolate=True)
+
 ALL: dict[str, Any] = {
     "killing": killing,
     "hanging": hanging,
@@ -89,4 +105,5 @@ ALL: dict[str, Any] = {
     "crashing": crashing,
     "blocking": blocking,
     "healthy": healthy,
+    "leaking": leaking,
 }
