@@ -62,6 +62,7 @@ async def conclude(
     `saver.head` is the head that the attempt itself saved last.
     """
     session = saver.session
+    await saver.rest()
     seen = await _look_after(saver, returned, ticket)
     if seen is None:
         return await _vanished(session, begun, ticket), Placement(State.CLOSED)

@@ -4,8 +4,10 @@ Session gone, lock gone, next save refused: there is nothing else to check. It n
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -21,6 +23,8 @@ from resumed.store.connect import Session
 from resumed.store.queries import load
 
 _HEAD_MOVED = "RS001"
+_REST = timedelta(seconds=5)
+_TURN = timedelta(milliseconds=2)
 
 
 @dataclass(slots=True)
@@ -28,6 +32,7 @@ class _Known:
     """What copies of one saver share: under strict loading LangGraph runs the graph with a copy."""
 
     head: str
+    saving: int = 0
 
 
 class FencedSaver(AsyncPostgresSaver):
@@ -66,14 +71,29 @@ class FencedSaver(AsyncPostgresSaver):
             self._known.head = checkpoint["id"]
         return saved
 
-    async def aput_writes(
+    def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
-    ) -> None:
+    ) -> Coroutine[Any, Any, None]:
         """Save the writes of a task while the lock is held."""
+        self._known.saving += 1  # from when it is asked for: LangGraph starts it later, as a task of its own
+        return self._save_writes(config, writes, task_id, task_path)
+
+    async def rest(self) -> None:
+        """Wait for saves that a failed run has left under way: on one session they must not meet our own queries."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_REST.total_seconds()):
+                while self._known.saving:
+                    await asyncio.sleep(_TURN.total_seconds())
+
+    async def _save_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
+    ) -> None:
         try:
             await super().aput_writes(config, writes, task_id, task_path)
         except psycopg.Error as error:
             raise self._meaning(error) from error
+        finally:
+            self._known.saving -= 1
 
     async def poll(self) -> None:
         """Ask the session for a sign of life between two saves; raises LockLostError when it is gone."""
