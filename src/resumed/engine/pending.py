@@ -5,6 +5,7 @@ What LangGraph cannot do it drops in silence, and calls the rest success (facts 
 
 from collections.abc import Container, Mapping, Sequence
 
+from langgraph.channels.named_barrier_value import NamedBarrierValue
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.types import Send
 
@@ -22,6 +23,18 @@ def unknown_names(graph: Graph, stands: CheckpointTuple) -> set[str]:
     joins = {channel for channel, value in _pending(stands) if channel.startswith(_JOIN)}
     named = {name for channel, value in _pending(stands) for name in _nodes(channel, value)}
     return {name for name in named if name not in graph.nodes} | {one for one in joins if one not in graph.channels}
+
+
+def overcounted(graph: Graph, stands: CheckpointTuple) -> set[str]:
+    """Name every join that counts a task which this checkpoint does not have: full, and yet nothing was triggered.
+
+    Under `durability="async"` LangGraph goes on counting in the very set that it is about to save. The task would be
+    counted once more, nothing would change, and what waits for the join would never run.
+    """
+    updated, values = stands.checkpoint.get("updated_channels"), stands.checkpoint["channel_values"]
+    joins = {name: one.names for name, one in graph.channels.items() if isinstance(one, NamedBarrierValue)}
+    untriggered = set(joins) - set(updated) if updated is not None else set()
+    return {name for name in untriggered if values.get(name) == joins[name]}
 
 
 def commanded(stands: CheckpointTuple) -> set[str]:

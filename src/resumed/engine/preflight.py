@@ -10,7 +10,7 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.types import Interrupt
 
 from resumed.engine.breakpoints import breakpoint_at
-from resumed.engine.pending import ahead, behind, commanded, unknown_names
+from resumed.engine.pending import ahead, behind, commanded, overcounted, unknown_names
 from resumed.engine.places import Place, Reading, due, places, subgraphs
 from resumed.engine.saver import FencedSaver
 from resumed.judge.answers import Exchange, Given, settle
@@ -38,6 +38,8 @@ async def _incompatible(reading: Reading, found: list[Place]) -> str | None:
     """Say what of the pending work or of the state this code does not have."""
     if unknown := {name for place in found for name in unknown_names(place.graph, place.stands)}:
         return f"pending work names what the graph does not have: {', '.join(sorted(unknown))}"
+    if spoilt := {name for place in found for name in overcounted(place.graph, place.stands)}:
+        return f"a join has counted what was never saved: {', '.join(sorted(spoilt))}"
     stateful = await checkpoints.stateful(reading.saver.session, reading.thread_id)
     for namespace in stateful:
         await reading.load(namespace)
