@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from resumed import Workflow
-from resumed.engine.hooks import own_wait, permanent
+from resumed.engine.hooks import lasting, own_wait, permanent
 from resumed.judge.policy import Chance, Tally, after_attempt
 from resumed.model import Ending, Outcome, State
 from unit.judge.builders import NOW, NUMBERS
@@ -58,3 +58,9 @@ def test_a_back_off_of_its_own_takes_the_place_of_the_daemons() -> None:
     placement = after_attempt(FIRST, FAILED, NUMBERS, Chance(NOW, 0.5, wait=timedelta(hours=3)))
     expected: datetime = NOW + timedelta(hours=3)
     assert (placement.state, placement.due_at) == (State.BACKOFF, expected)
+
+
+@pytest.mark.parametrize(("error", "lasts"), [(ValueError(), True), (ConnectionError(), False), (None, False)])
+def test_what_langgraph_would_not_try_again_is_lasting(error: Exception | None, *, lasts: bool) -> None:
+    assert lasting(Workflow(graph=None), error) is lasts
+    assert not lasting(Workflow(graph=None, retry_on=ValueError), error)

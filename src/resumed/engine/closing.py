@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from resumed.engine import memory
 from resumed.engine.desk import Desk, Ticket
-from resumed.engine.hooks import own_wait, permanent
+from resumed.engine.hooks import lasting, own_wait, permanent
 from resumed.engine.look import REFUSALS, RESUMABLE, Look, clear, look, standing_of
 from resumed.engine.running import Return, meaning
 from resumed.engine.saver import FencedSaver
@@ -148,5 +148,6 @@ def _leaves(
     ticket, error = tried
     policy, failures = ticket.workflow.policy, max(consecutive_after(begun.tally, ending), 1)
     draw = random.random()  # noqa: S311 - jitter, no secret
-    chance = Chance(seen.around.now, draw, permanent(policy, error), own_wait(policy, failures))
+    wait = own_wait(policy, failures)
+    chance = Chance(seen.around.now, draw, permanent(policy, error), wait, lasting(policy, error))
     return judgement, after_attempt(begun.tally, ending, ticket.registration.numbers, chance)

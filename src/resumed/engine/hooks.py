@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+from langgraph._internal._retry import default_retry_on
+
 from resumed import durations
 from resumed.workflows.workflow import Workflow
 
@@ -16,6 +18,14 @@ def permanent(policy: Workflow, error: BaseException | None) -> str | None:
     except Exception:  # noqa: BLE001 - a broken predicate must not quarantine what it was asked about
         return None
     return None if passes else f"{type(error).__name__} is not among the errors that pass (retry_on)"
+
+
+def lasting(policy: Workflow, error: BaseException | None) -> bool:
+    """Say whether LangGraph's own retry policy would not try again after this error; a registration's word is above it.
+
+    It is told, not acted on: a deploy or a repaired service heals what looks lasting.
+    """
+    return isinstance(error, Exception) and policy.retry_on is None and not default_retry_on(error)
 
 
 def own_wait(policy: Workflow, failures: int) -> timedelta | None:

@@ -23,13 +23,15 @@ class Tally:
 class Chance:
     """What a decision needs from outside: the time, and one draw from [0, 1) for the jitter.
 
-    `permanent` is why the registration takes the error for one that will not pass, `wait` its own back-off.
+    `permanent` is why the registration takes the error for one that will not pass, `wait` its own back-off; `lasting`
+    that, where the registration says nothing, LangGraph itself would not try again after such an error.
     """
 
     now: datetime
     draw: float
     permanent: str | None = None
     wait: timedelta | None = None
+    lasting: bool = False
 
 
 def consecutive_after(tally: Tally, ending: Ending) -> int:
@@ -63,8 +65,11 @@ def given_up(tally: Tally, ending: Ending, numbers: Numbers) -> str | None:
 
 def after_attempt(tally: Tally, ending: Ending, numbers: Numbers, chance: Chance) -> Placement:
     """Decide where the case stands after an attempt that left work to do."""
-    reason = chance.permanent if ending.outcome is Outcome.FAILED else None
-    if reason := reason or given_up(tally, ending, numbers):
+    failed = ending.outcome is Outcome.FAILED
+    reason = given_up(tally, ending, numbers)
+    if reason and failed and chance.lasting:
+        reason = f"{reason}; {ending.error_type} is of a kind that seldom passes by itself"
+    if reason := (chance.permanent if failed else None) or reason:
         return Placement(State.QUARANTINED, None, chance.now + numbers.min_age / 2, reason)
     if ending.outcome in _NOT_THE_THREADS_FAULT and not charged(ending):
         return Placement(State.DUE, chance.now)

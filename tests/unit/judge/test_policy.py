@@ -236,3 +236,13 @@ def test_what_ended_with_its_process_is_due_at_once(attempts: int, consecutive: 
 def test_a_quarantine_says_how_many_attempts_it_took() -> None:
     assert "5" in (given_up(Tally(9, 4), Ending(Outcome.FAILED), NUMBERS) or "")
     assert "50" in (given_up(Tally(50, 0), Ending(Outcome.CRASHED), NUMBERS) or "")
+
+
+def test_a_quarantine_says_that_its_error_seldom_passes() -> None:
+    ending = Ending(Outcome.FAILED, error_type="ValueError")
+    placement = after_attempt(Tally(5, 4), ending, NUMBERS, Chance(NOW, 0.5, lasting=True))
+    assert placement.quarantine_reason is not None
+    assert "5 charged attempts" in placement.quarantine_reason
+    assert placement.quarantine_reason.endswith("ValueError is of a kind that seldom passes by itself")
+    again = after_attempt(Tally(4, 3), ending, NUMBERS, Chance(NOW, 0.5, lasting=True))
+    assert again.state is State.BACKOFF
