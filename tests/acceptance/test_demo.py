@@ -185,11 +185,6 @@ def asked(player: Player, said: str) -> dict[str, str]:
     return {one["thread_id"]: one["verdict"] for one in json.loads(done.stdout)["threads"]}
 
 
-def test_the_ordinary_user_above_is_one() -> None:
-    if ordinary() is None:
-        pytest.skip("started by root, and no Python of this version is where an ordinary user can reach it")
-
-
 @pytest.mark.parametrize(
     ("number", "words"),
     [
