@@ -4,6 +4,8 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.postgres import PostgresSaver
 
 from acceptance.conftest import Bench, everything
@@ -19,6 +21,7 @@ REFUSED = {
     "one_of_two": ": right",
     "sends": ": worker",
     "join": ": join:left+right:last",
+    "deferred_join": ": join:left+right:last",
     "inside": ": y",
     "gone": "broken.values.Gone",
     "gone_model": "broken.values.GoneModel",
@@ -110,6 +113,59 @@ def test_what_this_code_cannot_do_or_read_is_left_alone_and_never_reported_as_do
     assert {name: found[name]["quarantine_reason"] for name, said in REFUSED.items()
             if said not in found[name]["quarantine_reason"]} == {}  # fmt: skip
     assert outcomes(bench) == {name: ["finished"] for name in HEALTHY}
+
+
+def undisturbed(name: str) -> Any:
+    everything()
+    from broken.graphs import FLOWS  # noqa: PLC0415 - found only once the graphs are on the path
+
+    graph, config = FLOWS[name][0].compile(checkpointer=InMemorySaver()), {"configurable": {"thread_id": "undisturbed"}}
+    graph.invoke({"seen": []}, config)
+    return graph.get_state(config).values
+
+
+def test_a_route_that_failed_is_taken_and_what_cannot_pass_is_not_fed_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    routed, hopeless = ["router", "node_then_router", "delta"], ["conflict", "endless"]
+    names = [*routed, *hopeless, "blobless"]
+    died(bench, "router", faults=("router",))
+    died(bench, "node_then_router", "delta", faults=("node",))
+    died(bench, *hopeless, "blobless")
+    limit = {"RESUMED_MAX_ATTEMPTS": "2"}
+    # A clean-up of the application's own has taken what the join waits with.
+    bench.execute("delete from checkpoint_blobs where thread_id = 'blobless_0' and channel like 'join:%'")
+    assert bench.resumed("once", **limit, **deployed(bench, *names, faults=("router",))).returncode == 1
+    assert outcomes(bench) == {**{name: ["failed"] for name in [*routed, *hopeless]}, "blobless": ["no_progress"]}
+    found = cases(bench)
+    assert {name: found[name]["state"] for name in hopeless} == dict.fromkeys(hopeless, "quarantined")
+    assert "GraphRecursionError" in found["endless"]["quarantine_reason"]
+    assert "InvalidUpdateError" in found["conflict"]["quarantine_reason"]
+    for _ in range(2):
+        bench.resumed("once", "--wait", **limit, **deployed(bench, *names))
+    assert outcomes(bench) == {
+        **{name: ["failed", "finished"] for name in routed},
+        **{name: ["failed"] for name in hopeless},
+        "blobless": ["no_progress", "no_progress"],
+    }
+    made = bench.rows(ATTEMPTS)
+    assert {one["advanced"] for one in made if one["outcome"] == "no_progress"} == {False}
+    assert {one["outcome"] for one in made if one["charged"]} == {"failed", "no_progress"}
+    assert cases(bench)["blobless"]["state"] == "quarantined"
+    monkeypatch.setenv("BROKEN_FAULTS", str(bench.folder / "nowhere"))
+    assert {name: state(bench, name) for name in routed} == {name: undisturbed(name) for name in routed}
+    assert state(bench, "delta")["told"] == ["a", "fragile", "taken"]
+
+
+def test_what_starts_a_node_of_another_version_only_is_not_taken_for_finished(bench: Bench) -> None:
+    died(bench, "pregel")
+    before = deployed(bench, "pregel")
+    del before["BROKEN_DEPLOYED"]
+    assert bench.resumed("once", RESUMED_DRY_RUN="true", **before).returncode == 0
+    assert cases(bench)["pregel"]["verdict"] == "stopped"
+    bench.resumed("once", "--wait", **deployed(bench, "pregel"))
+    assert outcomes(bench) == {}
+    assert cases(bench)["pregel"]["verdict"] == "incompatible"
 
 
 def test_strict_deserialisation_refuses_what_it_would_strip_of_its_class_and_finishes_the_rest(bench: Bench) -> None:

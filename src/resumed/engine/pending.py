@@ -20,9 +20,9 @@ _SENDS = "__pregel_tasks"
 
 def unknown_names(graph: Graph, stands: CheckpointTuple) -> set[str]:
     """Name every node and join that pending work asks for and the graph lacks."""
-    joins = {channel for channel, value in _pending(stands) if channel.startswith(_JOIN)}
+    joins = {channel for channel, _ in _pending(stands) if channel.startswith(_JOIN)}
     named = {name for channel, value in _pending(stands) for name in _nodes(channel, value)}
-    return {name for name in named if name not in graph.nodes} | {one for one in joins if one not in graph.channels}
+    return {name for name in named if name not in graph.nodes} | {one for one in joins if not _kept(graph, one, stands)}
 
 
 def overcounted(graph: Graph, stands: CheckpointTuple) -> set[str]:
@@ -35,6 +35,13 @@ def overcounted(graph: Graph, stands: CheckpointTuple) -> set[str]:
     joins = {name: one.names for name, one in graph.channels.items() if isinstance(one, NamedBarrierValue)}
     untriggered = set(joins) - set(updated) if updated is not None else set()
     return {name for name in untriggered if values.get(name) == joins[name]}
+
+
+def _kept(graph: Graph, join: str, stands: CheckpointTuple) -> bool:
+    """A join that a deploy has deferred, or no longer defers, finds nothing in what one of the other kind has saved."""
+    value = stands.checkpoint["channel_values"].get(join)
+    plain = isinstance(graph.channels.get(join), NamedBarrierValue)
+    return join in graph.channels and (value is None or isinstance(value, set) is plain)
 
 
 def commanded(stands: CheckpointTuple) -> set[str]:

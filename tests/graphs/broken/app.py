@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from langgraph.checkpoint.postgres import PostgresSaver
+from langgraph.pregel import Pregel
 
 from broken.graphs import FLOWS
 from broken.stage import die
@@ -21,7 +22,7 @@ def config(name: str) -> Any:
 
 
 def given(name: str) -> Any:
-    return {"one": "none"} if name == "conflict" else {"seen": []}
+    return {"conflict": {"one": "none"}, "pregel": {"start": "x"}}.get(name, {"seen": []})
 
 
 def in_child(dsn: str, name: str) -> None:
@@ -29,7 +30,8 @@ def in_child(dsn: str, name: str) -> None:
     with PostgresSaver.from_conn_string(dsn) as saver:
         made, serde = FLOWS[name]
         saver.serde = serde or saver.serde
-        compiled = made.compile(checkpointer=saver)
+        copied = isinstance(made, Pregel)
+        compiled = made.copy(update={"checkpointer": saver}) if copied else made.compile(checkpointer=saver)
         if name in EDITS:
             edit(compiled, name)
             return

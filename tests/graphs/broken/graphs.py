@@ -5,8 +5,10 @@ import operator
 import time
 from typing import Annotated, Any, TypedDict
 
+from langgraph.channels import EphemeralValue, LastValue
 from langgraph.channels.delta import DeltaChannel
 from langgraph.graph import END, START, StateGraph
+from langgraph.pregel import NodeBuilder, Pregel
 from langgraph.types import Send
 
 from broken import values
@@ -145,15 +147,25 @@ def stateful(**nodes: Any) -> Any:
                  after=say("after"))  # fmt: skip
 
 
-def deferred_join() -> Any:
-    """After the deploy the join waits for the end of all else: LangGraph then finds nothing to do in what was saved."""
+def joined(*, defer: bool = False) -> Any:
+    """A deferred join finds nothing to do in what a plain one has saved."""
     made = StateGraph(Seen)
     for name in ("left", "right"):
         made.add_node(name, say(name))
         made.add_edge(START, name)
-    made.add_node("last", deadly("last"), defer=DEPLOYED)
+    made.add_node("last", deadly("last"), defer=defer)
     made.add_edge(["left", "right"], "last")
     return made
+
+
+def pregel() -> Pregel[Any, Any, Any, Any]:
+    """Nothing but the graph knows that a value in `middle` starts a node; after the deploy none does."""
+    middle = now("middle", "centre")
+    first = NodeBuilder().subscribe_only("start").do(lambda value: value + "a").write_to(middle)
+    second = NodeBuilder().subscribe_only(middle).do(deadly("b")).write_to("end")
+    channels = {"start": EphemeralValue(str), middle: EphemeralValue(str), "end": LastValue(str)}
+    return Pregel(nodes={"first": first, "second": second}, channels=channels, input_channels=["start"],
+                  output_channels=["end"])  # fmt: skip
 
 
 def gone(name: str) -> Any:
@@ -177,7 +189,9 @@ FLOWS: dict[str, tuple[Any, Any]] = {
     "delta": (routed(Delta), None),
     "conflict": (conflict(), None),
     "endless": (endless(), None),
-    "deferred_join": (deferred_join(), None),
+    "deferred_join": (joined(defer=DEPLOYED), None),
+    "blobless": (joined(), None),
+    "pregel": (pregel(), None),
     "gone": (holding(gone("Gone")), None),
     "gone_model": (holding(gone("GoneModel")), None),
     "gone_nested": (holding(lambda: {"deep": [values.Kept(values.Gone(1))]}), None),
@@ -209,6 +223,7 @@ FLOWS: dict[str, tuple[Any, Any]] = {
     "downgraded": (graph(Seen, "a", ("a", "b"), a=say("a"), b=deadly("b")), None),
 }
 POLICIES: dict[str, Any] = {
+    "pregel": {"version": now("1", "2")},
     "downgraded": {"version": "1"},
     "endless": {"recursion_limit": 5},
     "hanging": {"timeout": "3s"},
