@@ -47,8 +47,7 @@ def edit(compiled: Any, name: str) -> None:
     if name == "imported":
         compiled.update_state(config(name), {"seen": ["imported"]}, as_node="__input__")
         return
-    stop = "b" if name in ("edited", "copied") else "a" if name == "edited_then_run" else "inner"
-    unfinished = None if name.endswith("finished") else [stop]
+    unfinished = None if name.endswith("finished") else ["inner"] if name == "edited_then_begun" else ["hold", "b"]
     compiled.invoke(given(name), config(name), interrupt_before=unfinished, durability="sync")
     copied = name.startswith("copied")
     compiled.update_state(
