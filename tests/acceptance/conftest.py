@@ -130,6 +130,13 @@ class Bench:
         lines = [json.loads(line) for line in self.effects_file.read_text().splitlines()]
         return [line for line in lines if edge in (None, line["edge"])]
 
+    def end(self) -> None:
+        """Kill what still runs."""
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
     def open_attempts(self) -> int:
         return int(self.one("select count(*) from resumed.attempts where finished_at is null"))
 
@@ -219,7 +226,4 @@ def everything() -> dict[str, str]:
 def bench(database: str, tmp_path: Path) -> Iterator[Bench]:
     made = Bench(database, tmp_path)
     yield made
-    for process in made.processes:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+    made.end()

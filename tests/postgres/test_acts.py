@@ -263,7 +263,8 @@ async def test_a_release_gives_every_try_back_and_makes_it_due(session: Session)
     await swept(session)
     await session.execute(
         "update resumed.cases set state = 'quarantined', spent_by = '{1}', refused_by = '{1}',"
-        " refusal = 'incompatible', attempts = 50, consecutive = 5, suspect = true, due_at = null, quarantine_reason = 'x', own_head = head"
+        " refusal = 'incompatible',"
+        " attempts = 50, consecutive = 5, suspect = true, due_at = null, quarantine_reason = 'x', own_head = head"
     )
     [answer] = await acts.release(office(session, reason=None), ["t1"])
     assert answer.done
