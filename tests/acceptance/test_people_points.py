@@ -156,7 +156,7 @@ def judged_right(truth: Truth, scanned: dict[str, Any]) -> set[str]:
         one: "resume" if truth.resumable(one) and one not in unknown else "waiting"
         for one in truth.threads
         if not truth.finished(one)
-    } | {one: "incompatible" for one in truth.ahead}
+    } | dict.fromkeys(truth.ahead, "incompatible")
     said = {one: "resume" if row["verdict"] in RESUMABLE else row["verdict"] for one, row in scanned.items()}
     wrong = {
         one: (expected.get(one), said.get(one), scanned.get(one, {}).get("reason"))

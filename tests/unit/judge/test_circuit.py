@@ -33,7 +33,7 @@ def ended(marks: str, *, newest: timedelta = timedelta(minutes=1), threads: int 
         ("." * 10 + "x" * 30, False),
     ],
 )
-def test_it_opens_when_most_of_the_last_attempts_failed(marks: str, is_open: bool) -> None:
+def test_it_opens_when_most_of_the_last_attempts_failed(marks: str, *, is_open: bool) -> None:
     assert opened(ended(marks)) is is_open
 
 
