@@ -142,6 +142,24 @@ def test_the_runner_is_enough_for_the_reading_commands(prepared: Roles, bench: B
     assert bench.ask("threads")["threads"] == []
 
 
+def test_the_runner_is_enough_for_a_persons_orders(prepared: Roles, bench: Bench) -> None:
+    bench.dsn = prepared.address(prepared.application)
+    bench.crashed_application(2, "linear", ends=1, ZOO_DELAY="0.3")
+    bench.dsn = prepared.address(prepared.runner)
+    for order in (
+        ["pause", "linear", "--reason", "x"],
+        ["unpause", "linear"],
+        ["cancel", "linear_0", "--reason", "x"],
+        ["quarantine", "linear_0", "linear_1", "--reason", "x"],
+        ["release", "linear_0"],
+        ["release", "--all", "--yes"],
+        ["resume", "linear_1"],
+    ):
+        done = bench.resumed(*order)
+        assert done.returncode == 0, (order, done.stdout, done.stderr)
+    assert bench.one("select count(*) from resumed.audit") == 7
+
+
 def test_the_runner_has_the_least_grants_and_none_elsewhere(prepared: Roles) -> None:
     assert prepared.grants() == LEAST
     for statement in (
