@@ -88,7 +88,7 @@ def test_a_thread_that_was_too_old_when_it_was_first_seen_is_left_alone(bench: B
 def test_show_gives_state_evidence_and_attempts(bench: Bench) -> None:
     bench.crashed_application(1, "linear", ends=1, ZOO_DELAY="0.3")
     before = bench.ask("show", "linear_0")
-    assert set(before) == SCANNED | {"state", "evidence", "attempts"}
+    assert set(before) == SCANNED | {"state", "evidence", "attempts", "audit", "paused"}
     assert (before["state"], before["verdict"], before["attempts"]) == (None, "stopped", [])
     assert "branch:to:" in before["reason"]
     assert bench.resumed("once", "--wait").returncode == 0
