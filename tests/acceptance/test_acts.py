@@ -70,7 +70,7 @@ def test_a_pause_stops_both_replicas_and_drains_what_runs_and_an_end_of_it_goes_
         "workflow": None, "done": True, "paused": True, "said": "everything is paused",
     }  # fmt: skip
     bench.crashed_application(3, "alinear", "linear", ends=6, ZOO_DELAY="0.3")
-    settings = {"workflows": ["alinear", "linear"], "ZOO_DELAY": "3", "RESUMED_CONCURRENCY": "2"}
+    settings = {"workflows": ["alinear", "linear"], "ZOO_DELAY": "4", "RESUMED_CONCURRENCY": "2"}
     daemons = [bench.daemon(**settings) for _ in range(2)]
     some_sweeps(*[one.until_ready() for one in daemons])
     assert [paused(one) for one in daemons] == [{"": 1, "alinear": 1, "linear": 1}] * 2
@@ -86,7 +86,8 @@ def test_a_pause_stops_both_replicas_and_drains_what_runs_and_an_end_of_it_goes_
     assert inflight(bench) == []
     query = "select workflow, outcome, charged from resumed.attempts"
     ended = [(one["workflow"], one["outcome"]) for one in bench.rows(query) if not one["charged"]]
-    assert sorted(set(ended)) == [("alinear", "drained"), ("linear", "finished")]
+    # One that was in its last node when the pause came has come to its end instead.
+    assert {*ended} - {("alinear", "finished")} == {("alinear", "drained"), ("linear", "finished")}
     assert len(ended) == bench.one("select count(*) from resumed.attempts") < 7
     assert bench.one(BEGUN_SINCE) == 0
     assert bench.rows("select from resumed.cases where consecutive > 0") == []
@@ -188,7 +189,9 @@ def _stopped(bench: Bench, cancelled: str, quarantined: str) -> None:
     """The cancelled one was stopped in its node, the other at the end of it; neither was charged."""
     query = "select thread_id, outcome, charged, after from resumed.attempts where thread_id = any(%(threads)s)"
     ended = {row["thread_id"]: row for row in bench.rows(query, threads=[cancelled, quarantined])}
-    assert {(row["outcome"], row["charged"]) for row in ended.values()} == {("drained", False)}
+    assert ended[cancelled]["outcome"] == "drained"
+    assert ended[quarantined]["outcome"] in ("drained", "finished")  # the latter where it was in its last node
+    assert not any(row["charged"] for row in ended.values())
     assert ended[cancelled]["after"] == cases_of(bench)[cancelled]["cancelled_head"] == head(bench, cancelled)
     inside = [line["edge"] for line in bench.effects() if line["thread"] == quarantined and line["attempt"] == 1]
     assert inside.count("start") == inside.count("end")
