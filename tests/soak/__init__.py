@@ -1,1 +1,1 @@
-"""Replicas that are killed at random, what must hold of the rows they leave, and `make soak`."""
+"""Replicas that are killed at random, and what must hold of the rows they leave."""

@@ -9,8 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-import psycopg
-
 from resumed.daemon.crew import Crew
 from resumed.daemon.dispatch import Taker, Turn, dispatch
 from resumed.daemon.health import Health
@@ -23,7 +21,7 @@ from resumed.errors import DatabaseError
 from resumed.judge.circuit import Record, allowance, opened
 from resumed.model import Attempt, Outcome
 from resumed.store import attempts, census, registrations, schema, vitals, watermarks
-from resumed.store.connect import DatabaseFault, Session, Target
+from resumed.store.connect import DatabaseFault, Session, Target, refuses_writes
 from resumed.store.selftest import self_test
 
 CLOCK_LIMIT = timedelta(seconds=2)
@@ -202,6 +200,6 @@ class Rounds:
 
 
 def _what_is_wrong(error: BaseException) -> str:
-    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+    if refuses_writes(error):
         return "the database is read-only: it takes no writes of ours"
     return f"the database failed us: {type(error).__name__}"

@@ -100,6 +100,11 @@ def alive(session: Session) -> bool:
     return not (session.closed or session.broken)
 
 
+def refuses_writes(error: BaseException) -> bool:
+    """Say whether an error means that the database is read-only."""
+    return isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
+
+
 def explain(error: psycopg.Error) -> DatabaseError:
     """Turn the driver's error into a sentence of ours; never more than its first line, which holds no password."""
     text = str(error).strip().splitlines() or [type(error).__name__]
