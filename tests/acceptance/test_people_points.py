@@ -192,7 +192,7 @@ def finished_right(people: People, truth: Truth, held: set[str]) -> None:
 def left_alone(people: People, waiting: list[str], forced: int) -> None:
     """Ten sweeps and a person who insists change nothing of what waits."""
     before, ran = evidence.fingerprints(people.bench.dsn), len(evidence.effects(people.bench.effects_file))
-    people.swept(10)
+    people.swept(10 * (1 + len(waiting) // 1000))  # a sweep looks at a thousand held ones
     people.forced(waiting[:: max(len(waiting) // forced, 1)][:forced])
     assert evidence.fingerprints(people.bench.dsn) == before
     assert len(evidence.effects(people.bench.effects_file)) == ran

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import traceback
 import zlib
 from collections.abc import Callable, Iterator
@@ -72,16 +73,25 @@ class Talk:
         return {"configurable": {"thread_id": self.thread}, "metadata": {"workflow": self.flow}}
 
 
-def mortal(saver: Any, before: int) -> list[int]:
-    """Have the process killed at once before the call of this number; gives the count of calls."""
-    made = [0]
+def mortal(saver: Any, before: int, *, settled: bool = False) -> list[int]:
+    """Have the process killed before the call of this number; gives the count of calls.
+
+    At once, whatever becomes of the calls beside it; `settled`: when those before it have ended, and none after it.
+    """
+    made, ended = [0], threading.Semaphore(0)
 
     def watched(call: Any) -> Any:
         def counted(*arguments: Any, **options: Any) -> Any:
             made[0] += 1
+            if made[0] > before and settled:
+                threading.Event().wait()
             if made[0] == before:
+                for _ in range(before - 1 if settled else 0):
+                    ended.acquire(timeout=10)
                 os.kill(os.getpid(), signal.SIGKILL)
-            return call(*arguments, **options)
+            returned = call(*arguments, **options)
+            ended.release()
+            return returned
 
         return counted
 
