@@ -48,7 +48,7 @@ def test_threads_that_harm_their_worker_are_quarantined_and_harm_no_other(bench:
     assert [one for one in attempts if one["workflow"] == "healthy" and one["charged"]] == []
     assert all(one["finished_at"] for one in attempts)
     charged = [one for one in attempts if one["charged"]]
-    assert len(charged) == 16
+    assert len(charged) == 16, charged
     crashed = [one for one in charged if one["outcome"] == "crashed"]
     assert {one["workflow"] for one in crashed} == {"killing", "leaving", "crashing", "blocking"}
     assert all(one["worker"].endswith("-isolation") for one in crashed)

@@ -18,7 +18,8 @@ class Crew:
 
     `freed` is called when a thread was given back, `bereaved` when a worker died. `results` counts, by word, what
     came of the threads that were handed out; `endings` holds the attempts that finished, where `keeps_endings` says so;
-    `retired` names workers that we ended because of a node that could not be stopped.
+    `retired` names workers that we ended because of a node that could not be stopped; `dropped` are the threads that
+    dead workers had in hand, begun or not.
     """
 
     events: Events
@@ -31,6 +32,7 @@ class Crew:
     handed: dict[str, int] = field(default_factory=dict)
     inspections: dict[str, asyncio.Future[Judgement | None]] = field(default_factory=dict)
     retired: set[str] = field(default_factory=set)
+    dropped: set[str] = field(default_factory=set)
     keeps_endings: bool = False
     stopping: bool = False
 
@@ -119,6 +121,7 @@ class Crew:
         self.events.worker_started(handle.name, handle.pid)
 
     def _exited(self, handle: Handle, exited: Exited) -> None:
+        self.dropped |= handle.inflight.keys()
         if self.stopping:
             self.events.worker_stopped(handle.name)
             return

@@ -20,7 +20,7 @@ from resumed.engine.pool import ISOLATION, Pool
 from resumed.errors import DatabaseError
 from resumed.judge.circuit import Record, allowance, opened
 from resumed.model import Attempt, Outcome
-from resumed.store import attempts, census, registrations, schema, vitals, watermarks
+from resumed.store import attempts, cases, census, registrations, schema, vitals, watermarks
 from resumed.store.connect import DatabaseFault, Session, Target, refuses_writes
 from resumed.store.selftest import self_test
 
@@ -85,11 +85,19 @@ class Rounds:
                 if closed := await close_orphan(session, scene, orphan, self._closer(orphan, outcome)):
                     self.crew.finished(closed, None)
             self.crew.retired.clear()
+            await self._give_back(session)
             for silent in await self._closed_in_silence(session):
                 if silent.closed_by == silent.worker:
                     self.crew.finished(silent, None)
                 else:
                     self.crew.forget(silent)
+
+    async def _give_back(self, session: Session) -> None:
+        """Give back what a dead worker had claimed and not begun, lest nobody takes it until the claim runs out."""
+        dropped = self.crew.dropped - set(self.pool.inflight())
+        if dropped:
+            await cases.unclaim(session, sorted(dropped), self.claimant)
+        self.crew.dropped -= dropped
 
     def _closer(self, orphan: Attempt, outcome: Outcome) -> Closer:
         how = Outcome.DRAINED if orphan.worker in self.crew.retired else outcome
