@@ -22,8 +22,7 @@ UNFINISHED = ("failed", "stopped")
 ASKED = "a person was asked, and the answer was never stored"
 BEHIND = "the second run's input never reached the subgraph that keeps its state: LangGraph merges its old output"
 AHEAD = "the subgraph that keeps its state has saved more than its parent: LangGraph runs it again on top of that"
-SPOILT = "a join was saved with a task that had not run yet: LangGraph would never run what waits for it"
-EXCEPTIONS = {ASKED: "waiting", BEHIND: "incompatible", AHEAD: "incompatible", SPOILT: "incompatible"}
+EXCEPTIONS = {ASKED: "waiting", BEHIND: "incompatible", AHEAD: "incompatible"}
 
 STUB = (-2, None)  # what `durability="exit"` leaves before there is any state: a resume would raise EmptyInputError
 # What each thread left, by what its rows say without any rule of ours.
@@ -107,28 +106,7 @@ def scan(bench: Bench, **settings: str) -> list[dict[str, Any]]:
 def recorded(bench: Bench) -> dict[str, Left]:
     strays = {row["thread_id"]: stray(row) for place in STATEFUL_AT for row in bench.rows(STATEFUL, **place)}
     rows = [row for row in bench.rows(LEFT) if (row["step"], row["source"]) != STUB]
-    spoilt = spoilt_joins(bench, [row["thread_id"] for row in rows])
-    return {row["thread_id"]: left(row, spoilt.get(row["thread_id"]) or strays.get(row["thread_id"])) for row in rows}
-
-
-def spoilt_joins(bench: Bench, threads: list[str]) -> dict[str, str]:
-    """Find the heads with a full join that counts a node which has not yet said in this run what it says in each."""
-    from points.oracle import story  # noqa: PLC0415 - found only once the graphs are on the path
-
-    found = {}
-    with PostgresSaver.from_conn_string(bench.dsn) as saver:
-        for thread in threads:
-            stands = saver.get_tuple({"configurable": {"thread_id": thread}})
-            values = stands.checkpoint["channel_values"] if stands else {}
-            joins = [value for name, value in values.items() if name.startswith("join:") and value == members(name)]
-            whole = story(thread.partition(":")[0]).whole.state
-            if any(values["seen"].count(one) < whole["seen"].count(one) for join in joins for one in join):
-                found[thread] = SPOILT
-    return found
-
-
-def members(join: str) -> set[str]:
-    return set(join.split(":")[1].split("+"))
+    return {row["thread_id"]: left(row, strays.get(row["thread_id"])) for row in rows}
 
 
 def stray(row: dict[str, Any]) -> str | None:
