@@ -25,16 +25,34 @@ def unknown_names(graph: Graph, stands: CheckpointTuple) -> set[str]:
     return {name for name in named if name not in graph.nodes} | {one for one in joins if not _kept(graph, one, stands)}
 
 
-def overcounted(graph: Graph, stands: CheckpointTuple) -> set[str]:
-    """Name every join that counts a task which this checkpoint does not have: full, and yet nothing was triggered.
+def recounted(graph: Graph, stands: CheckpointTuple) -> dict[str, set[str] | None]:
+    """Map every join that is full, and yet triggered nothing, to the nodes it counts rightly; None where none is wrong.
 
-    Under `durability="async"` LangGraph goes on counting in the very set that it is about to save. The task would be
-    counted once more, nothing would change, and what waits for the join would never run.
+    Under `durability="async"` LangGraph goes on counting in the very set that it is about to save, so a checkpoint may
+    count tasks that ran after it. Resumed as it is such a task would be counted once more, nothing would change, and
+    what waits for the join would never run.
     """
     updated, values = stands.checkpoint.get("updated_channels"), stands.checkpoint["channel_values"]
     joins = {name: one.names for name, one in graph.channels.items() if isinstance(one, NamedBarrierValue)}
     untriggered = set(joins) - set(updated) if updated is not None else set()
-    return {name for name in untriggered if values.get(name) == joins[name]}
+    full = {name: joins[name] for name in untriggered if values.get(name) == joins[name]}
+    return {name: _counted(graph, stands, name, members) for name, members in full.items()}
+
+
+def _counted(graph: Graph, stands: CheckpointTuple, join: str, members: set[str]) -> set[str] | None:
+    """Give the members that had run by this checkpoint since the join was last full.
+
+    What a node has seen of a channel is copied into a checkpoint as it is then. One that was asked for before the join
+    was full had also run by then; one that a `Send` asked for has seen no channel.
+    """
+    seen = stands.checkpoint["versions_seen"]
+    last = max((str(seen.get(node, {}).get(join, "")) for node in graph.trigger_to_nodes.get(join, ())), default="")
+    late = {
+        name
+        for name in members
+        if name not in seen or (seen[name] and max(str(version) for version in seen[name].values()) < last)
+    }
+    return members - late if late else None
 
 
 def _kept(graph: Graph, join: str, stands: CheckpointTuple) -> bool:

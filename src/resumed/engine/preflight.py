@@ -10,7 +10,7 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.types import Interrupt
 
 from resumed.engine.breakpoints import breakpoint_at
-from resumed.engine.pending import ahead, behind, commanded, overcounted, unknown_names
+from resumed.engine.pending import ahead, behind, commanded, recounted, unknown_names
 from resumed.engine.places import Place, Reading, due, places, subgraphs
 from resumed.engine.saver import FencedSaver
 from resumed.judge.answers import Exchange, Given, settle
@@ -38,7 +38,7 @@ async def _incompatible(reading: Reading, found: list[Place]) -> str | None:
     """Say what of the pending work or of the state this code does not have."""
     if unknown := {name for place in found for name in unknown_names(place.graph, place.stands)}:
         return f"pending work names what the graph does not have: {', '.join(sorted(unknown))}"
-    if spoilt := {name for place in found for name in overcounted(place.graph, place.stands)}:
+    if spoilt := {name for place in found for name in _beyond_repair(reading, place)}:
         return f"a join has counted what was never saved: {', '.join(sorted(spoilt))}"
     stateful = await checkpoints.stateful(reading.saver.session, reading.thread_id)
     for namespace in stateful:
@@ -46,6 +46,15 @@ async def _incompatible(reading: Reading, found: list[Place]) -> str | None:
     if reading.lost:
         return f"classes of the state are missing or have changed: {', '.join(sorted(reading.lost))}"
     return await _out_of_step(reading, found, stateful) if stateful else None
+
+
+def _beyond_repair(reading: Reading, place: Place) -> list[str]:
+    """Have the saver load each join as it was at its checkpoint; name those of which that cannot be told."""
+    known = recounted(place.graph, place.stands)
+    reading.saver.recount(
+        place.stands.config, {name: members for name, members in known.items() if members is not None}
+    )
+    return [name for name, members in known.items() if members is None]
 
 
 async def _out_of_step(reading: Reading, found: list[Place], stateful: Mapping[str, str]) -> str | None:

@@ -6,7 +6,7 @@ Session gone, lock gone, next save refused: there is nothing else to check. It n
 import asyncio
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -33,6 +33,7 @@ class _Known:
 
     head: str
     saving: int = 0
+    recounts: dict[tuple[str, str], dict[str, set[str]]] = field(default_factory=dict)
 
 
 class FencedSaver(AsyncPostgresSaver):
@@ -78,6 +79,11 @@ class FencedSaver(AsyncPostgresSaver):
         self._known.saving += 1  # from when it is asked for: LangGraph starts it later, as a task of its own
         return self._save_writes(config, writes, task_id, task_path)
 
+    def recount(self, config: RunnableConfig, joins: dict[str, set[str]]) -> None:
+        """Load these joins of a checkpoint as having counted no other nodes than these."""
+        named = config["configurable"]
+        self._known.recounts[named.get("checkpoint_ns", ""), named["checkpoint_id"]] = joins
+
     async def rest(self) -> None:
         """Wait for saves that a failed run has left under way: on one session they must not meet our own queries."""
         with suppress(TimeoutError):
@@ -106,6 +112,8 @@ class FencedSaver(AsyncPostgresSaver):
     async def _load_checkpoint_tuple(self, value: DictRow) -> CheckpointTuple:
         """Load the state in a thread as LangGraph does the writes: a class's module may take its time to import."""
         loaded = await asyncio.to_thread(super()._load_blobs, value["channel_values"])
+        recounted = self._known.recounts.get((value["checkpoint_ns"], value["checkpoint_id"]), {})
+        loaded |= {name: set(members) for name, members in recounted.items() if name in loaded}
         return await super()._load_checkpoint_tuple({**value, "channel_values": loaded})
 
     def _load_blobs(self, blob_values: Any) -> dict[str, Any]:
