@@ -5,6 +5,8 @@ import sys
 from itertools import pairwise
 from typing import Any
 
+import pytest
+
 from acceptance.conftest import Bench, Daemon, eventually
 
 MISCHIEVOUS = {"killing": 2, "hanging": 2, "hoarding": 1, "leaving": 1, "crashing": 1, "blocking": 1}
@@ -37,6 +39,7 @@ def told(daemon: Daemon, name: str) -> float:
     return sum(value for _, value in daemon.samples(name))
 
 
+@pytest.mark.timeout(480)
 def test_threads_that_harm_their_worker_are_quarantined_and_harm_no_other(bench: Bench) -> None:
     for workflow, count in MISCHIEVOUS.items():
         leave(bench, workflow, count)
