@@ -20,8 +20,7 @@ Tell = Callable[[dict[str, Any]], None]
 class Desk:
     """One worker's place of work; `recursion_limit` counts supersteps, `tell` sends to the control process.
 
-    `exhausted` is called where a run ended because the process has no memory left; None in the isolation worker, where
-    that is the run's own doing.
+    `exhausted` is called where a run ended because the process has no memory left.
     """
 
     target: Target

@@ -200,6 +200,8 @@ class Handle:
             case "done":
                 self.inflight.pop(message["thread_id"], None)
                 self.free_since = time.monotonic()
+            case "leaving":
+                self.state = "draining"
             case "stuck":
                 self._retire(message["thread_id"])
 

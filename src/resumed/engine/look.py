@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -10,7 +10,7 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.pregel import Pregel
 from langgraph.types import Command
 
-from resumed.engine import preflight
+from resumed.engine import memory, preflight
 from resumed.engine.desk import Ticket
 from resumed.engine.places import Reading, due
 from resumed.engine.saver import FencedSaver
@@ -22,6 +22,7 @@ from resumed.store.cases import Extra
 from resumed.store.connect import Session
 
 RESUMABLE = (Verdict.FAILED, Verdict.STOPPED)
+_IMPORT_PATIENCE = timedelta(seconds=20)
 REFUSALS = (Verdict.INCOMPATIBLE, Verdict.BREAKPOINT, Verdict.WAITING, Verdict.EDITED)
 
 
@@ -78,15 +79,20 @@ def _by_our_triggers(sighting: Sighting, around: Circumstances) -> Judgement:
 async def clear(saver: FencedSaver, seen: Look, ticket: Ticket) -> Cleared | Judgement:
     """Ask values and graph for the last word: either the thread may go on, or the verdict that says why not.
 
-    What cannot be read within the time of an attempt counts as what cannot be read: a class's module may hang.
+    What cannot be read within the time of an attempt counts as what cannot be read: a class's module may hang. Never
+    less than a time in which a busy machine imports it, and never what only a process without memory cannot read:
+    the verdict lasts until the next version.
     """
     reading = Reading(ticket.thread_id, ticket.workflow.bind(saver), saver)
     try:
-        async with asyncio.timeout(ticket.registration.numbers.timeout.total_seconds()):
+        async with asyncio.timeout(max(ticket.registration.numbers.timeout, _IMPORT_PATIENCE).total_seconds()):
             return await _asked(reading, seen)
-    except (psycopg.Error, MemoryError):
+    except psycopg.Error:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever a serializer or a channel raises, such state is not ours to run
+    except Exception as error:
+        if memory.exhausted(error):
+            raise
+        # Whatever a serializer or a channel raises, such state is not ours to run
         return Judgement(Verdict.INCOMPATIBLE, f"the state does not load: {type(error).__name__}")
 
 

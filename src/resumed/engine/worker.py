@@ -42,8 +42,9 @@ class Worker:
         self._defaults = numbers_from_wire(plan["defaults"])
         executor = TrackedExecutor(32 + _THREADS_PER_ATTEMPT * plan["concurrency"])
         target = Target(plan["dsn"], plan["schema"])
-        exhausted = None if plan["alone"] else self._exhausted
-        self._desk = Desk(target, plan["worker"], plan["recursion_limit"], executor, channel.send, exhausted)
+        self._alone: bool = plan["alone"]
+        self._full = False
+        self._desk = Desk(target, plan["worker"], plan["recursion_limit"], executor, channel.send, self._exhausted)
         self._tickets: dict[str, Ticket] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._inbox: asyncio.Queue[Message] = asyncio.Queue()
@@ -94,9 +95,14 @@ class Worker:
             self._channel.send({"kind": "troubled", **told})
 
     def _exhausted(self, error: BaseException) -> None:
-        """End at once: with no memory left, which of the threads took it cannot be told. Each is then tried alone."""
+        """End at once: with no memory left, which of the threads took it cannot be told. Each is then tried alone.
+
+        One that was alone has its attempt concluded first; what it took may be held for as long as the process lives.
+        """
+        self._full = True
         self._troubled({"exception": error})
-        os._exit(_OUT_OF_MEMORY)
+        if not self._alone:
+            os._exit(_OUT_OF_MEMORY)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -118,12 +124,16 @@ class Worker:
             finally:
                 del self._tickets[thread_id]
         except Exception as error:  # noqa: BLE001 - one thread's trouble must not become the worker's
-            if memory.exhausted(error) and self._desk.exhausted is not None:
-                self._desk.exhausted(error)
+            if memory.exhausted(error):
+                self._exhausted(error)
             report = describe(error)
             done |= {"error_type": report.error_type, "error_at": report.error_at, "error": report.error}
         finally:
+            if self._full:
+                self._channel.send({"kind": "leaving"})
             self._channel.send(done)
+            if self._full:
+                os._exit(_OUT_OF_MEMORY)
 
     async def _inspect(self, message: Message) -> None:
         answer: Message = {"kind": "inspected", "thread_id": message["thread_id"], "verdict": None, "reason": None}
