@@ -43,14 +43,16 @@ def _counted(graph: Graph, stands: CheckpointTuple, join: str, members: set[str]
     """Give the members that had run by this checkpoint since the join was last full.
 
     What a node has seen of a channel is copied into a checkpoint as it is then. One that was asked for before the join
-    was full had also run by then; one that a `Send` asked for has seen no channel.
+    was full had also run by then; one that a `Send` asked for has seen no channel, so only its first run is known.
     """
     seen = stands.checkpoint["versions_seen"]
     last = max((str(seen.get(node, {}).get(join, "")) for node in graph.trigger_to_nodes.get(join, ())), default="")
+    if last and any(name in seen and not seen[name] for name in members):
+        return None
     late = {
         name
         for name in members
-        if name not in seen or (seen[name] and max(str(version) for version in seen[name].values()) < last)
+        if name not in seen or max((str(version) for version in seen[name].values()), default="") < last
     }
     return members - late if late else None
 
