@@ -46,6 +46,7 @@ from (select thread_id, max(checkpoint_id) as head from checkpoints where checkp
 left join lateral (
     select c.checkpoint_id, (c.metadata ->> 'step')::int as step from checkpoints c
     where c.thread_id = root.thread_id and c.checkpoint_ns like %(parent)s and c.checkpoint_id >= root.head
+    and (c.checkpoint_ns = '' or c.metadata -> 'parents' ->> '' = root.head)
     order by c.checkpoint_id desc limit 1
 ) parent on true
 cross join lateral (

@@ -68,13 +68,16 @@ def subgraphs(graph: Graph) -> Mapping[str, Graph]:
 
 
 async def places(reading: Reading, loaded: CheckpointTuple) -> list[Place]:
-    """Find where the root and each subgraph that runs under this head stand; one with a newer child has moved on."""
+    """Find where the root and each subgraph that runs under this head stand; one with a newer child has moved on.
+
+    A child whose own root checkpoint was lost proves that, and stands nowhere itself.
+    """
     children = await checkpoints.children(reading.saver.session, reading.thread_id, loaded.checkpoint["id"])
     found = [Place(reading.graph, loaded, _has_run(loaded) or bool(children))]
     known = subgraphs(reading.graph)
     for namespace, checkpoint_id in children.items():
         stands = await reading.load(namespace, checkpoint_id)
-        if stands is None or path_of(namespace) not in known:
+        if stands is None or path_of(namespace) not in known or _astray(stands, loaded.checkpoint["id"]):
             continue
         below = any(inner.startswith(f"{namespace}|") and made > checkpoint_id for inner, made in children.items())
         found.append(Place(known[path_of(namespace)], stands, _has_run(stands) or below))
@@ -89,6 +92,11 @@ async def due(root: Graph, config: RunnableConfig) -> tuple[str, ...]:
     async for snapshot in root.aget_state_history(config, limit=1):
         return snapshot.next
     return ()
+
+
+def _astray(stands: CheckpointTuple, head: str) -> bool:
+    """What ran below a root checkpoint that was lost since will not be found by a resume: its tasks are others."""
+    return (stands.metadata.get("parents") or {}).get("", head) != head
 
 
 def _has_run(stands: CheckpointTuple) -> bool:

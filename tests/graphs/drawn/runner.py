@@ -9,9 +9,11 @@ import json
 import os
 import signal
 import sys
+import time
 from collections import Counter
 from typing import Any
 
+import psycopg
 from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from points.killer import deadly
@@ -53,6 +55,14 @@ def run(dsn: str, told: dict[str, Any]) -> int:
     return 0
 
 
+def gone(dsn: str) -> None:
+    """Wait for what a killed process had sent: the server may still be at it."""
+    others = "select count(*) from pg_stat_activity where application_name = 'drawn' and pid <> pg_backend_pid()"
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        while connection.execute(others).fetchone() != (0,):
+            time.sleep(0.005)
+
+
 def main(dsn: str) -> None:
     gc.freeze()
     words = {0: "ended", RAISED: "raised", -signal.SIGKILL: "killed"}
@@ -61,8 +71,9 @@ def main(dsn: str) -> None:
         if not child:
             os._exit(run(dsn, json.loads(line)))
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        gone(dsn)
         print(words.get(status, f"exit {status}"), flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(psycopg.conninfo.make_conninfo(sys.argv[1], application_name="drawn"))
