@@ -170,6 +170,7 @@ def judged_right(truth: Truth, scanned: dict[str, Any]) -> set[str]:
 def finished_right(people: People, truth: Truth, held: set[str]) -> None:
     """The daemon finishes what has all its answers, takes the rest to its next question, and touches nothing else."""
     before, ends = evidence.fingerprints(people.bench.dsn), people.ends()
+    saved = evidence.found_again(people.bench.dsn)
     people.resumed()
     assert people.forged(truth.threads) == {}
     after = evidence.fingerprints(people.bench.dsn)
@@ -183,7 +184,7 @@ def finished_right(people: People, truth: Truth, held: set[str]) -> None:
     complete = {one for one in truth.threads if truth.finished(one) or (one in going_on and truth.complete(one))}
     assert {one: states[one] for one in complete if states[one] != undisturbed()[evidence.flow_of(one)]} == {}
     again = people.ends() - ends
-    done = {(thread, node) for thread, node in again if f"did {node}".encode() in truth.texts[thread]}
+    done = {(thread, node) for thread, node in again if f"did {node}".encode() in saved[thread]}
     assert done == set()
     assert {one: count for one, count in again.items() if count > 1} == {}
     assert people.forged(truth.threads) == {}

@@ -24,6 +24,24 @@ REACHABLE = """
         where (c.thread_id, c.checkpoint_ns, c.checkpoint_id) = (w.thread_id, w.checkpoint_ns, w.checkpoint_id)
     )
 """
+# What a run can go on from: of a subgraph only what ran below a root checkpoint that was not lost.
+FOUND_AGAIN = """
+    with found as (
+        select * from checkpoints c where checkpoint_ns = '' or exists (
+            select from checkpoints root where (root.thread_id, root.checkpoint_ns) = (c.thread_id, '')
+            and root.checkpoint_id = c.metadata -> 'parents' ->> ''
+        )
+    )
+    select thread_id, blob from checkpoint_writes
+    join found using (thread_id, checkpoint_ns, checkpoint_id)
+    union all
+    select b.thread_id, b.blob from checkpoint_blobs b where exists (
+        select from found c where (c.thread_id, c.checkpoint_ns) = (b.thread_id, b.checkpoint_ns)
+        and c.checkpoint -> 'channel_versions' ->> b.channel = b.version
+    )
+    union all
+    select thread_id, convert_to(checkpoint::text, 'UTF8') from found
+"""
 # The last answer of a task that has finished without any output is in no row, but the task has taken it.
 TAKEN_QUIETLY = """
     select asked.thread_id, asked.type, asked.blob from checkpoint_writes asked
@@ -67,6 +85,14 @@ def texts(dsn: str) -> dict[str, bytes]:
     for row in rows(dsn, TAKEN_QUIETLY):
         said = [answer_to(one.value) for one in JsonPlusSerializer().loads_typed((row["type"], row["blob"]))]
         found[row["thread_id"]] += "\n".join(said).encode()
+    return found
+
+
+def found_again(dsn: str) -> dict[str, bytes]:
+    """Give what is stored of each thread and will be read by a run that goes on with it."""
+    found: dict[str, bytes] = {}
+    for row in rows(dsn, FOUND_AGAIN):
+        found[row["thread_id"]] = found.get(row["thread_id"], b"") + b"\n" + bytes(row["blob"] or b"")
     return found
 
 
