@@ -154,7 +154,9 @@ def tell(points: dict[str, tuple[int, int]], threads: dict[str, Left], finished:
     print(f"{len(threads)} threads with rows, {len(points)} of them not killed; judged right: {len(threads)};")
     print(f"unfinished and finished right by one attempt each: {finished};")
     print(f"finished and left alone: {sum(one.finished for one in threads.values())};")
-    for reason, count in Counter(one.exception for one in threads.values() if one.exception).items():
+    for reason, count in Counter(
+        one.exception for one in threads.values() if one.exception and not one.finished
+    ).items():
         print(f"{EXCEPTIONS[reason]}: {count} ({reason});")
 
 
