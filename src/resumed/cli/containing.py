@@ -15,7 +15,7 @@ from resumed.cli.pausing import Reason, acting_session
 from resumed.cli.reading import Json
 from resumed.daemon import acts
 from resumed.daemon.acts import Answer, Office, Word
-from resumed.daemon.service import rules_of
+from resumed.daemon.plans import rules_of
 from resumed.errors import SettingsError
 from resumed.store.acts import in_quarantine
 

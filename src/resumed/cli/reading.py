@@ -10,7 +10,8 @@ from resumed.cli import given
 from resumed.cli.context import Graphs, prepared, run
 from resumed.cli.output import document, line, readable, table
 from resumed.daemon import survey
-from resumed.daemon.service import Service, registered
+from resumed.daemon.plans import registered
+from resumed.daemon.service import Service
 from resumed.daemon.steps import LongestStep, longest_steps
 from resumed.daemon.survey import Finding, surveying
 from resumed.errors import ResumedError

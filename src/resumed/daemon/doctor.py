@@ -8,8 +8,8 @@ from enum import StrEnum
 
 from resumed import durations
 from resumed.daemon.crew import Crew
+from resumed.daemon.plans import registered, rules_of
 from resumed.daemon.rounds import CLOCK_LIMIT
-from resumed.daemon.service import registered, rules_of
 from resumed.daemon.steps import LongestStep, longest_steps
 from resumed.daemon.sweep import scene_of
 from resumed.errors import DatabaseError, ResumedError

@@ -7,22 +7,19 @@ import asyncio
 import os
 import socket
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
 from datetime import timedelta
 
 from resumed.daemon.crew import Crew
 from resumed.daemon.health import Health
 from resumed.daemon.heeding import Heeding
 from resumed.daemon.link import Link
+from resumed.daemon.plans import plan_of, rules_of
 from resumed.daemon.rounds import Rounds
-from resumed.daemon.sweep import Rules
 from resumed.daemon.timers import Round, running
-from resumed.engine import memory
-from resumed.engine.pool import Plan, Pool, plan_message
-from resumed.engine.wire import numbers_to_wire
-from resumed.errors import DatabaseUnreachableError, NotReadyError, SettingsError
+from resumed.engine.pool import Pool
+from resumed.errors import DatabaseUnreachableError, NotReadyError
 from resumed.events import Events
-from resumed.model import Attempt, Numbers, Outcome
+from resumed.model import Attempt, Outcome
 from resumed.settings import Settings
 from resumed.store import schema, watermarks
 from resumed.store.connect import Target
@@ -31,6 +28,8 @@ from resumed.store.selftest import self_test
 _ANNOUNCE_EVERY = timedelta(seconds=20)
 _SELF_TEST_EVERY = timedelta(seconds=60)
 _RETRY_CONNECT = timedelta(seconds=1)
+_CLOSE_PATIENCE = timedelta(seconds=1)
+_CLOSE_PAUSE = timedelta(milliseconds=50)
 _ROUND_PAUSE = timedelta(milliseconds=20)
 
 
@@ -189,56 +188,14 @@ class Service:
         self.crew.stopping = True
         await self.pool.drain(self.settings.shutdown_grace)
         await self.pool.close()
-        if self.crew.open:
-            await self.rounds.close(Outcome.DRAINED)
+        await self._close_what_is_open()
         await self.link.close()
 
-
-def defaults_of(settings: Settings) -> Numbers:
-    """The policy of a workflow that names no numbers of its own."""
-    return Numbers(
-        min_age=settings.min_age,
-        max_age=settings.max_age,
-        max_attempts=settings.max_attempts,
-        max_total_attempts=settings.max_total_attempts,
-        retry_base=settings.retry_base,
-        retry_cap=settings.retry_cap,
-        timeout=settings.attempt_timeout,
-        concurrency=settings.concurrency,
-    )
-
-
-def rules_of(settings: Settings) -> Rules:
-    """What this replica brings to a look at a thread."""
-    return Rules(defaults_of(settings), settings.default_workflow, settings.clock_tolerance)
-
-
-async def registered(settings: Settings, events: Events) -> Crew:
-    """Have a worker say what workflows it has; needs no database. Raises WorkersUnavailableError."""
-    crew = Crew(events, freed=lambda: None, bereaved=lambda: None)
-    pool = Pool(replace(plan_of(settings, ""), processes=1), crew.listener())
-    try:
-        pool.start()
-        await pool.hello()
-    finally:
-        crew.stopping = True
-        await pool.close()
-    return crew
-
-
-def plan_of(settings: Settings, dsn: str) -> Plan:
-    """What the workers are told at their start; raises SettingsError where there is no such file of graphs."""
-    if settings.graphs is not None and not settings.graphs.is_file():
-        sentence = f"there is no file {str(settings.graphs)!r}: correct --graphs or RESUMED_GRAPHS"
-        raise SettingsError(sentence)
-    extra = {
-        "workflows": settings.workflows,
-        "graphs": str(settings.graphs.resolve()) if settings.graphs is not None else None,
-        "concurrency": settings.concurrency,
-        "recursion_limit": settings.recursion_limit,
-        "defaults": numbers_to_wire(defaults_of(settings)),
-    }
-    environment = {"LANGGRAPH_STRICT_MSGPACK": "true"} if settings.strict_msgpack else {}
-    message = plan_message(dsn, settings.checkpoint_schema, extra)
-    limit = settings.worker_memory or memory.share(settings.processes + 1)
-    return Plan(settings.processes, settings.concurrency, message, environment, limit)
+    async def _close_what_is_open(self) -> None:
+        """Close what the killed left; the server takes a moment to see that their sessions are gone."""
+        deadline = asyncio.get_running_loop().time() + _CLOSE_PATIENCE.total_seconds()
+        while self.crew.open:
+            await self.rounds.close(Outcome.DRAINED)
+            if not self.crew.open or asyncio.get_running_loop().time() > deadline:
+                return
+            await asyncio.sleep(_CLOSE_PAUSE.total_seconds())
