@@ -19,7 +19,7 @@ class Crew:
     `freed` is called when a thread was given back, `bereaved` when a worker died. `results` counts, by word, what
     came of the threads that were handed out; `endings` holds the attempts that finished, where `keeps_endings` says so;
     `retired` names workers that we ended because of a node that could not be stopped; `dropped` are the threads that
-    dead workers had in hand, begun or not.
+    dead workers had in hand, begun or not, and those for which there was no session.
     """
 
     events: Events
@@ -109,6 +109,7 @@ class Crew:
             case "skewed":
                 self.events.clock_doubted()
             case "unreachable":
+                self.dropped.add(message["thread_id"])
                 self.events.attempt_unreachable(message["thread_id"])
             case "error":
                 self.events.thread_failed(message["thread_id"], message)

@@ -93,7 +93,7 @@ class Rounds:
                     self.crew.forget(silent)
 
     async def _give_back(self, session: Session) -> None:
-        """Give back what a dead worker had claimed and not begun, lest nobody takes it until the claim runs out."""
+        """Give back what was claimed and not begun, lest nobody takes it until the claim runs out."""
         dropped = self.crew.dropped - set(self.pool.inflight())
         if dropped:
             await cases.unclaim(session, sorted(dropped), self.claimant)

@@ -124,7 +124,7 @@ class PrivateServer:
 
     def _launch(self, bin_folder: Path) -> None:
         fitting = len(str(self.data)) < _SOCKET_PATH_LIMIT
-        settings = [*_OPTIONS, *self.options, f"port={self.port}", "listen_addresses=127.0.0.1"]
+        settings = [*_OPTIONS, "listen_addresses=127.0.0.1", *self.options, f"port={self.port}"]
         settings.append(f"unix_socket_directories={self.data if fitting else ''}")
         options = [part for setting in settings for part in ("-c", setting)]
         command = [str(bin_folder / "postgres"), "-D", str(self.data), *options]
