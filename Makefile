@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 BIN := .venv/bin
 PYTEST_ARGS ?= -n 2
-.PHONY: demo test check deploy-check image-test compat lint format install lock clean
+.PHONY: demo test check deploy-check image-test compat soak lint format install lock clean
 
 demo: .venv/example ## the whole story on a private Postgres
 	@PYTHONPATH="$(CURDIR)/.venv/example" $(BIN)/resumed demo $(DEMO_ARGS)
@@ -29,6 +29,9 @@ image-test: install ## build the images and run them once (needs root and Debian
 
 compat: install ## the crash points under other versions of LangGraph, which pip installs (half an hour; docs/verdicts.md)
 	@$(BIN)/python -m pytest tests/compat/versions.py --timeout 3000 -s
+
+soak: install ## twenty minutes of random faults (SOAK_MINUTES says how many; docs/reliability.md)
+	@$(BIN)/python -m pytest tests/soak/soak.py -s -x -n 0
 
 lint: install ## format, lint, types, imports
 	@$(BIN)/ruff format --check .

@@ -69,9 +69,15 @@ class Fleet:
         """What all of them, the ended ones too, said of an event."""
         return [line for one in (*self.ended, *self.replicas) for line in one.lines(event)]
 
-    def memory(self) -> list[int]:
-        """The control processes' resident memory in bytes."""
-        return [psutil.Process(one.process.pid).memory_info().rss for one in self.replicas]
+    def memory_of(self, replica: Daemon) -> int:
+        """A control process's resident memory in bytes."""
+        return int(psutil.Process(replica.process.pid).memory_info().rss)
+
+    def stop_one(self) -> None:
+        """Drain one replica, as a deploy does, and start it again."""
+        replica = self.dice.choice(self.replicas)
+        replica.process.send_signal(signal.SIGTERM)
+        self._replace(replica)
 
     def stop(self) -> int:
         """End all; says how many did not end well."""

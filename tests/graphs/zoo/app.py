@@ -1,6 +1,6 @@
 """The application: runs COUNT threads of each workflow through a pooled saver, until it is done or killed.
 
-`python -m zoo.app DSN COUNT WORKFLOW…`; a thread's id is `<workflow>_<number>`.
+`python -m zoo.app DSN COUNT WORKFLOW…`; a thread's id is `<workflow>_<number>`, and ZOO_FIRST the first number.
 """
 
 import asyncio
@@ -47,7 +47,9 @@ async def main(dsn: str, count: int, names: list[str]) -> None:
     async with AsyncConnectionPool(dsn, min_size=8, max_size=8, kwargs=options, open=False) as pool:
         saver = AsyncPostgresSaver(pool)
         print("started", flush=True)
-        await asyncio.gather(*(start(name, number, saver) for number in range(count) for name in names))
+        first = int(os.environ.get("ZOO_FIRST", "0"))
+        numbers = range(first, first + count)
+        await asyncio.gather(*(start(name, number, saver) for number in numbers for name in names))
     print("done", flush=True)
 
 
