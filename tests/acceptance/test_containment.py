@@ -98,3 +98,21 @@ def test_once_sees_suspects_to_their_end(bench: Bench) -> None:
     assert states(bench, "<>") == {"quarantined": 1}
     outcomes = bench.rows("select outcome, charged from resumed.attempts where workflow = 'killing' order by attempt")
     assert [(one["outcome"], one["charged"]) for one in outcomes] == [("crashed", False), *[("crashed", True)] * 2]
+
+
+def test_a_state_that_ends_the_process_which_loads_it_is_tried_alone_and_quarantined(bench: Bench) -> None:
+    leave(bench, "deadly", 1)
+    leave(bench, "healthy", 5)
+    daemon = bench.daemon(entries("deadly", "healthy"), **SETTINGS).until_ready()
+    eventually(lambda: states(bench, "=") == {"closed": 5})
+    eventually(lambda: states(bench, "<>") == {"quarantined": 1}, 120)
+    assert bench.rows("select from resumed.attempts where charged or workflow = 'deadly'") == []
+    died = [line["worker"].endswith("-isolation") for line in daemon.lines("worker.died")]
+    assert 1 <= died.count(False) <= 2
+    assert 2 <= died.count(True) <= 4  # one whose session was still being ended is counted at its next try
+    [told] = daemon.lines("case.quarantined")
+    assert (told["thread_id"], told["reason"]) == (
+        "deadly_0",
+        "the process that loads its state ends, before an attempt can begin",
+    )
+    assert daemon.terminate() == 0

@@ -30,7 +30,7 @@ def test_a_hundred_threads_of_a_killed_application_are_finished_by_two_daemons(b
 def test_the_attempts_of_a_killed_daemon_are_closed_within_three_sweeps_and_its_threads_finished(bench: Bench) -> None:
     bench.crashed_application(25, "linear", "alinear", ends=10, ZOO_DELAY="0.3")
     many = {"RESUMED_CONCURRENCY": "50", "RESUMED_LOG_LEVEL": "debug", "RESUMED_POLL_INTERVAL": "1s"}
-    first = bench.daemon(ZOO_DELAY="1.5", **many).until_ready()
+    first = bench.daemon(ZOO_DELAY="10", **many).until_ready()
     eventually(lambda: bench.open_attempts() == 50)
     other = bench.daemon(**many).until_ready()
     workers = [psutil.Process(pid) for pid in first.workers()]

@@ -19,7 +19,8 @@ class Crew:
     `freed` is called when a thread was given back, `bereaved` when a worker died. `results` counts, by word, what
     came of the threads that were handed out; `endings` holds the attempts that finished, where `keeps_endings` says so;
     `retired` names workers that we ended because of a node that could not be stopped; `dropped` are the threads that
-    dead workers had in hand, begun or not, and those for which there was no session.
+    dead workers had in hand, begun or not, and those for which there was no session;
+    `suspects` those that a worker had in hand which died by itself, and whether each was alone.
     """
 
     events: Events
@@ -33,6 +34,7 @@ class Crew:
     inspections: dict[str, asyncio.Future[Judgement | None]] = field(default_factory=dict)
     retired: set[str] = field(default_factory=set)
     dropped: set[str] = field(default_factory=set)
+    suspects: dict[str, bool] = field(default_factory=dict)
     keeps_endings: bool = False
     stopping: bool = False
 
@@ -135,6 +137,7 @@ class Crew:
             self.retired.add(handle.name)
             self.events.worker_killed(handle.name, "a node of it could not be stopped")
         else:
+            self.suspects |= dict.fromkeys(handle.inflight, handle.alone)
             self.events.worker_died(handle.name, exited.code, len(handle.inflight))
         if not handle.alone:
             self.events.worker_restarted(handle.name)

@@ -11,11 +11,12 @@ from datetime import UTC, datetime, timedelta
 
 from resumed.daemon.crew import Crew
 from resumed.daemon.dispatch import Taker, Turn, dispatch
+from resumed.daemon.felled import blame
 from resumed.daemon.health import Health
 from resumed.daemon.heeding import Heeding
 from resumed.daemon.link import Link
 from resumed.daemon.orphans import Closer, close_orphan
-from resumed.daemon.sweep import Report, Rules, scene_of, sweep
+from resumed.daemon.sweep import Report, Rules, Scene, scene_of, sweep
 from resumed.engine.pool import ISOLATION, Pool
 from resumed.errors import DatabaseError
 from resumed.judge.circuit import Record, allowance, opened
@@ -85,6 +86,7 @@ class Rounds:
                 if closed := await close_orphan(session, scene, orphan, self._closer(orphan, outcome)):
                     self.crew.finished(closed, None)
             self.crew.retired.clear()
+            await self._blame(session, scene)
             await self._give_back(session)
             for silent in await self._closed_in_silence(session):
                 if silent.closed_by == silent.worker:
@@ -92,9 +94,22 @@ class Rounds:
                 else:
                     self.crew.forget(silent)
 
+    async def _blame(self, session: Session, scene: Scene) -> None:
+        """Try alone what a worker died of, it may be, before an attempt began; what was alone is the culprit."""
+        suspects = self.crew.suspects
+        untried = await cases.still_claimed(session, list(suspects), self.claimant) if suspects else []
+        for thread in suspects.keys() - set(untried):
+            del suspects[thread]
+        for thread in untried:
+            blamed = await blame(session, scene, thread, self.crew.registrations, alone=suspects[thread])
+            if blamed is not None:
+                del suspects[thread]
+            if blamed is not None and blamed.reason is not None:
+                self.crew.events.case_quarantined(thread, blamed.workflow or "", blamed.reason)
+
     async def _give_back(self, session: Session) -> None:
         """Give back what was claimed and not begun, lest nobody takes it until the claim runs out."""
-        dropped = self.crew.dropped - set(self.pool.inflight())
+        dropped = self.crew.dropped - set(self.pool.inflight()) - self.crew.suspects.keys()
         if dropped:
             await cases.unclaim(session, sorted(dropped), self.claimant)
         self.crew.dropped -= dropped

@@ -111,6 +111,12 @@ async def any_due(session: Session, wanted: Sequence[Wanted], due_by: datetime |
     return await (await session.execute(_SQL["any_due"], parameters)).fetchone() is not None
 
 
+async def still_claimed(session: Session, threads: Sequence[str], claimant: str) -> list[str]:
+    """Give those of the threads that were claimed and that no attempt has given back."""
+    cursor = await session.execute(_SQL["still_claimed"], {"threads": list(threads), "claimant": claimant})
+    return [row["thread_id"] async for row in cursor]
+
+
 async def unclaim(session: Session, threads: Sequence[str], claimant: str) -> None:
     """Give back cases that were claimed and not tried."""
     await session.execute(_SQL["unclaim"], {"threads": list(threads), "claimant": claimant})

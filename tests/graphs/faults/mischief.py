@@ -95,6 +95,29 @@ def leak(_: Any) -> dict[str, list[str]]:
 
 
 leaking = _after_first(leak)
+
+
+class Marked(Seen):
+    mark: Any
+
+
+def mark(_: Any) -> dict[str, Any]:
+    """Put into the state what the process that loads it will not survive."""
+    from faults.deadly import Deadly  # noqa: PLC0415 - not before a state holds one
+
+    return {"seen": ["first"], "mark": Deadly(1)}
+
+
+def _marked() -> StateGraph[Any, Any, Any, Any]:
+    graph = StateGraph(Marked)
+    graph.add_node("first", mark)
+    graph.add_node("second", work)
+    graph.add_edge(START, "first")
+    graph.add_edge("first", "second")
+    return graph
+
+
+deadly = _marked()
 isolated = Workflow(graph=healthy, isolate=True)
 
 ALL: dict[str, Any] = {
@@ -106,4 +129,5 @@ ALL: dict[str, Any] = {
     "blocking": blocking,
     "healthy": healthy,
     "leaking": leaking,
+    "deadly": deadly,
 }

@@ -105,6 +105,11 @@ cross join lateral (
 where not exists (select from resumed.pauses p where p.paused and p.workflow in (w.workflow, ''))
 limit 1
 
+-- name: still_claimed
+-- Which of these were claimed and not tried.
+select thread_id from resumed.cases
+where thread_id = any (%(threads)s::text[]) and claimed_by = %(claimant)s::text
+
 -- name: unclaim
 -- Give back what was claimed and not tried.
 update resumed.cases set claimed_until = null, claimed_by = null
