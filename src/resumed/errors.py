@@ -35,6 +35,26 @@ class SupersededError(ResumedError):
     """Somebody else moved the thread's head while the attempt was running."""
 
 
+class WorkflowAlreadyRunningError(ResumedError):
+    """Somebody else is at the thread, or an earlier run of it has not ended; the message says which."""
+
+
+class RunTakenOverError(ResumedError):
+    """The run lost its thread's lock, and somebody has gone on with the thread; nothing more was saved here."""
+
+
+class RunCancelledError(ResumedError):
+    """The run was cancelled by `.cancel()`; it is never resumed where it stopped."""
+
+
+class ExecutorClosedError(ResumedError):
+    """The executor was closed while the run was going on; the run stays open, and the daemon goes on with it."""
+
+
+class WrongDatabaseError(ResumedError):
+    """The graph was compiled with a checkpointer that is not of the executor's database."""
+
+
 class NotReadyError(ResumedError):
     """No attempt can be made now; the message says what stands against it."""
 

@@ -8,7 +8,7 @@ from resumed.judge.case import Placement, Standing, decide, place, standing, van
 from resumed.judge.policy import Chance, Tally, after_attempt, consecutive_after
 from resumed.judge.verdict import Sighting
 from resumed.model import Attempt, Case, Ending, Outcome, State, Verdict
-from resumed.store import attempts, cases, checkpoints, locks
+from resumed.store import attempts, cases, checkpoints, locks, runs
 from resumed.store.cases import Extra
 from resumed.store.connect import Session
 
@@ -50,6 +50,7 @@ async def close_orphan(session: Session, scene: Scene, attempt: Attempt, closer:
             left = _left(scene, orphan, ending)
             spent = attempt.version if left.placement.state is State.QUARANTINED else None
             counted = consecutive_after(Tally(known.attempts, known.consecutive), ending)
+            await runs.settle(session, sighting.head.run if sighting is not None else None, left.judgement.verdict)
             await cases.settle(session, left, Extra(counted, spent_by=spent, own=_own(orphan), suspect=suspect))
         return closed
 

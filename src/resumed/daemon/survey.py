@@ -16,7 +16,7 @@ from resumed.judge.checkpoint_id import first_at, plausible_span
 from resumed.judge.evidence import evidence
 from resumed.judge.verdict import Circumstances, Sighting, open_question
 from resumed.model import Action, Attempt, Case, Judgement, State, Verdict
-from resumed.store import attempts, audit, cases, checkpoints, pauses, schema, watermarks
+from resumed.store import attempts, audit, cases, checkpoints, pauses, runs, schema, watermarks
 from resumed.store.connect import Session, opened
 from resumed.store.pauses import Pause
 
@@ -60,7 +60,8 @@ class Surveyor:
 
     async def unfinished(self) -> list[Finding]:
         """Judge every unfinished thread that a sweep would see, the longest quiet first."""
-        threads = sorted({*await cases.open_threads(self.session), *await self._in_window()})
+        registered = await runs.abandoned(self.session, PAGE_ROWS)
+        threads = sorted({*await cases.open_threads(self.session), *await self._in_window(), *registered})
         found: list[Finding] = []
         for start in range(0, len(threads), PAGE_ROWS):
             found += await self.judge(threads[start : start + PAGE_ROWS])

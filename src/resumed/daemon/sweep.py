@@ -15,7 +15,7 @@ from resumed.judge.resolve import claim
 from resumed.judge.verdict import Ages, Circumstances, Sighting
 from resumed.model import Case, Numbers, Registration, State
 from resumed.redaction import describe
-from resumed.store import cases, checkpoints, locks, registrations, watermarks
+from resumed.store import cases, checkpoints, locks, registrations, runs, watermarks
 from resumed.store.connect import Session
 from resumed.store.watermarks import Watermark
 
@@ -145,8 +145,8 @@ async def _timeless(session: Session, scene: Scene, window: Window) -> list[str]
 
 async def _look_again(session: Session, scene: Scene) -> Report:
     async with session.transaction():
-        threads = await cases.to_look_at(session, scene.now, LOOK_ROWS)
-        return await _record(session, scene, threads)
+        threads = {*await cases.to_look_at(session, scene.now, LOOK_ROWS), *await runs.abandoned(session, LOOK_ROWS)}
+        return await _record(session, scene, sorted(threads))
 
 
 async def _record(session: Session, scene: Scene, threads: Sequence[str]) -> Report:
@@ -156,6 +156,8 @@ async def _record(session: Session, scene: Scene, threads: Sequence[str]) -> Rep
     standings = [*(one for one, _ in looks.judged.values()), *gone]
     changed = [(one, known.get(one.thread_id)) for one in standings if _worth_writing(one, known.get(one.thread_id))]
     await cases.record(session, sorted(changed, key=lambda pair: pair[0].thread_id), scene.now)
+    for one, _ in looks.judged.values():
+        await runs.settle(session, looks.seen[one.thread_id].head.run, one.judgement.verdict)
     return Report(threads=len(threads), written=len(changed))
 
 

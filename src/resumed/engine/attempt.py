@@ -12,7 +12,7 @@ from functools import partial
 import psycopg
 
 from resumed.engine import memory
-from resumed.engine.call import config_of, context_of, stored
+from resumed.engine.call import config_of, context_of
 from resumed.engine.closing import Begun, close_left_open, conclude
 from resumed.engine.desk import Desk, Ticket
 from resumed.engine.look import Cleared, Look, clear, look, record, standing_of
@@ -25,7 +25,7 @@ from resumed.judge.case import Placement, vanished
 from resumed.judge.checkpoint_id import made_at
 from resumed.judge.verdict import open_question, quiet_since
 from resumed.model import Attempt, State
-from resumed.store import attempts, cases, locks
+from resumed.store import attempts, cases, locks, runs
 from resumed.store.connect import Session, alive, opened
 
 _CLOCK_LIMIT = timedelta(seconds=2)
@@ -130,6 +130,7 @@ async def _begin(session: Session, seen: Look, ticket: Ticket, desk: Desk) -> Be
         if tally is None:
             return None
         attempt = await attempts.start(session, blank)
+        await runs.take(session, ticket.thread_id, head)
     desk.tell(started(attempt))
     return Begun(attempt, tally, seen)
 
@@ -141,7 +142,7 @@ def _call(cleared: Cleared, begun: Begun, ticket: Ticket, desk: Desk) -> Call:
         "version": begun.attempt.version or begun.look.sighting.head.metadata_version,
         "attempt": begun.attempt.attempt,
     }
-    config = config_of(ticket.thread_id, stored(cleared.loaded.metadata), policy.configurable, stamps)
+    config = config_of(ticket.thread_id, cleared.call, policy.configurable, stamps)
     config["recursion_limit"] = policy.recursion_limit or desk.recursion_limit
     return Call(cleared.graph, config, partial(context_of, policy, ticket.thread_id), cleared.given)
 

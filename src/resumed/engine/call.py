@@ -14,7 +14,7 @@ _LANGGRAPHS = frozenset(
     | {"counters_since_delta_snapshot", "delta_writes_versioned"}
 )
 _PREFIXES = ("checkpoint_", "langgraph_", "__")
-_OURS = frozenset({"workflow", "version", "attempt"})
+_OURS = frozenset({"workflow", "version", "attempt", "resumed_run"})
 _SCALARS = (str, int, float, bool)
 
 

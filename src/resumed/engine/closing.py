@@ -17,7 +17,7 @@ from resumed.judge.case import Placement, place, vanished
 from resumed.judge.policy import Chance, Tally, after_attempt, consecutive_after
 from resumed.model import Attempt, Ending, Judgement, Outcome, State, Verdict
 from resumed.redaction import describe
-from resumed.store import acts, attempts, cases, checkpoints, watermarks
+from resumed.store import acts, attempts, cases, checkpoints, runs, watermarks
 from resumed.store.cases import Extra
 from resumed.store.connect import Session
 
@@ -80,6 +80,7 @@ async def conclude(
         closed = await attempts.finish(session, begun.attempt, ending)
         if closed is not None:
             await cases.settle(session, standing_of(seen, judgement, placement), extra)
+            await runs.settle(session, seen.sighting.head.run, judgement.verdict)
     return closed, placement
 
 

@@ -1,6 +1,7 @@
 """Looks at one thread: its rows, its case, then its values and its graph. Decides nothing, writes only the case."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,13 +12,15 @@ from langgraph.pregel import Pregel
 from langgraph.types import Command
 
 from resumed.engine import memory, preflight
+from resumed.engine.call import stored
 from resumed.engine.desk import Ticket
 from resumed.engine.places import Reading, due
 from resumed.engine.saver import FencedSaver
 from resumed.judge.case import Placement, Standing, decide, place, standing, still_known
 from resumed.judge.verdict import Ages, Circumstances, Sighting, unchanged
 from resumed.model import Judgement, State, Verdict
-from resumed.store import cases, checkpoints
+from resumed.rows import Run
+from resumed.store import cases, checkpoints, runs
 from resumed.store.cases import Extra
 from resumed.store.connect import Session
 
@@ -37,11 +40,11 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Cleared:
-    """A thread that may be resumed: the graph bound to the saver, the head as loaded, what the resume brings."""
+    """A thread that may go on: the graph bound to the saver, the scalars of the original call, what it is given."""
 
     graph: Pregel[Any, Any, Any, Any]
-    loaded: CheckpointTuple
-    given: Command[Any] | None = None
+    call: Mapping[str, Any]
+    given: Any = None
 
 
 async def look(session: Session, now: datetime, ticket: Ticket, *, ours: bool = False) -> Look | None:
@@ -98,6 +101,8 @@ async def clear(saver: FencedSaver, seen: Look, ticket: Ticket) -> Cleared | Jud
 
 async def _asked(reading: Reading, seen: Look) -> Cleared | Judgement:
     loaded = await reading.load()
+    if seen.sighting.head.unapplied:
+        return await _begun(reading, seen.sighting.head.run, loaded)
     if loaded is None:
         return Judgement(Verdict.FINISHED, "the thread has no checkpoint any more")
     head = seen.sighting.head
@@ -109,7 +114,20 @@ async def _asked(reading: Reading, seen: Look) -> Cleared | Judgement:
         return replace(seen.judgement, unsure=False)
     if isinstance(said, Judgement):
         return said
-    return Cleared(reading.graph, loaded, Command(resume={said.question: said.value}) if said is not None else None)
+    answer: Command[Any] | None = Command(resume={said.question: said.value}) if said is not None else None
+    return Cleared(reading.graph, stored(loaded.metadata), answer)
+
+
+async def _begun(reading: Reading, run: Run | None, loaded: CheckpointTuple | None) -> Cleared | Judgement:
+    """Begin a registered run as its application would have: with the input that it stored."""
+    kept = await runs.stored(reading.saver.session, run.run_id) if run is not None else None
+    if kept is None:
+        return Judgement(Verdict.FINISHED, "the registered run has ended")
+    given = await asyncio.to_thread(reading.reader().serde.loads_typed, kept.input)
+    if said := await preflight.ready_for(reading, loaded, given):
+        return said
+    before = stored(loaded.metadata) if loaded is not None else {}
+    return Cleared(reading.graph, {**before, **kept.call}, given)
 
 
 def _persons(said: object) -> bool:
@@ -126,6 +144,7 @@ async def record(session: Session, seen: Look, judgement: Judgement, version: st
         placement = Placement(State.HELD, None, seen.around.now)
     refused = judgement.verdict in REFUSALS
     await cases.settle(session, standing_of(seen, judgement, placement), Extra(refused_by=version if refused else None))
+    await runs.settle(session, seen.sighting.head.run, judgement.verdict)
 
 
 def standing_of(seen: Look, judgement: Judgement, placement: Placement) -> Standing:

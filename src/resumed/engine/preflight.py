@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Mapping
 
 from langgraph.checkpoint.base import CheckpointTuple
-from langgraph.types import Interrupt
+from langgraph.types import Command, Interrupt
 
 from resumed.engine.breakpoints import breakpoint_at
 from resumed.engine.pending import ahead, behind, commanded, recounted, unknown_names
@@ -32,6 +32,16 @@ async def examine(reading: Reading, loaded: CheckpointTuple) -> Judgement | Give
     if said := await _incompatible(reading, found):
         return Judgement(Verdict.INCOMPATIBLE, said)
     return answer
+
+
+async def ready_for(reading: Reading, loaded: CheckpointTuple | None, given: object) -> Judgement | None:
+    """Say what forbids to begin a run with this input; the work that waits is its caller's to drop or to answer."""
+    said = (
+        await _incompatible(reading, await places(reading, loaded)) if loaded and isinstance(given, Command) else None
+    )
+    if said is None and reading.lost:
+        said = f"classes of the state are missing or have changed: {', '.join(sorted(reading.lost))}"
+    return Judgement(Verdict.INCOMPATIBLE, said) if said else None
 
 
 async def _incompatible(reading: Reading, found: list[Place]) -> str | None:

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from resumed.judge.verdict import NULL_TASK, Sighting, trigger
-from resumed.model import ControlRow, Head, Judgement
+from resumed.model import Judgement
+from resumed.rows import ControlRow, Head
 
 _LONGEST_NAME = 80
 _LONGEST_NAMESPACE = 240
@@ -26,7 +27,12 @@ def evidence(found: Sighting, judgement: Judgement, triggers: Sequence[str] = ()
 
 
 def _head(head: Head) -> Iterator[str]:
-    yield f"the head is {_short(head.checkpoint_id)}, written by {_short(head.source or 'no source')}"
+    if head.checkpoint_id:
+        yield f"the head is {_short(head.checkpoint_id)}, written by {_short(head.source or 'no source')}"
+    else:
+        yield "the thread has no checkpoint yet"
+    if head.run is not None:
+        yield f"a run of it was registered at {head.run.begun_at.isoformat()} and has not ended: {head.run.state}"
     if head.newest_id != head.checkpoint_id:
         yield f"the newest checkpoint is {_short(head.newest_id)}, of a subgraph"
 

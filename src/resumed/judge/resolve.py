@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from resumed.model import Head, Registration
+from resumed.model import Registration
+from resumed.rows import Head
 
 LIVE_FOR = timedelta(minutes=1)
 _SEPARATORS = ("_", "-", ":")

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from resumed.judge.checkpoint_id import made_at
+from resumed.judge.proof import dead
 from resumed.judge.resolve import Claim, accepts
-from resumed.model import Case, ControlRow, Head, Judgement, State, Verdict
+from resumed.model import Case, Judgement, State, Verdict
+from resumed.rows import ControlRow, Head
 
 NULL_TASK = "00000000-0000-0000-0000-000000000000"
 INTERRUPT = "__interrupt__"
@@ -208,6 +210,8 @@ def _too_old(sighting: Sighting, around: Circumstances) -> Judgement | None:
     """Judge by how quiet it was when it was first seen; a case that was ever due never expires."""
     known = around.known
     first_seen_at = around.now
+    if dead(sighting.head):
+        return None
     if known is not None and known.state is not State.CLOSED:
         if known.attempts or known.due_at is not None:
             return None
@@ -221,12 +225,14 @@ def _not_quiet(sighting: Sighting, around: Circumstances) -> Judgement | None:
     known = around.known
     left_by_us = unchanged(sighting, known) and known is not None and known.own_head == known.head
     until = quiet_since(sighting, around) + around.ages.min_age
-    if until > around.now and not around.ours and not left_by_us:
+    if until > around.now and not (around.ours or left_by_us or dead(sighting.head)):
         return Judgement(Verdict.RUNNING, "not yet quiet for min_age", until)
     return None
 
 
 def _why_stopped(sighting: Sighting) -> Judgement:
+    if sighting.head.unapplied:
+        return Judgement(Verdict.STOPPED, "the input of a registered run waits to be given")
     pending = work_left(sighting.head) or "a channel of its own"
     errors = [row for row in sighting.rows if row.channel == ERROR]
     if any(not row.cancelled for row in errors):

@@ -6,8 +6,10 @@ from typing import Any
 
 from psycopg.rows import DictRow
 
+from resumed.judge.registered import with_run
 from resumed.judge.verdict import CONTROL_CHANNELS, Sighting
-from resumed.model import ControlRow, Head
+from resumed.rows import ControlRow, Head
+from resumed.store import runs
 from resumed.store.connect import Session
 from resumed.store.queries import load
 
@@ -41,10 +43,17 @@ async def timeless(session: Session, span: tuple[str, str], rows: int) -> list[s
 
 
 async def sightings(session: Session, threads: Sequence[str]) -> dict[str, Sighting]:
-    """Read the heads of these threads with the control rows of each; threads without a head are left out."""
+    """Read the heads of these threads with the control rows of each, and the registered runs that have not ended.
+
+    Threads with neither head nor input are left out.
+    """
     heads = await _heads(session, threads)
     rows = await _control_rows(session, heads)
-    return {head.thread_id: Sighting(head, tuple(rows.get(head.thread_id, ()))) for head in heads}
+    found = {head.thread_id: Sighting(head, tuple(rows.get(head.thread_id, ()))) for head in heads}
+    for thread, run in (await runs.unended(session, threads)).items():
+        if (stands := with_run(found.get(thread), run)) is not None:
+            found[thread] = stands
+    return found
 
 
 async def root_head(session: Session, thread_id: str) -> str | None:

@@ -58,7 +58,7 @@ async def connect(target: Target, name: str = "resumed") -> Session:
     """
     try:
         session = await AsyncConnection.connect(
-            _conninfo(target.dsn, name), autocommit=True, prepare_threshold=None, row_factory=dict_row
+            conninfo_for(target.dsn, name), autocommit=True, prepare_threshold=None, row_factory=dict_row
         )
     except psycopg.OperationalError as error:
         raise explain(error) from None
@@ -66,7 +66,7 @@ async def connect(target: Target, name: str = "resumed") -> Session:
         message = "the connection string is not one that Postgres understands: write postgresql://user@host:5432/name"
         raise DatabaseUnusableError(message) from None
     try:
-        await _prepare(session, target.schema)
+        await prepare(session, target.schema)
     except psycopg.Error as error:
         await session.close()
         raise explain(error) from None
@@ -118,13 +118,15 @@ def explain(error: psycopg.Error) -> DatabaseError:
     return DatabaseUnusableError(f"the database cannot be used: {said}")
 
 
-def _conninfo(dsn: str, name: str) -> str:
+def conninfo_for(dsn: str, name: str) -> str:
+    """Complete a connection string with keepalives, a time limit and a name, where it has none of its own."""
     given = conninfo.conninfo_to_dict(dsn)
     defaults: dict[str, Any] = {"connect_timeout": int(_CONNECT_TIMEOUT.total_seconds()), **_KEEPALIVES}
     return conninfo.make_conninfo(dsn, **{**defaults, **given, "application_name": name})
 
 
-async def _prepare(session: Session, schema: str) -> None:
+async def prepare(session: Session, schema: str) -> None:
+    """Make the settings of a new session; `schema` is the one of LangGraph's tables."""
     calls = ", ".join("set_config(%s, %s, false)" for _ in _SETTINGS)
     values = [part for pair in _SETTINGS.items() for part in pair]
     async with session.cursor() as cursor:

@@ -18,7 +18,7 @@ from resumed.store.connect import Session, Target, explain, opened
 from resumed.store.locks import identifier_key
 from resumed.store.queries import load
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 COMPATIBLE_FROM = 1
 _SQL = load("schema")
 _LOCK = {"key": identifier_key("resumed migrate")}

@@ -1,5 +1,6 @@
 """Owns a workflow that can be run: its policy with its compiled graph, and binding it to one attempt's checkpointer."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,10 +30,15 @@ class LoadedWorkflow:
             "interrupt_before_nodes": _union(self.graph.interrupt_before_nodes, self.policy.interrupt_before),
             "interrupt_after_nodes": _union(self.graph.interrupt_after_nodes, self.policy.interrupt_after),
         }
-        bound = self.graph.copy(update={name: value for name, value in changes.items() if value is not None})
-        # `copy` forgets which classes of the state strict loading lets in.
-        bound._serde_allowlist = getattr(self.graph, "_serde_allowlist", None)  # noqa: SLF001
-        return bound
+        return changed(self.graph, {name: value for name, value in changes.items() if value is not None})
+
+
+def changed(graph: Graph, changes: Mapping[str, Any]) -> Graph:
+    """Copy a graph with these attributes of its own."""
+    copied = graph.copy(update=dict(changes))
+    # `copy` forgets which classes of the state strict loading lets in.
+    copied._serde_allowlist = getattr(graph, "_serde_allowlist", None)  # noqa: SLF001
+    return copied
 
 
 def loaded(name: str, policy: Workflow, found: object) -> LoadedWorkflow | None:

@@ -8,7 +8,8 @@ from langgraph.checkpoint.base.id import UUID
 from resumed.judge.case import Standing, decide, place, standing
 from resumed.judge.resolve import Claim
 from resumed.judge.verdict import ERROR, INTERRUPT, NULL_TASK, RESUME, Ages, Circumstances, Sighting
-from resumed.model import Case, ControlRow, Head, Numbers, Registration, State, Verdict
+from resumed.model import Case, Numbers, Registration, State, Verdict
+from resumed.rows import ControlRow, Head
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 MIN_AGE = timedelta(minutes=5)

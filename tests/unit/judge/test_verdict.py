@@ -26,7 +26,8 @@ from resumed.judge.verdict import (
     unchanged,
     work_left,
 )
-from resumed.model import Case, ControlRow, Registration, State, Verdict
+from resumed.model import Case, Registration, State, Verdict
+from resumed.rows import ControlRow
 from unit.judge.builders import (
     HEAD,
     MAX_AGE,

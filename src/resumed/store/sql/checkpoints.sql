@@ -51,6 +51,7 @@ select
     left(head.metadata ->> 'graph_id', 200) as metadata_graph,
     left(head.metadata ->> 'version', 200) as metadata_version,
     left(head.metadata ->> 'attempt', 20) as metadata_attempt,
+    left(head.metadata ->> 'resumed_run', 40) as metadata_run,
     exists (
         select from checkpoint_writes w
         where w.thread_id = t.thread_id and w.checkpoint_ns = '' and w.checkpoint_id = head.checkpoint_id

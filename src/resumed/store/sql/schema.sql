@@ -29,6 +29,7 @@ with needed (schema, name, rights) as (
         ('resumed', 'watermarks', array['select', 'insert', 'update']),
         ('resumed', 'pauses', array['select', 'insert', 'update']),
         ('resumed', 'audit', array['select', 'insert']),
+        ('resumed', 'runs', array['select', 'insert', 'update']),
         (null, 'checkpoints', array['select', 'insert', 'update']),
         (null, 'checkpoint_blobs', array['select', 'insert']),
         (null, 'checkpoint_writes', array['select', 'insert', 'update'])

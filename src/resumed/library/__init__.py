@@ -1,0 +1,1 @@
+"""What applications import: locks, checkpointers and runs that the daemon respects."""

@@ -1,0 +1,113 @@
+"""Where the runs of one process are: the sessions that hold their locks, who begins them, how they end."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import timedelta
+from typing import Any
+
+from resumed.errors import ExecutorClosedError, RunCancelledError, RunTakenOverError
+from resumed.library import cancelling
+from resumed.library.beginning import Beginner
+from resumed.library.calls import RunCall
+from resumed.library.hold import Hold
+from resumed.library.lending import Lender, lasts
+from resumed.library.line import Line
+from resumed.library.nodes import NodeThreads
+from resumed.store.connect import Target
+from resumed.store.runs import NewRun
+from resumed.workflows.loaded import Graph
+
+_RELEASE_PATIENCE = timedelta(seconds=10)
+_LOOK = timedelta(milliseconds=10)
+
+
+class RunDesk:
+    """Runs side by side on a few sessions; at most `most` at once, more wait for their turn."""
+
+    def __init__(self, lender: Lender, most: int) -> None:
+        """Open nothing yet."""
+        self._lender = lender
+        self._room = asyncio.Semaphore(most)
+        self._nodes = NodeThreads()
+        self._lines: list[Line] = []
+        self._holds: dict[str, Hold] = {}
+        self._endings: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def opened(self, target: Target, sessions: int) -> AsyncIterator[None]:
+        """Keep the sessions for the length of a block; what still runs at its end is left to the daemon."""
+        async with AsyncExitStack() as stack:
+            self._nodes.adopt(asyncio.get_running_loop())
+            for _ in range(sessions):
+                line = Line(target)
+                stack.push_async_callback(line.close)
+                await line.open()
+                self._lines.append(line)
+            try:
+                yield
+            finally:
+                self._lines.clear()
+                await self._end_all()
+
+    @asynccontextmanager
+    async def registered(self, new: NewRun, call: RunCall, graph: Graph) -> AsyncIterator[tuple[Graph, Hold, Any]]:
+        """Hold the thread's lock and have the run on record for the length of a block, and mark how it ended.
+
+        Gives the graph with the run's checkpointer, the hold, and what the graph is to be given.
+        """
+        line = self._line()
+        await self._lender.require_home(graph, line)
+        async with self._room:
+            hold, given = await Beginner(line, self._holds, self._lender.serde_of(graph)).begin(call, new)
+            ending: str | None = None
+            try:
+                yield self._lender.lend(graph, line, hold), hold, given
+                ending = "waiting" if lasts(graph, hold) else "finished"
+            except (RunTakenOverError, RunCancelledError, ExecutorClosedError):
+                raise
+            except Exception:
+                ending = "failed"
+                raise
+            finally:
+                await asyncio.shield(self._let_go(line, hold, ending))
+
+    async def _end_all(self) -> None:
+        """Leave what still runs to the daemon; a synchronous node keeps its lock until the session is closed."""
+        for hold in list(self._holds.values()):
+            hold.end(ExecutorClosedError(ExecutorClosedError.__doc__))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_RELEASE_PATIENCE.total_seconds()):
+                while self._holds or self._endings:
+                    await asyncio.sleep(_LOOK.total_seconds())
+
+    def cancelled(self, thread_id: str) -> None:
+        """Stop this process's run of the thread, if there is one."""
+        if thread_id in self._holds:
+            self._holds[thread_id].end(RunCancelledError(RunCancelledError.__doc__))
+
+    def _line(self) -> Line:
+        """Give the session with the fewest runs."""
+        if not self._lines:
+            message = "the executor is not open: use it with `async with`"
+            raise RuntimeError(message)
+        return min(self._lines, key=lambda line: len(line.holds))
+
+    async def _let_go(self, line: Line, hold: Hold, ending: str | None) -> None:
+        """Mark the end and give the lock back, once no thread works for the run any more."""
+        self._holds.pop(hold.thread_id, None)
+        if ending is None and self._nodes.busy(hold.run_id):
+            task = asyncio.create_task(self._when_quiet(line, hold))
+            self._endings.add(task)
+            task.add_done_callback(self._endings.discard)
+            return
+        await _released(line, hold, ending)
+
+    async def _when_quiet(self, line: Line, hold: Hold) -> None:
+        await self._nodes.quiet(hold.run_id)
+        await _released(line, hold, None)
+
+
+async def _released(line: Line, hold: Hold, ending: str | None) -> None:
+    await cancelling.stopped(line, hold)
+    await line.release(hold, ending, _RELEASE_PATIENCE)

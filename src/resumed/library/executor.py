@@ -1,0 +1,199 @@
+"""Runs graphs so that a crash is noticed at once: under the thread's lock, registered, saved through the fence.
+
+A process that dies leaves an open run whose lock is free, which is proof; nobody waits for silence.
+"""
+
+import os
+import socket
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any, Self
+
+from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.pregel import Pregel
+
+from resumed.errors import WorkflowAlreadyRunningError
+from resumed.library import cancelling, pools
+from resumed.library.calls import RunCall, call_of
+from resumed.library.desk import RunDesk
+from resumed.library.keeping import kept, kept_stream
+from resumed.library.lending import Lender
+from resumed.store import runs, schema
+from resumed.store.connect import Target, opened
+from resumed.store.runs import NewRun
+from resumed.store.selftest import self_test
+
+MOST_RUNS = 1000
+_LINES = 4
+_RELEASE_PATIENCE = timedelta(seconds=10)
+
+
+class AsyncWorkflowExecutor:
+    """Runs graphs as registered runs; an asynchronous context manager.
+
+    A run holds its thread's advisory lock for as long as it lasts. When its process dies the daemon goes on with the
+    thread at its next sweep, whatever `RESUMED_MIN_AGE` says; while the process lives nobody else touches the thread.
+
+    Args:
+        dsn: Where LangGraph's tables are: a direct connection to Postgres, or a pool in session mode.
+        schema: The schema of LangGraph's tables. Default: `public`.
+        sessions: Sessions that hold locks and save, each shared by many runs. Default: 4.
+        max_runs: Runs at once in this process; more wait for their turn. Default: 1000.
+        serde: The serializer of inputs and checkpoints, for graphs that bring none. Default: LangGraph's.
+
+    Entering it raises DatabaseUnusableError where the database does not lock (a transaction pooler, a standby) or lacks
+    the schema that `resumed migrate` makes, and DatabaseUnreachableError where there is no connection.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        schema: str = "public",
+        sessions: int = _LINES,
+        max_runs: int = MOST_RUNS,
+        serde: SerializerProtocol | None = None,
+    ) -> None:
+        """Open nothing yet."""
+        self._target = Target(dsn, schema)
+        self._serde = serde or JsonPlusSerializer()
+        self._sessions = sessions
+        self._owner = f"{socket.gethostname()}-{os.getpid()}"
+        self._lender = Lender(self._serde)
+        self._desk = RunDesk(self._lender, max_runs)
+        self._stack = AsyncExitStack()
+        self._checkpointer: AsyncPostgresSaver | None = None
+
+    async def __aenter__(self) -> Self:
+        """Prove that the database locks, make LangGraph's tables where they are missing, connect."""
+        async with AsyncExitStack() as stack:
+            await self_test(self._target)
+            self._checkpointer = await stack.enter_async_context(pools.async_saver(self._target, self._serde))
+            await pools.set_up(self._checkpointer, self._target)
+            async with opened(self._target, "resumed executor") as session:
+                await schema.check(session)
+            await stack.enter_async_context(self._desk.opened(self._target, self._sessions))
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Cancel what still runs, which leaves it to the daemon, and give every lock back."""
+        await self._stack.aclose()
+
+    @property
+    def checkpointer(self) -> AsyncPostgresSaver:
+        """A checkpointer with a pool of connections, to compile graphs with and to read threads with."""
+        if self._checkpointer is None:
+            message = "the executor is not open: use it with `async with`"
+            raise RuntimeError(message)
+        return self._checkpointer
+
+    async def run(  # noqa: PLR0913 - the contract's
+        self,
+        workflow: str,
+        graph: Pregel[Any, Any, Any, Any],
+        input: Any,  # noqa: A002 - LangGraph's own name
+        *,
+        thread_id: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        context: Any = None,
+    ) -> Any:
+        """Run a graph to its end and give what `graph.ainvoke` gives.
+
+        Args:
+            workflow: The name under which the daemon has the graph registered.
+            graph: A compiled graph; with this executor's checkpointer, one of the same database, or none.
+            input: What `ainvoke` takes: values, a `Command`, or None to go on with the thread as it stands, and with
+                the input of a run that died before it was applied.
+            thread_id: The thread. Default: the one that `config` names, else a new one.
+            config: LangGraph's; `metadata["version"]` names the version of the code.
+            context: The run's context. It is not stored: the registration's own makes it anew for the daemon.
+
+        Raises:
+            WorkflowAlreadyRunningError: Somebody holds the thread's lock, or a run of it that died has not ended.
+            RunTakenOverError: The lock was lost, and somebody has gone on with the thread.
+            RunCancelledError: `.cancel()` was called.
+            WrongDatabaseError: The graph's checkpointer is of another database.
+            Exception: Whatever the graph raises; the run has then failed.
+
+        A run that is cancelled from outside (`asyncio.CancelledError`) stays open, and the daemon goes on with it.
+        """
+        call = replace(call_of(workflow, input, thread_id, config), context=context)
+        async with self._desk.registered(self._new(call, graph), call, graph) as (bound, hold, given):
+            config = call.stamped(hold.run_id)
+            running = bound.ainvoke(given, config, context=context, durability=self._lender.durability(graph))
+            return await kept(hold, running)
+
+    async def astream(  # noqa: PLR0913
+        self,
+        workflow: str,
+        graph: Pregel[Any, Any, Any, Any],
+        input: Any,  # noqa: A002
+        *,
+        thread_id: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        context: Any = None,
+        **options: Any,
+    ) -> AsyncIterator[Any]:
+        """Run a graph and give what `graph.astream` gives, with the guarantees and errors of `run`.
+
+        `options` are those of `graph.astream`, such as `stream_mode` and `subgraphs`. A stream that is closed before
+        its end leaves the run open, and the daemon goes on with it.
+        """
+        call = replace(call_of(workflow, input, thread_id, config), context=context)
+        async with self._desk.registered(self._new(call, graph), call, graph) as (bound, hold, given):
+            options = {"durability": self._lender.durability(graph), **options}
+            async for part in kept_stream(
+                hold, bound.astream(given, call.stamped(hold.run_id), context=context, **options)
+            ):
+                yield part
+
+    stream = astream
+
+    async def submit(self, workflow: str, input: Any, *, thread_id: str | None = None) -> str:  # noqa: A002
+        """Store a run for the daemon to begin, and give its thread's id; it survives all but the loss of the database.
+
+        The same `thread_id` again gives it back and does nothing, whatever became of the run. Raises
+        WorkflowAlreadyRunningError where the thread has a run that was not submitted and has not ended, and ValueError
+        where there is no input.
+        """
+        if input is None:
+            message = "a submitted run needs an input"
+            raise ValueError(message)
+        call = call_of(workflow, input, thread_id, None)
+        async with pools.session_of(self.checkpointer) as session:
+            if await runs.submit(session, self._new(call)) or await runs.was_submitted(session, call.thread_id):
+                return call.thread_id
+        message = "the thread has a run that has not ended: submit when it has"
+        raise WorkflowAlreadyRunningError(message)
+
+    async def cancel(self, thread_id: str, reason: str | None = None) -> bool:
+        """Stop the thread's run, wherever it runs, and have nobody resume it where it stops.
+
+        Args:
+            thread_id: The thread.
+            reason: Why, for the audit.
+
+        Returns:
+            False where nothing was left to cancel: the thread is finished, or there is none.
+        """
+        async with opened(self._target, "resumed executor") as session:
+            done = await cancelling.cancel(session, thread_id, self._owner, reason)
+        self._desk.cancelled(thread_id)
+        return done
+
+    def _new(self, call: RunCall, graph: Pregel[Any, Any, Any, Any] | None = None) -> NewRun:
+        return NewRun(
+            run_id=uuid.uuid4().hex,
+            thread_id=call.thread_id,
+            workflow=call.workflow,
+            version=call.version,
+            owner=self._owner,
+            input=call.serialised(self._lender.serde_of(graph)),
+            call=call.scalars(),
+        )

@@ -1,0 +1,52 @@
+"""One run's hold on its thread: the session that has its lock now, and whether the run is over. No effects."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from resumed.errors import ResumedError
+from resumed.store.connect import Session, alive
+
+
+@dataclass(eq=False, slots=True)
+class Hold:
+    """A registered run of this process. `head` is what it saved last, `saving` what it is saving.
+
+    `session` is the one that holds the thread's lock, None while it is lost. `left` are the channels that the head
+    has updated, for whoever asks whether work is left.
+    """
+
+    run_id: str
+    thread_id: str
+    workflow: str
+    head: str
+    session: Session | None = None
+    saving: str | None = None
+    left: tuple[str, ...] | None = None
+    error: ResumedError | None = None
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    _told: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def secured(self) -> Session:
+        """Give the session that holds the lock, once there is one. Raises what `end` was given."""
+        while True:
+            if self.error is not None:
+                raise self.error
+            if self.session is not None and alive(self.session):
+                return self.session
+            self._told.clear()
+            await self._told.wait()
+
+    def secure(self, session: Session) -> None:
+        """Note that the lock is held on this session."""
+        self.session = session
+        self._told.set()
+
+    def lose(self) -> None:
+        """Note that the lock is lost; saves wait until it is had again."""
+        self.session = None
+
+    def end(self, error: ResumedError) -> None:
+        """Let nothing be saved any more: the run is somebody else's, or cancelled."""
+        self.error = self.error or error
+        self.over.set()
+        self._told.set()

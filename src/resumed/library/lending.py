@@ -1,0 +1,57 @@
+"""Lends an application's graph to a run: its copy with the run's checkpointer, and what has to be known of it first."""
+
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
+
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.pregel import Pregel
+from langgraph.types import Durability
+
+from resumed.engine.running import durability
+from resumed.judge.verdict import trigger
+from resumed.library.hold import Hold
+from resumed.library.home import require_same_database
+from resumed.library.line import Line
+from resumed.library.saver import RunSaver
+from resumed.workflows.loaded import Graph, changed
+
+
+class Lender:
+    """Lends graphs; what it has found out about one is not asked again."""
+
+    def __init__(self, serde: SerializerProtocol) -> None:
+        """`serde` is for graphs that bring none."""
+        self._serde = serde
+        self._durable: WeakKeyDictionary[Graph, Durability] = WeakKeyDictionary()
+        self._at_home: WeakSet[Any] = WeakSet()
+
+    def serde_of(self, graph: Graph | None) -> SerializerProtocol:
+        """Give the serializer of a graph's own checkpointer, else the executor's."""
+        own = getattr(getattr(graph, "checkpointer", None), "serde", None)
+        return own if own is not None else self._serde
+
+    def durability(self, graph: Graph) -> Durability:
+        """Say when a run of the graph may save: before the next superstep, where its subgraphs let it."""
+        if graph not in self._durable:
+            self._durable[graph] = durability(graph)
+        return self._durable[graph]
+
+    async def require_home(self, graph: Graph, line: Line) -> None:
+        """Make sure that the graph's own checkpointer is of the executor's database. Raises WrongDatabaseError."""
+        saver = graph.checkpointer
+        if saver is None or isinstance(saver, bool) or saver in self._at_home:
+            return
+        session = await line.session()
+        async with line.turn:
+            await require_same_database(saver, session)
+        self._at_home.add(saver)
+
+    def lend(self, graph: Graph, line: Line, hold: Hold) -> Graph:
+        """Copy the graph for a run, to save through the session that holds the thread's lock."""
+        return changed(graph, {"checkpointer": RunSaver(line, hold, self.serde_of(graph))})
+
+
+def lasts(graph: Pregel[Any, Any, Any, Any], hold: Hold) -> bool:
+    """Say whether a run that returned has left work: at a question or a breakpoint."""
+    own = [name for name in graph.trigger_to_nodes if not trigger(name)]
+    return any(trigger(channel, own) for channel in hold.left or ())

@@ -1,0 +1,192 @@
+"""Owns one session that holds the locks of many runs: asks it for signs of life, takes the locks again when it dies.
+
+A restart of the database frees every lock while the application lives; the daemon doubts free locks for a while then.
+"""
+
+import asyncio
+from contextlib import suppress
+from datetime import timedelta
+
+import psycopg
+
+from resumed.errors import DatabaseError, RunCancelledError, RunTakenOverError
+from resumed.library.hold import Hold
+from resumed.store import locks, runs
+from resumed.store.connect import Session, Target, alive, connect
+from resumed.store.runs import NewRun, Said
+
+_POLL = timedelta(seconds=1)
+_AGAIN = timedelta(milliseconds=200)
+_PATIENCE = timedelta(seconds=60)
+_PREPARE_AFTER = 5
+
+
+class Line:
+    """A session for locks and saves, opened again whenever it is lost. One user at a time: whoever has `turn`."""
+
+    def __init__(self, target: Target) -> None:
+        """Open nothing yet."""
+        self.turn = asyncio.Lock()
+        self.holds: set[Hold] = set()
+        self._target = target
+        self._session: Session | None = None
+        self._connected = asyncio.Event()
+        self._doubted = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        """Connect and keep watch. Raises DatabaseError."""
+        self._session = await self._connect()
+        self._connected.set()
+        self._spawn(self._watch())
+
+    async def close(self) -> None:
+        """End the session, and with it every lock that it holds."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._session is not None:
+            await self._session.close()
+
+    async def session(self) -> Session:
+        """Give the session, once there is one."""
+        await self._connected.wait()
+        assert self._session is not None  # noqa: S101 - what `_connected` means
+        return self._session
+
+    async def begin(self, run: NewRun) -> tuple[Session, Said]:
+        """Ask for the thread's lock and register the run, on the session that is returned.
+
+        Where the session is lost in the middle it is asked again: the answer is then `unfinished`, by this very run.
+        """
+        while True:
+            session = await self.session()
+            try:
+                async with self.turn:
+                    return session, await runs.begin(session, run)
+            except psycopg.Error as error:
+                self.hear(session, error)
+                await asyncio.sleep(_AGAIN.total_seconds())
+
+    def attach(self, hold: Hold, session: Session) -> None:
+        """Keep the lock of a run that was begun on this session; where that was lost since, take it again."""
+        hold.secure(session)
+        self.holds.add(hold)
+        if session is not self._session and self._session is not None:
+            hold.lose()
+            self._spawn(self._regain(hold, self._session))
+
+    async def release(self, hold: Hold, state: str | None, patience: timedelta) -> None:
+        """Mark how the run ended (None: it has not) and give its lock back, in that order.
+
+        Without a session it is waited for; where none comes, the daemon finds out by the rows.
+        """
+        try:
+            with suppress(TimeoutError, psycopg.Error):
+                async with asyncio.timeout(patience.total_seconds()):
+                    await self._released(hold, state)
+        finally:
+            self.holds.discard(hold)
+
+    async def _released(self, hold: Hold, state: str | None) -> None:
+        session = hold.session if hold.error is not None else await hold.secured()
+        if session is None or not alive(session):
+            return
+        async with self.turn, session.pipeline() as pipeline:
+            if state is not None:
+                await runs.end(session, hold.run_id, state)
+                await pipeline.sync()
+            await locks.unlock(session, hold.thread_id)
+
+    def hear(self, session: Session, error: psycopg.Error) -> None:
+        """Hear of an error on the session, and raise it where the session lives on: then it is about something else."""
+        if session is self._session and alive(session):
+            raise error
+        self._doubted.set()
+
+    async def _watch(self) -> None:
+        while True:
+            await self._poll(await self.session())
+            await self._mend()
+
+    async def _poll(self, session: Session) -> None:
+        """Return when the session is gone."""
+        while alive(session):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._doubted.wait(), _POLL.total_seconds())
+            self._doubted.clear()
+            with suppress(psycopg.Error):
+                await self._ask(session)
+
+    async def _ask(self, session: Session) -> None:
+        """Ask for a sign of life, and which runs are no longer ours."""
+        async with self.turn:
+            lost = await runs.no_longer(session, [hold.run_id for hold in self.holds])
+        for hold in [one for one in self.holds if one.run_id in lost]:
+            hold.end(_why(lost[hold.run_id]))
+
+    async def _mend(self) -> None:
+        self._connected.clear()
+        for hold in self.holds:
+            hold.lose()
+        session = await self._reconnected()
+        self._session = session
+        self._connected.set()
+        for hold in self.holds:
+            self._spawn(self._regain(hold, session))
+
+    async def _reconnected(self) -> Session:
+        while True:
+            with suppress(DatabaseError):
+                return await self._connect()
+            await asyncio.sleep(_AGAIN.total_seconds())
+
+    async def _regain(self, hold: Hold, session: Session) -> None:
+        """Take the lock of a run again; while somebody holds it who has not gone on with the run, wait.
+
+        That may be our own old session, of which the server does not know yet that it is gone.
+        """
+        deadline = asyncio.get_running_loop().time() + _PATIENCE.total_seconds()
+        while hold in self.holds and alive(session) and hold.error is None:
+            said = "locked"
+            with suppress(psycopg.Error):
+                said = await self._asked_again(hold, session)
+            if said == "regained":
+                return
+            if said == "gone" or asyncio.get_running_loop().time() > deadline:
+                hold.end(RunTakenOverError(RunTakenOverError.__doc__))
+            await asyncio.sleep(_AGAIN.total_seconds())
+
+    async def _asked_again(self, hold: Hold, session: Session) -> str:
+        async with self.turn:
+            said = await runs.regain(session, hold.run_id, hold.thread_id)
+        if said.said == "regained":
+            await self._regained(hold, session, said.head)
+        return said.said
+
+    async def _regained(self, hold: Hold, session: Session, head: str | None) -> None:
+        """Go on where the head is what the run saved last; else somebody who takes no lock has moved it."""
+        if head == hold.saving:
+            hold.head = head or ""
+        if head == hold.head:
+            return hold.secure(session)
+        async with self.turn:
+            await runs.end(session, hold.run_id, "failed")
+            await locks.unlock(session, hold.thread_id)
+        return hold.end(RunTakenOverError(RunTakenOverError.__doc__))
+
+    async def _connect(self) -> Session:
+        session = await connect(self._target, "resumed executor")
+        session.prepare_threshold = _PREPARE_AFTER
+        return session
+
+    def _spawn(self, work: "asyncio._CoroutineLike[None]") -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _why(state: str) -> RunCancelledError | RunTakenOverError:
+    if state == "cancelled":
+        return RunCancelledError(RunCancelledError.__doc__)
+    return RunTakenOverError(RunTakenOverError.__doc__)

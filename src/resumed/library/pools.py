@@ -1,0 +1,87 @@
+"""Owns pools of connections, for reading and for saving without a lock, and making LangGraph's tables just once."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+from langgraph.checkpoint.postgres.base import BasePostgresSaver
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from psycopg import AsyncConnection
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool
+
+from resumed.store.connect import Session, Target, conninfo_for, one_row, opened, prepare
+from resumed.store.locks import identifier_key
+from resumed.store.queries import load
+
+SETUP_KEY = identifier_key("resumed setup")
+LIFETIME = timedelta(hours=1)
+_MOST = 10
+_WAIT = timedelta(seconds=30)
+_TRY_AGAIN = timedelta(milliseconds=100)
+_SQL = load("setup")
+
+
+@asynccontextmanager
+async def async_saver(target: Target, serde: SerializerProtocol | None = None) -> AsyncIterator[AsyncPostgresSaver]:
+    """Open a checkpointer over a pool of autocommit connections, each checked before it is lent."""
+    pool = async_pool(target)
+    await pool.open()
+    try:
+        yield AsyncPostgresSaver(pool, serde=serde)
+    finally:
+        await pool.close()
+
+
+def async_pool(target: Target, most: int = _MOST) -> "AsyncConnectionPool[Session]":
+    """Make a pool that is not open yet."""
+
+    async def configure(session: Session) -> None:
+        await prepare(session, target.schema)
+
+    return AsyncConnectionPool(
+        conninfo_for(target.dsn, "resumed checkpointer"),
+        connection_class=AsyncConnection,
+        kwargs={"autocommit": True, "prepare_threshold": None, "row_factory": dict_row},
+        min_size=1,
+        max_size=most,
+        open=False,
+        configure=configure,
+        check=AsyncConnectionPool.check_connection,
+        max_lifetime=LIFETIME.total_seconds(),
+        timeout=_WAIT.total_seconds(),
+        name="resumed",
+    )
+
+
+@asynccontextmanager
+async def session_of(saver: AsyncPostgresSaver) -> AsyncIterator[Session]:
+    """Borrow a connection of a checkpointer's pool."""
+    pool: Any = saver.conn
+    async with pool.connection() as session:
+        yield session
+
+
+async def set_up(saver: AsyncPostgresSaver, target: Target) -> None:
+    """Make or upgrade LangGraph's tables, one process at a time; does nothing where they are as the release wants.
+
+    The lock is tried in a loop: one that waited for it in the database would hold up the concurrent index builds.
+    """
+    async with opened(target, "resumed setup") as session:
+        while not await is_set_up(session):
+            if (await one_row(session, _SQL["try_lock"], {"key": SETUP_KEY}))["locked"]:
+                await saver.setup()
+                await session.execute(_SQL["unlock"], {"key": SETUP_KEY})
+            else:
+                await asyncio.sleep(_TRY_AGAIN.total_seconds())
+
+
+async def is_set_up(session: Session) -> bool:
+    """Say whether LangGraph's tables have all the migrations of the installed release."""
+    if not (await one_row(session, _SQL["have"]))["have"]:
+        return False
+    row = await one_row(session, _SQL["version"])
+    return row["version"] is not None and int(row["version"]) >= len(BasePostgresSaver.MIGRATIONS) - 1

@@ -1,0 +1,90 @@
+"""Owns the checkpointer of an executor's run: it saves only through the session that holds the thread's lock.
+
+Where that is lost a save waits until the lock is had again, and is made again: saving twice is saving once.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import psycopg
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    DeltaChannelHistory,
+)
+from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from resumed.library.hold import Hold
+from resumed.library.line import Line
+from resumed.store.connect import Session
+
+T = TypeVar("T")
+
+
+class RunSaver(AsyncPostgresSaver):
+    """Saves a registered run. An operation raises RunTakenOverError, or RunCancelledError, once the run is over."""
+
+    def __init__(self, line: Line, hold: Hold, serde: SerializerProtocol | None) -> None:
+        """Save for `hold`, whose lock is held on the session of `line`."""
+        super().__init__(_of(hold), serde=serde)
+        self.lock = line.turn
+        self._line = line
+        self._hold = hold
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """Load a checkpoint."""
+        return await self._kept(lambda: super(RunSaver, self).aget_tuple(config))
+
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """Load the history of channels that are saved as differences."""
+        load = super().aget_delta_channel_history
+        return await self._kept(lambda: load(config=config, channels=channels))
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Save a checkpoint while the lock is held."""
+        root = not config["configurable"].get("checkpoint_ns")
+        if root:
+            self._hold.saving = checkpoint["id"]
+        saved = await self._kept(lambda: super(RunSaver, self).aput(config, checkpoint, metadata, new_versions))
+        if root:
+            updated = checkpoint.get("updated_channels")
+            self._hold.head, self._hold.saving = checkpoint["id"], None
+            self._hold.left = tuple(updated) if updated is not None else None
+        return saved
+
+    async def aput_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Save the writes of a task while the lock is held."""
+        await self._kept(lambda: super(RunSaver, self).aput_writes(config, writes, task_id, task_path))
+
+    async def _kept(self, work: Callable[[], Awaitable[T]]) -> T:
+        while True:
+            session = await self._hold.secured()
+            self.conn = session
+            try:
+                return await work()
+            except psycopg.Error as error:
+                self._hear(session, error)
+
+    def _hear(self, session: Session, error: psycopg.Error) -> None:
+        """Raise what is no fault of the session; where that is lost, the save is made again on the next one."""
+        self._line.hear(session, error)
+        if self._hold.session is session:
+            self._hold.lose()
+
+
+def _of(hold: Hold) -> Any:
+    return hold.session

@@ -1,0 +1,74 @@
+"""What is read of a thread's rows, LangGraph's and those of its registered run, as types. No behaviour, no effects."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A registered run that has not ended (table `resumed.runs`), without its input.
+
+    `head_before` is the head that it began on, empty for none; `rows_before` the fingerprint of that head's control
+    rows, where the input is a command. `taken` says that an attempt of ours has gone on with it, `submitted` that it
+    waits to be begun.
+    """
+
+    thread_id: str
+    run_id: str
+    workflow: str
+    version: str | None
+    state: str
+    head_before: str
+    rows_before: str | None
+    begun_at: datetime
+    has_input: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The newest root checkpoint of a thread, as far as judging needs it.
+
+    `updated_channels` is None where the row holds none. `null_channels` are the channels of the head's rows with the
+    all-zero task id. `newest_id` is the newest checkpoint id over all namespaces. `ran_since` says that a
+    task has saved anything since: rows of the head, or a subgraph's checkpoint that is no edit. A `stub` is the row
+    that `durability="exit"` leaves before there is any state; it counts as no row. `run` is the thread's registered run
+    that has not ended; `unapplied` says that its input is still to be given, so that the head stands for that.
+    """
+
+    thread_id: str
+    checkpoint_id: str
+    newest_id: str
+    stub: bool
+    source: str | None
+    updated_channels: tuple[str, ...] | None
+    null_channels: tuple[str, ...]
+    metadata_workflow: str | None
+    metadata_graph: str | None
+    metadata_version: str | None
+    metadata_attempt: str | None
+    ran_since: bool = False
+    metadata_run: str | None = None
+    run: Run | None = None
+    unapplied: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ControlRow:
+    """A row of `checkpoint_writes` that says why a head stopped; never its value.
+
+    `order` grows with the transaction that wrote the row and `writer` is that transaction; `cancelled` marks a bare
+    `CancelledError`; `has_output` that the same task also saved ordinary writes, `output_order` when it last did.
+    `task_path` is LangGraph's own description of the task, which names its node.
+    """
+
+    thread_id: str
+    checkpoint_ns: str
+    checkpoint_id: str
+    task_id: str
+    channel: str
+    order: int
+    writer: str
+    cancelled: bool
+    has_output: bool
+    output_order: int | None = None
+    task_path: str = ""

@@ -1,0 +1,146 @@
+"""Owns the table of registered runs. An application's run is written by who holds its thread's lock."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from resumed.model import Verdict
+from resumed.rows import Run
+from resumed.store.connect import Session, one_row
+from resumed.store.locks import thread_key
+from resumed.store.queries import load
+
+_SQL = load("runs")
+_ENDS = {
+    Verdict.FINISHED: "finished",
+    Verdict.WAITING: "waiting",
+    Verdict.BREAKPOINT: "waiting",
+    Verdict.EDITED: "waiting",
+    Verdict.CANCELLED: "cancelled",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run as it is registered. `input` is its type and bytes, as LangGraph serialises values; None: go on.
+
+    `call` are the scalars of the call's `configurable` and metadata; `rows_before` see `Run`.
+    """
+
+    run_id: str
+    thread_id: str
+    workflow: str
+    version: str | None
+    owner: str
+    input: tuple[str, bytes] | None
+    call: Mapping[str, Any]
+    rows_before: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The stored input of a run and the scalars of its call."""
+
+    input: tuple[str, bytes]
+    call: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the database said to a request for a thread's lock, and the thread's head then, empty for none."""
+
+    said: str
+    head: str | None
+
+
+async def begin(session: Session, run: NewRun) -> Said:
+    """Take the thread's lock and register the run: `begun`, `locked` (elsewhere), or `unfinished` (lock taken)."""
+    return Said(**await one_row(session, _SQL["begin"], {**_columns(run), "key": thread_key(run.thread_id)}))
+
+
+async def regain(session: Session, run_id: str, thread_id: str) -> Said:
+    """Take the lock of one's own run again: `regained`, `locked` (elsewhere) or `gone`."""
+    parameters = {"run_id": run_id, "thread_id": thread_id, "key": thread_key(thread_id)}
+    return Said(**await one_row(session, _SQL["regain"], parameters))
+
+
+async def submit(session: Session, run: NewRun) -> bool:
+    """Store a run for the daemon to begin; False where the thread was submitted before or has a run that goes on."""
+    return await (await session.execute(_SQL["submit"], _columns(run))).fetchone() is not None
+
+
+async def was_submitted(session: Session, thread_id: str) -> bool:
+    """Say whether a run of the thread was ever submitted."""
+    return await (await session.execute(_SQL["was_submitted"], {"thread": thread_id})).fetchone() is not None
+
+
+async def unended(session: Session, threads: Sequence[str]) -> dict[str, Run]:
+    """Read the runs of these threads that have not ended; a thread has one at most."""
+    cursor = await session.execute(_SQL["unended"], {"threads": list(threads)})
+    return {row["thread_id"]: Run(**row) async for row in cursor}
+
+
+async def abandoned(session: Session, rows: int) -> list[str]:
+    """Name threads of runs that nobody is at, those that were registered first."""
+    cursor = await session.execute(_SQL["abandoned"], {"rows": rows})
+    return [row["thread_id"] async for row in cursor]
+
+
+async def stored(session: Session, run_id: str) -> Stored | None:
+    """Read what the run was called with; None where its input is no longer there."""
+    row = await (await session.execute(_SQL["input"], {"run_id": run_id})).fetchone()
+    return Stored((row["input_type"], row["input"]), row["call"]) if row and row["input_type"] else None
+
+
+async def take(session: Session, thread_id: str, head: str) -> None:
+    """Make the thread's run the daemon's, in the transaction in which its attempt begins on this head."""
+    await session.execute(_SQL["take"], {"thread": thread_id, "head": head})
+
+
+async def settle(session: Session, run: Run | None, verdict: Verdict) -> None:
+    """End a run whose thread is finished, with a person or cancelled; it is left open otherwise."""
+    if run is not None and verdict in _ENDS:
+        await end(session, run.run_id, _ENDS[verdict])
+
+
+async def end(session: Session, run_id: str, state: str) -> None:
+    """Mark a run that has not ended as `finished`, `waiting`, `failed` or `cancelled`."""
+    await session.execute(_SQL["end"], {"run_id": run_id, "state": state})
+
+
+async def adopt(session: Session, run_id: str, owner: str, head: str) -> None:
+    """Make a run that had died one's own, under its thread's lock; `head` is the thread's, empty for none."""
+    await session.execute(_SQL["adopt"], {"run_id": run_id, "owner": owner, "head": head})
+
+
+async def cancel(session: Session, thread_id: str) -> bool:
+    """End the thread's run as cancelled; whoever runs it notices. False where there is none."""
+    return await (await session.execute(_SQL["cancel"], {"thread": thread_id})).fetchone() is not None
+
+
+async def cancel_head(session: Session, thread_id: str, workflow: str, head: str) -> None:
+    """Make the head where a cancelled run has stopped one that is never resumed."""
+    await session.execute(_SQL["cancel_head"], {"thread": thread_id, "workflow": workflow, "head": head})
+
+
+async def no_longer(session: Session, run_ids: Sequence[str]) -> dict[str, str]:
+    """Find those of these runs that were `cancelled`, or `taken`: a daemon has gone on with them."""
+    cursor = await session.execute(_SQL["no_longer"], {"runs": list(run_ids)})
+    return {row["run_id"]: row["state"] async for row in cursor}
+
+
+def _columns(run: NewRun) -> dict[str, object]:
+    kind, value = run.input if run.input is not None else (None, None)
+    return {
+        "run_id": run.run_id,
+        "thread_id": run.thread_id,
+        "workflow": run.workflow,
+        "version": run.version,
+        "owner": run.owner,
+        "input_type": kind,
+        "input": value,
+        "call": Jsonb(dict(run.call)),
+        "rows_before": run.rows_before,
+    }

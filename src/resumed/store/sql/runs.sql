@@ -1,0 +1,88 @@
+-- Registered runs. An application's run is written by who holds its thread's lock.
+
+-- name: begin
+select said, head from resumed.begin_run(%(key)s::bigint, %(run_id)s::text, %(thread_id)s::text, %(workflow)s::text,
+    %(version)s::text, %(owner)s::text, %(input_type)s::text, %(input)s::bytea, %(call)s::jsonb, %(rows_before)s::text)
+
+-- name: regain
+select said, head from resumed.regain_run(%(key)s::bigint, %(run_id)s::text, %(thread_id)s::text)
+
+-- name: submit
+-- For the daemon to begin. No row comes back where the thread has been submitted before, or has a run that has not ended.
+insert into resumed.runs (run_id, thread_id, workflow, version, state, submitted, input_type, input, call, owner)
+values (%(run_id)s::text, %(thread_id)s::text, %(workflow)s::text, %(version)s::text, 'submitted', true,
+    %(input_type)s::text, %(input)s::bytea, %(call)s::jsonb, %(owner)s::text)
+on conflict do nothing
+returning run_id
+
+-- name: was_submitted
+select from resumed.runs where thread_id = %(thread)s::text and submitted
+
+-- name: unended
+-- The runs of these threads that have not ended; never their input.
+select r.thread_id, r.run_id, r.workflow, r.version, r.state, r.head_before, r.rows_before, r.begun_at,
+    r.input_type is not null as has_input
+from resumed.runs r
+where r.thread_id = any (%(threads)s::text[]) and r.ended_at is null
+
+-- name: input
+select input_type, input, call from resumed.runs where run_id = %(run_id)s::text
+
+-- name: abandoned
+-- Threads of runs that nobody has taken and whose lock nobody holds, where no case says already when to try or to look.
+with held as materialized (
+    select (l.classid::bigint << 32) | l.objid::bigint as key
+    from pg_locks l
+    where l.locktype = 'advisory' and l.objsubid = 1 and l.granted
+    and l.database = (select d.oid from pg_database d where d.datname = current_database())
+)
+select r.thread_id
+from resumed.runs r
+left join resumed.cases c on c.thread_id = r.thread_id
+where r.ended_at is null and r.state in ('open', 'submitted')
+and (c.thread_id is null or c.state in ('closed', 'running') or c.updated_at < r.begun_at)
+and resumed.lock_key(r.thread_id) not in (select key from held)
+order by r.begun_at
+limit %(rows)s::int
+
+-- name: take
+-- An attempt begins: from now on the run is the daemon's. What was submitted begins on the head of this moment.
+update resumed.runs
+set head_before = case when state = 'submitted' then %(head)s::text else head_before end, state = 'taken'
+where thread_id = %(thread)s::text and ended_at is null
+
+-- name: end
+-- Its input is no longer needed.
+update resumed.runs set state = %(state)s::text, ended_at = clock_timestamp(), input_type = null, input = null
+where run_id = %(run_id)s::text and ended_at is null
+
+-- name: cancel
+update resumed.runs set state = 'cancelled', ended_at = clock_timestamp(), input_type = null, input = null
+where thread_id = %(thread)s::text and ended_at is null
+returning run_id
+
+-- name: no_longer
+-- Which of these are not their application's any more: cancelled, or gone on with by a daemon.
+select run_id, state from resumed.runs where run_id = any (%(runs)s::text[]) and state in ('cancelled', 'taken')
+
+-- name: cancel_head
+-- A cancelled run has stopped on this head, which is never resumed.
+insert into resumed.cases (thread_id, workflow, verdict, reason, state, head, fingerprint, last_activity_at,
+    first_seen_at, next_look_at, cancelled_head)
+values (%(thread)s::text, %(workflow)s::text, 'cancelled', 'the application cancelled it', 'held', %(head)s::text, '',
+    clock_timestamp(), clock_timestamp(), clock_timestamp(), %(head)s::text)
+on conflict (thread_id) do update set cancelled_head = excluded.cancelled_head, head = excluded.head,
+    verdict = excluded.verdict, reason = excluded.reason, state = excluded.state, fingerprint = '', due_at = null,
+    next_look_at = excluded.next_look_at, revision = cases.revision + 1, updated_at = clock_timestamp()
+
+-- name: identity
+-- Which database of which server this is, and which tables it would name.
+select d.oid::text as database, pg_postmaster_start_time()::text as server, to_regclass('checkpoints')::oid::text as place
+from pg_database d where d.datname = current_database()
+
+-- name: adopt
+-- Go on in this process with a run that had died; what was only submitted begins now.
+update resumed.runs
+set head_before = case when state = 'submitted' then %(head)s::text else head_before end, state = 'open',
+    owner = %(owner)s::text
+where run_id = %(run_id)s::text and ended_at is null

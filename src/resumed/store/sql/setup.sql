@@ -1,0 +1,13 @@
+-- LangGraph's own migrations: how far they have come, and the lock under which one process makes them.
+
+-- name: have
+select to_regclass('checkpoint_migrations') is not null as have
+
+-- name: version
+select max(v) as version from checkpoint_migrations
+
+-- name: try_lock
+select pg_try_advisory_lock(%(key)s::bigint) as locked
+
+-- name: unlock
+select pg_advisory_unlock(%(key)s::bigint) as unlocked

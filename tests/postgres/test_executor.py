@@ -1,0 +1,250 @@
+"""The executor on a real Postgres: what it registers, what it refuses, how its runs end."""
+
+import asyncio
+from typing import Any, TypedDict
+
+import psycopg
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.postgres import PostgresSaver
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import Command, interrupt
+from psycopg.rows import dict_row
+
+from resumed.errors import (
+    RunCancelledError,
+    RunTakenOverError,
+    WorkflowAlreadyRunningError,
+    WrongDatabaseError,
+)
+from resumed.library.executor import AsyncWorkflowExecutor
+from resumed.store import locks
+from resumed.store.connect import Target, opened
+
+
+class State(TypedDict, total=False):
+    steps: list[str]
+    wait: float
+    said: str
+
+
+def graph(middle: Any = None, **compiled: Any) -> Any:
+    def one(state: State) -> State:
+        return {"steps": [*state.get("steps", []), "one"]}
+
+    def two(state: State) -> State:
+        return {"steps": [*state["steps"], "two"]}
+
+    built = StateGraph(State)
+    built.add_node("one", one)
+    built.add_node("middle", middle or (lambda state: {"steps": [*state["steps"], "middle"]}))
+    built.add_node("two", two)
+    built.add_edge(START, "one")
+    built.add_edge("one", "middle")
+    built.add_edge("middle", "two")
+    built.add_edge("two", END)
+    return built.compile(**compiled)
+
+
+def rows(dsn: str, query: str = "select * from resumed.runs order by begun_at") -> list[dict[str, Any]]:
+    with psycopg.connect(dsn, autocommit=True, row_factory=dict_row) as connection:
+        return connection.execute(query).fetchall()
+
+
+async def lock_is_free(dsn: str, thread: str) -> bool:
+    async with opened(Target(dsn)) as session:
+        return thread not in await locks.held(session, [thread])
+
+
+async def test_a_run_gives_what_the_graph_gives_and_is_on_record_as_finished(database: str) -> None:
+    async with AsyncWorkflowExecutor(database) as executor:
+        found = await executor.run("orders", graph(), {"steps": []}, thread_id="orders-1")
+        assert found["steps"] == ["one", "middle", "two"]
+        saved = await executor.checkpointer.aget_tuple({"configurable": {"thread_id": "orders-1"}})
+    assert saved is not None
+    assert saved.metadata["workflow"] == "orders"
+    (run,) = rows(database)
+    assert (run["state"], run["head_before"], run["input"]) == ("finished", "", None)
+    assert await lock_is_free(database, "orders-1")
+
+
+async def test_a_thread_may_have_many_runs_one_after_another(database: str) -> None:
+    async with AsyncWorkflowExecutor(database) as executor:
+        for _ in range(3):
+            await executor.run("orders", graph(), {"steps": []}, thread_id="orders-1")
+    assert [run["state"] for run in rows(database)] == ["finished"] * 3
+
+
+async def test_a_run_that_raises_has_failed_and_says_why(database: str) -> None:
+    def broken(_: State) -> State:
+        raise RuntimeError("no")
+
+    async with AsyncWorkflowExecutor(database) as executor:
+        with pytest.raises(RuntimeError, match="no"):
+            await executor.run("orders", graph(broken), {"steps": []}, thread_id="orders-1")
+        assert rows(database)[0]["state"] == "failed"
+        found = await executor.run("orders", graph(), None, thread_id="orders-1")
+        assert found["steps"] == ["one", "middle", "two"]
+
+
+async def test_a_run_that_asks_waits_and_its_answer_is_a_run_of_its_own(database: str) -> None:
+    asks = graph(lambda state: {"said": interrupt("well?"), "steps": [*state["steps"], "middle"]})
+    async with AsyncWorkflowExecutor(database) as executor:
+        asked = await executor.run("orders", asks, {"steps": []}, thread_id="orders-1")
+        assert asked["__interrupt__"][0].value == "well?"
+        assert rows(database)[0]["state"] == "waiting"
+        found = await executor.run("orders", asks, Command(resume="yes"), thread_id="orders-1")
+        assert (found["said"], found["steps"][-1]) == ("yes", "two")
+    assert [run["state"] for run in rows(database)] == ["waiting", "finished"]
+
+
+async def test_a_run_that_stops_at_a_breakpoint_waits(database: str) -> None:
+    async with AsyncWorkflowExecutor(database) as executor:
+        await executor.run("orders", graph(interrupt_before=["two"]), {"steps": []}, thread_id="orders-1")
+    assert rows(database)[0]["state"] == "waiting"
+
+
+async def test_while_it_runs_the_thread_is_locked_and_its_input_is_stored(database: str) -> None:
+    async def slow(state: State) -> State:
+        await asyncio.sleep(2)
+        return {"steps": [*state["steps"], "middle"]}
+
+    async with AsyncWorkflowExecutor(database) as executor, AsyncWorkflowExecutor(database) as other:
+        running = asyncio.create_task(executor.run("orders", graph(slow), {"steps": []}, thread_id="orders-1"))
+        await asyncio.sleep(0.5)
+        (run,) = rows(database)
+        assert (run["state"], run["workflow"], run["input_type"]) == ("open", "orders", "msgpack")
+        assert not await lock_is_free(database, "orders-1")
+        for one in (executor, other):
+            with pytest.raises(WorkflowAlreadyRunningError):
+                await one.run("orders", graph(), {"steps": []}, thread_id="orders-1")
+        assert (await running)["steps"][-1] == "two"
+
+
+async def test_a_cancelled_task_leaves_the_run_open_and_its_lock_free(database: str) -> None:
+    async def slow(_: State) -> State:
+        await asyncio.sleep(60)
+        return {}
+
+    async with AsyncWorkflowExecutor(database) as executor:
+        running = asyncio.create_task(executor.run("orders", graph(slow), {"steps": []}, thread_id="orders-1"))
+        await asyncio.sleep(0.5)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert rows(database)[0]["state"] == "open"
+        assert await lock_is_free(database, "orders-1")
+        with pytest.raises(WorkflowAlreadyRunningError, match="has not ended"):
+            await executor.run("orders", graph(), {"steps": ["again"]}, thread_id="orders-1")
+        assert (await executor.run("orders", graph(), None, thread_id="orders-1"))["steps"] == ["one", "middle", "two"]
+    assert [run["state"] for run in rows(database)] == ["finished"]
+
+
+async def test_a_cancelled_run_keeps_its_lock_while_a_synchronous_node_works(database: str) -> None:
+    import time  # noqa: PLC0415
+
+    def slow(_: State) -> State:
+        time.sleep(2)
+        return {}
+
+    async with AsyncWorkflowExecutor(database) as executor:
+        running = asyncio.create_task(executor.run("orders", graph(slow), {"steps": []}, thread_id="orders-1"))
+        await asyncio.sleep(0.5)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert not await lock_is_free(database, "orders-1")
+        await asyncio.sleep(2)
+        assert await lock_is_free(database, "orders-1")
+
+
+async def test_a_cancelled_run_is_never_resumed_where_it_stopped(database: str) -> None:
+    async def slow(_: State) -> State:
+        await asyncio.sleep(60)
+        return {}
+
+    async with AsyncWorkflowExecutor(database) as executor, AsyncWorkflowExecutor(database) as other:
+        running = asyncio.create_task(executor.run("orders", graph(slow), {"steps": []}, thread_id="orders-1"))
+        await asyncio.sleep(0.5)
+        assert await other.cancel("orders-1", "not wanted any more")
+        with pytest.raises(RunCancelledError):
+            await running
+        head = (await executor.checkpointer.aget_tuple({"configurable": {"thread_id": "orders-1"}})).checkpoint["id"]
+    assert rows(database)[0]["state"] == "cancelled"
+    (case,) = rows(database, "select * from resumed.cases")
+    assert (case["cancelled_head"], case["state"]) == (head, "held")
+    assert rows(database, "select action, reason from resumed.audit") == [
+        {"action": "cancel", "reason": "not wanted any more"}
+    ]
+
+
+async def test_a_graph_with_another_databases_checkpointer_is_refused(database: str, langgraph_database: str) -> None:
+    async with AsyncWorkflowExecutor(database) as executor:
+        with PostgresSaver.from_conn_string(langgraph_database) as elsewhere:
+            for saver in (elsewhere, InMemorySaver()):
+                with pytest.raises(WrongDatabaseError):
+                    await executor.run("orders", graph(checkpointer=saver), {"steps": []})
+        with PostgresSaver.from_conn_string(database) as own:
+            await executor.run("orders", graph(checkpointer=own), {"steps": []})
+        await executor.run("orders", graph(checkpointer=executor.checkpointer), {"steps": []})
+
+
+async def test_a_stream_is_a_run_too(database: str) -> None:
+    async with AsyncWorkflowExecutor(database) as executor:
+        parts = [one async for one in executor.astream("orders", graph(), {"steps": []}, stream_mode="updates")]
+        assert [next(iter(part)) for part in parts] == ["one", "middle", "two"]
+        stream = executor.astream("orders", graph(), {"steps": []}, thread_id="orders-2", stream_mode="updates")
+        await anext(stream)
+        await stream.aclose()
+        assert await lock_is_free(database, "orders-2")
+    assert [run["state"] for run in rows(database)] == ["finished", "open"]
+
+
+async def test_an_input_is_submitted_once(database: str) -> None:
+    async with AsyncWorkflowExecutor(database) as executor:
+        thread = await executor.submit("orders", {"steps": []}, thread_id="orders-1")
+        assert thread == "orders-1"
+        assert await executor.submit("orders", {"steps": ["other"]}, thread_id="orders-1") == "orders-1"
+        (run,) = rows(database)
+        assert (run["state"], run["submitted"]) == ("submitted", True)
+        assert (await executor.run("orders", graph(), None, thread_id="orders-1"))["steps"] == ["one", "middle", "two"]
+        assert await executor.submit("orders", {"steps": ["other"]}, thread_id="orders-1") == "orders-1"
+        assert [run["state"] for run in rows(database)] == ["finished"]
+
+
+async def test_the_lost_session_of_a_run_is_replaced_and_the_run_goes_on(database: str) -> None:
+    async def slow(state: State) -> State:
+        await asyncio.sleep(3)
+        return {"steps": [*state["steps"], "middle"]}
+
+    async with AsyncWorkflowExecutor(database) as executor:
+        running = asyncio.create_task(executor.run("orders", graph(slow), {"steps": []}, thread_id="orders-1"))
+        await asyncio.sleep(0.5)
+        end_sessions(database)
+        assert (await running)["steps"] == ["one", "middle", "two"]
+        assert rows(database)[0]["state"] == "finished"
+        assert await lock_is_free(database, "orders-1")
+
+
+async def test_a_run_whose_thread_somebody_moved_meanwhile_is_taken_over(database: str) -> None:
+    async def slow(state: State) -> State:
+        await asyncio.sleep(3)
+        return {"steps": [*state["steps"], "middle"]}
+
+    async with AsyncWorkflowExecutor(database) as executor:
+        running = asyncio.create_task(executor.run("orders", graph(slow), {"steps": []}, thread_id="orders-1"))
+        await asyncio.sleep(0.5)
+        with psycopg.connect(database, autocommit=True) as connection:
+            end_sessions(database)
+            connection.execute("update resumed.runs set state = 'taken'")
+        before = rows(database, "select max(checkpoint_id) from checkpoints")
+        with pytest.raises(RunTakenOverError):
+            await running
+        assert rows(database, "select max(checkpoint_id) from checkpoints") == before
+
+
+def end_sessions(dsn: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'resumed executor'"
+        )
