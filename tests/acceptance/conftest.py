@@ -82,6 +82,12 @@ class Bench:
         command = [sys.executable, "-m", "zoo.app", self.dsn, str(count), *names]
         return self._start(command, self.environment(**settings), subprocess.DEVNULL)
 
+    def executed(self, count: int, *names: str, log: Path | None = None, **settings: str) -> subprocess.Popen[Any]:
+        """Start the application that runs its threads through the executor."""
+        command = [sys.executable, "-m", "zoo.executed", self.dsn, str(count), *names]
+        with (log or Path(os.devnull)).open("wb") as stderr:
+            return self._start(command, self.environment(**settings), stderr)
+
     def crashed_application(self, count: int, *names: str, ends: int, starts: int = 0, **settings: str) -> None:
         """Start the application and kill it with SIGKILL when so many nodes have ended and started."""
         application = self.application(count, *names, **settings)

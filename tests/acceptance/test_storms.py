@@ -25,7 +25,7 @@ THREADS = [f"{kind}_{number}" for kind in KINDS for number in range(20)]
 KILLS = (3, 120) if ALL else (1.5, 18)
 CUTS = (0.3, 60) if ALL else (0.2, 6)
 PATIENT = {"RESUMED_POLL_INTERVAL": "1s", "RESUMED_RECONNECT_GRACE": "2s", "RESUMED_MIN_AGE": "3s"}
-SETTINGS = {"RESUMED_CONCURRENCY": "4", "ZOO_DELAY": "2.5" if ALL else "0.5"}
+SETTINGS = {"RESUMED_CONCURRENCY": "8", "ZOO_DELAY": "2.5" if ALL else "0.5"}
 
 
 @pytest.fixture

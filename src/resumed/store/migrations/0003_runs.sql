@@ -8,6 +8,8 @@ create table resumed.runs (
     -- submitted: for the daemon to begin; open: an application's; taken: a daemon's attempt has gone on with it.
     state text not null check (state in ('submitted', 'open', 'taken', 'finished', 'waiting', 'failed', 'cancelled')),
     submitted boolean not null default false,
+    -- Since an attempt began on it, also after it has ended.
+    taken boolean not null default false,
     -- The head before the run (empty: none) and, where the input is a command, its control rows.
     head_before text not null default '',
     rows_before text,
@@ -62,7 +64,7 @@ create function resumed.regain_run(p_key bigint, p_run text, p_thread text, out 
     language plpgsql volatile
     as $$
 begin
-    if not exists (select from resumed.runs where run_id = p_run and state in ('open', 'waiting', 'finished')) then
+    if not exists (select from resumed.runs where run_id = p_run and not taken and state in ('open', 'waiting', 'finished')) then
         said := 'gone';
         return;
     end if;
@@ -71,7 +73,7 @@ begin
         return;
     end if;
     update resumed.runs set state = 'open', ended_at = null
-        where run_id = p_run and state in ('open', 'waiting', 'finished');
+        where run_id = p_run and not taken and state in ('open', 'waiting', 'finished');
     if not found then
         perform pg_advisory_unlock(p_key);
         said := 'gone';

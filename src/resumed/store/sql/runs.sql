@@ -48,7 +48,8 @@ limit %(rows)s::int
 -- name: take
 -- An attempt begins: from now on the run is the daemon's. What was submitted begins on the head of this moment.
 update resumed.runs
-set head_before = case when state = 'submitted' then %(head)s::text else head_before end, state = 'taken'
+set head_before = case when state = 'submitted' then %(head)s::text else head_before end, state = 'taken',
+    taken = true
 where thread_id = %(thread)s::text and ended_at is null
 
 -- name: end
@@ -63,7 +64,8 @@ returning run_id
 
 -- name: no_longer
 -- Which of these are not their application's any more: cancelled, or gone on with by a daemon.
-select run_id, state from resumed.runs where run_id = any (%(runs)s::text[]) and state in ('cancelled', 'taken')
+select run_id, state from resumed.runs
+where run_id = any (%(runs)s::text[]) and (taken or state = 'cancelled')
 
 -- name: cancel_head
 -- A cancelled run has stopped on this head, which is never resumed.
@@ -84,5 +86,5 @@ from pg_database d where d.datname = current_database()
 -- Go on in this process with a run that had died; what was only submitted begins now.
 update resumed.runs
 set head_before = case when state = 'submitted' then %(head)s::text else head_before end, state = 'open',
-    owner = %(owner)s::text
+    taken = false, owner = %(owner)s::text
 where run_id = %(run_id)s::text and ended_at is null

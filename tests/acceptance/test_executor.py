@@ -1,0 +1,153 @@
+"""Runs of an application that uses the executor: a crash is noticed at once, a life never mistaken for a death."""
+
+import asyncio
+import os
+import random
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+from langgraph.checkpoint.postgres import PostgresSaver
+
+from acceptance.conftest import Bench, eventually
+from acceptance.test_crash import assert_one_at_a_time
+from acceptance.undisturbed import final_state, undisturbed
+from resumed.demo.postgres import PrivateServer
+from resumed.store import schema
+from resumed.store.connect import Target
+
+RUNS = 20
+STATES = "select state, count(*)::int as runs from resumed.runs group by 1 order by 1"
+ATTEMPTS = "select count(*) from resumed.attempts"
+
+
+@pytest.mark.parametrize("min_age", ["10m", "1s"])
+def test_the_runs_of_a_killed_application_are_resumed_within_seconds_and_not_before(bench: Bench, min_age: str) -> None:
+    slow = {"RESUMED_MIN_AGE": min_age, "RESUMED_POLL_INTERVAL": "1s", "RESUMED_CONCURRENCY": str(2 * RUNS)}
+    daemon = bench.daemon(ZOO_DELAY="0.1", **slow).until_ready()
+    application = bench.executed(RUNS // 2, "linear", "alinear", ZOO_DELAY="6")
+    eventually(lambda: len(bench.effects("start")) == RUNS)
+    time.sleep(4)
+    assert bench.one(ATTEMPTS) == 0
+    assert bench.rows(STATES) == [{"state": "open", "runs": RUNS}]
+    application.kill()
+    application.wait()
+    killed = time.monotonic()
+    eventually(lambda: bench.one(ATTEMPTS) == RUNS, 5)
+    print(f"all {RUNS} resumed {time.monotonic() - killed:.1f} s after the kill")
+    eventually(lambda: bench.rows(STATES) == [{"state": "finished", "runs": RUNS}])
+    assert_finished(bench, [f"{kind}_{number}" for kind in ("linear", "alinear") for number in range(RUNS // 2)])
+    assert bench.one("select count(*) from resumed.runs where input is not null") == 0
+    assert daemon.terminate() == 0
+
+
+def test_a_run_killed_around_any_statement_before_its_first_checkpoint_is_lost_nowhere(
+    bench: Bench, tmp_path: Path
+) -> None:
+    place = tmp_path / "statements"
+    assert bench.executed(1, "alinear", ZOO_SQL=str(place)).wait(60) == 0
+    statements = place.read_text().splitlines()
+    upto = next(index for index, line in enumerate(statements, 1) if "INTO checkpoints " in line)
+    print("\n".join(statements[:upto]))
+    begun = next(index for index, line in enumerate(statements, 1) if "resumed.begin_run" in line)
+    deaths = [(edge, number) for number in range(1, upto + 1) for edge in ("before", "after")]
+    for index, (edge, number) in enumerate(deaths, 1):
+        application = bench.executed(1, "alinear", ZOO_FIRST=str(index), ZOO_DIE=f"{edge}:{number}")
+        assert application.wait(60) == -9
+    registered = [
+        index for index, (edge, number) in enumerate(deaths, 1) if number > begun or (edge, number) == ("after", begun)
+    ]
+    on_record = {row["thread_id"] for row in bench.rows("select thread_id from resumed.runs where ended_at is null")}
+    assert on_record == {f"alinear_{index}" for index in registered}
+    done = bench.resumed("once", "--wait", RESUMED_MIN_AGE="10m")
+    assert done.returncode == 0, done.stderr
+    assert_finished(bench, sorted(on_record))
+    assert_one_at_a_time(bench)
+    assert bench.rows(STATES) == [{"state": "finished", "runs": len(on_record) + 1}]
+
+
+def test_live_runs_outlive_restarts_of_postgres_in_their_own_process(
+    private_server: PrivateServer, tmp_path: Path
+) -> None:
+    bench = Bench(private_server.dsn(), tmp_path)
+    with PostgresSaver.from_conn_string(bench.dsn) as saver:
+        saver.setup()
+    asyncio.run(schema.migrate(Target(bench.dsn)))
+    patient = {"RESUMED_RECONNECT_GRACE": "10s", "RESUMED_POLL_INTERVAL": "200ms", "RESUMED_MIN_AGE": "1s"}
+    daemon = bench.daemon(**patient).until_ready()
+    log = tmp_path / "application.log"
+    application = bench.executed(25, "linear", "alinear", ZOO_DELAY="4", log=log)
+    try:
+        eventually(lambda: len(bench.effects("start")) == 50)
+        for _ in range(2):
+            private_server.restart()
+            time.sleep(3)
+        assert application.wait(60) == 0, log.read_text()[-2000:]
+        assert bench.one(ATTEMPTS) == 0
+        assert bench.rows(STATES) == [{"state": "finished", "runs": 50}]
+        assert_finished(bench, [f"{kind}_{number}" for kind in ("linear", "alinear") for number in range(25)])
+        assert_one_at_a_time(bench)
+        assert daemon.terminate() == 0
+    finally:
+        bench.end()
+
+
+@pytest.mark.parametrize("grace", ["0s", "10s"])
+def test_after_a_lost_session_either_the_application_or_the_daemon_finishes(
+    bench: Bench, tmp_path: Path, grace: str
+) -> None:
+    daemon = bench.daemon(RESUMED_MIN_AGE="10m", ZOO_DELAY="0.1", RESUMED_RECONNECT_GRACE=grace).until_ready()
+    log = tmp_path / "application.log"
+    application = bench.executed(1, "linear", ZOO_DELAY="10", log=log)
+    eventually(lambda: len(bench.effects("start")) == 1)
+    with psycopg.connect(bench.dsn, autocommit=True) as connection:
+        query = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'resumed executor'"
+        assert connection.execute(query).rowcount == 4
+    code = application.wait(90)
+    eventually(lambda: bench.rows(STATES) == [{"state": "finished", "runs": 1}])
+    own = [row["metadata"] for row in bench.rows("select metadata from checkpoints order by checkpoint_id")]
+    writers = ["daemon" if "attempt" in one else "application" for one in own]
+    print(code, writers)
+    assert (code, "daemon" in writers) in {(0, False), (1, True)}
+    if code:
+        assert "RunTakenOverError" in log.read_text()
+        assert writers == sorted(writers)
+    assert final_state(bench.dsn, "linear_0") == undisturbed("linear")
+    assert daemon.terminate() == 0
+
+
+def test_every_submitted_input_finishes_one_thread_whoever_is_killed(bench: Bench, tmp_path: Path) -> None:
+    each = 250 if os.environ.get("RESUMED_TEST_ALL") else 60
+    place = tmp_path / "submitted"
+    dice = random.Random()
+    applications = [
+        bench.executed(each, "alinear", ZOO_FIRST=str(one * each), ZOO_SUBMIT=str(place)) for one in range(4)
+    ]
+    for application in dice.sample(applications, 3):
+        goal = len(submitted(place)) + dice.randrange(each // 3)
+        eventually(lambda goal=goal: len(submitted(place)) >= goal)
+        application.kill()
+    eventually(lambda: all(application.poll() is not None for application in applications))
+    returned = submitted(place)
+    print(f"{len(returned)} ids were given back")
+    assert len(returned) == len(set(returned)) >= each
+    bench.daemon(ZOO_DELAY="0", RESUMED_CONCURRENCY="20", RESUMED_MIN_AGE="10m")
+    stored = {row["thread_id"] for row in bench.rows("select thread_id from resumed.runs")}
+    assert set(returned) <= stored
+    eventually(lambda: bench.rows(STATES) == [{"state": "finished", "runs": len(stored)}], 120)
+    assert_finished(bench, sorted(stored))
+    inputs = bench.rows(
+        "select thread_id, count(*)::int as n from checkpoints where metadata->>'source' = 'input' group by 1"
+    )
+    assert {row["n"] for row in inputs} == {1}
+
+
+def submitted(place: Path) -> list[str]:
+    return place.read_text().split() if place.exists() else []
+
+
+def assert_finished(bench: Bench, threads: list[str]) -> None:
+    expected = {kind: undisturbed(kind) for kind in {thread.rpartition("_")[0] for thread in threads}}
+    found = {thread: final_state(bench.dsn, thread) for thread in threads}
+    assert found == {thread: expected[thread.rpartition("_")[0]] for thread in threads}

@@ -1,0 +1,76 @@
+"""The application with the executor: `python -m zoo.executed DSN COUNT WORKFLOW…` runs COUNT threads of each workflow.
+
+With ZOO_SUBMIT it stores the runs and writes a thread's id into that file once it has it. ZOO_DIE=`before:K` or
+`after:K` kills it around the K-th statement that it sends after the executor is open; with ZOO_SQL it writes each down.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from psycopg import AsyncCursor
+
+from resumed.library.executor import AsyncWorkflowExecutor
+from zoo.app import compiled
+from zoo.graphs import INPUTS
+
+
+def watch_statements() -> None:
+    """Count statements where they are sent, whoever sends them, and die around the one that is named."""
+    edge, _, number = os.environ.get("ZOO_DIE", "").partition(":")
+    sent = 0
+
+    def around(name: str) -> Any:
+        original = getattr(AsyncCursor, name)
+
+        async def watched(self: Any, query: Any, *rest: Any, **named: Any) -> Any:
+            nonlocal sent
+            text = " ".join((query.decode() if isinstance(query, bytes) else str(query)).split())
+            if text in ("select 1", "SELECT 1") or "as no_longer" in text:
+                return await original(self, query, *rest, **named)
+            sent += 1
+            mine = sent
+            if place := os.environ.get("ZOO_SQL"):
+                with Path(place).open("a") as file:
+                    file.write(f"{mine} {text[:90]}\n")
+            if (edge, number) == ("before", str(mine)):
+                os.kill(os.getpid(), signal.SIGKILL)
+            done = await original(self, query, *rest, **named)
+            if (edge, number) == ("after", str(mine)):
+                os.kill(os.getpid(), signal.SIGKILL)
+            return done
+
+        setattr(AsyncCursor, name, watched)
+
+    around("execute")
+    around("executemany")
+
+
+async def main(dsn: str, count: int, names: list[str]) -> None:
+    first = int(os.environ.get("ZOO_FIRST", "0"))
+    async with AsyncWorkflowExecutor(dsn) as executor:
+        if "ZOO_SQL" in os.environ or "ZOO_DIE" in os.environ:
+            watch_statements()
+        print("started", flush=True)
+        threads = [(name, f"{name}_{number}") for number in range(first, first + count) for name in names]
+        if place := os.environ.get("ZOO_SUBMIT"):
+            for name, thread in threads:
+                done = await executor.submit(name, INPUTS.get(name, {"seen": []}), thread_id=thread)
+                with Path(place).open("a") as file:
+                    file.write(done + "\n")
+        else:
+            await asyncio.gather(*(run(executor, name, thread) for name, thread in threads))
+    print("done", flush=True)
+
+
+async def run(executor: AsyncWorkflowExecutor, name: str, thread: str) -> None:
+    given = INPUTS.get(name, {"seen": []})
+    config: Any = {"configurable": {"tenant": "acme"}}
+    await executor.run(name, compiled(name, executor.checkpointer), given, thread_id=thread, config=config)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3:]))
