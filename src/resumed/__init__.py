@@ -1,24 +1,54 @@
-"""`resumed`, the resume daemon for LangGraph: what an application imports of it, and nothing else."""
+"""`resumed`, the resume daemon for LangGraph: what an application imports of it, and nothing else.
 
+A name is loaded when it is first asked for: what only the daemon needs, such as its timers and its web server, is never
+loaded by an application. `__init__.pyi` says the same to type checkers.
+"""
+
+from importlib import import_module
 from importlib.metadata import version
+from typing import Any
 
-from resumed.errors import (
-    DatabaseError,
-    DatabaseUnreachableError,
-    DatabaseUnusableError,
-    RegistrationError,
-    ResumedError,
-    SettingsError,
-)
-from resumed.workflows.workflow import Workflow
-
-__all__ = [
-    "DatabaseError",
-    "DatabaseUnreachableError",
-    "DatabaseUnusableError",
-    "RegistrationError",
-    "ResumedError",
-    "SettingsError",
-    "Workflow",
-]
+_PLACES = {
+    "AsyncCheckpointerManager": "resumed.library.checkpointers",
+    "AsyncPostgresLockManager": "resumed.library.lock_manager",
+    "AsyncWorkflowExecutor": "resumed.library.executor",
+    "CheckpointerManager": "resumed.library.checkpointers",
+    "DatabaseError": "resumed.errors",
+    "DatabaseUnreachableError": "resumed.errors",
+    "DatabaseUnusableError": "resumed.errors",
+    "ExecutorClosedError": "resumed.errors",
+    "PostgresLockManager": "resumed.library.sync_locks",
+    "RegistrationError": "resumed.errors",
+    "ResumedError": "resumed.errors",
+    "RunCancelledError": "resumed.errors",
+    "RunTakenOverError": "resumed.errors",
+    "SettingsError": "resumed.errors",
+    "Workflow": "resumed.workflows.workflow",
+    "WorkflowAlreadyRunningError": "resumed.errors",
+    "WorkflowCheckpoint": "resumed.library.status",
+    "WorkflowExecutor": "resumed.library.sync_executor",
+    "WrongDatabaseError": "resumed.errors",
+    "afind_failed_workflows": "resumed.library.status",
+    "aget_checkpoint_status": "resumed.library.status",
+    "aneeds_resume": "resumed.library.status",
+    "aresume_workflow": "resumed.library.resuming",
+    "find_failed_workflows": "resumed.library.status",
+    "generate_thread_id": "resumed.library.names",
+    "get_checkpoint_status": "resumed.library.status",
+    "needs_resume": "resumed.library.status",
+    "resume_workflow": "resumed.library.resuming",
+    "with_workflow_lock": "resumed.library.locked",
+}
+__all__ = sorted(_PLACES)  # noqa: PLE0605 - the table above is the list
 __version__ = version("resumed")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'resumed' has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(_PLACES[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -3,10 +3,12 @@
 A process that dies leaves an open run whose lock is free, which is proof; nobody waits for silence.
 """
 
+import asyncio
+import inspect
 import os
 import socket
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
@@ -23,6 +25,8 @@ from resumed.library.calls import RunCall, call_of
 from resumed.library.desk import RunDesk
 from resumed.library.keeping import kept, kept_stream
 from resumed.library.lending import Lender
+from resumed.library.lock_manager import AsyncPostgresLockManager
+from resumed.library.locked import OnLocked, called
 from resumed.store import runs, schema
 from resumed.store.connect import Target, opened
 from resumed.store.runs import NewRun
@@ -66,6 +70,7 @@ class AsyncWorkflowExecutor:
         self._owner = f"{socket.gethostname()}-{os.getpid()}"
         self._lender = Lender(self._serde)
         self._desk = RunDesk(self._lender, max_runs)
+        self._locks = AsyncPostgresLockManager(dsn, min_conn=0)
         self._stack = AsyncExitStack()
         self._checkpointer: AsyncPostgresSaver | None = None
 
@@ -78,6 +83,7 @@ class AsyncWorkflowExecutor:
             async with opened(self._target, "resumed executor") as session:
                 await schema.check(session)
             await stack.enter_async_context(self._desk.opened(self._target, self._sessions))
+            stack.push_async_callback(self._locks.close)
             self._stack = stack.pop_all()
         return self
 
@@ -186,6 +192,25 @@ class AsyncWorkflowExecutor:
             done = await cancelling.cancel(session, thread_id, self._owner, reason)
         self._desk.cancelled(thread_id)
         return done
+
+    async def execute(  # noqa: PLR0913, PLR0917 - the contract's
+        self,
+        workflow_id: str,
+        workflow_func: Callable[..., Any],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        blocking: bool = False,  # noqa: FBT001, FBT002
+        timeout_seconds: float | None = None,
+        *,
+        on_locked: OnLocked = "raise",
+    ) -> Any:
+        """Call any function, asynchronous or not, under a lock. See `WorkflowExecutor.execute`."""
+        async with self._locks.acquire_workflow_lock(workflow_id, timeout_seconds, blocking) as got:
+            if not got:
+                return called(workflow_id, on_locked)
+            if inspect.iscoroutinefunction(workflow_func):
+                return await workflow_func(*args, **(kwargs or {}))
+            return await asyncio.to_thread(workflow_func, *args, **(kwargs or {}))
 
     def _new(self, call: RunCall, graph: Pregel[Any, Any, Any, Any] | None = None) -> NewRun:
         return NewRun(

@@ -6,12 +6,13 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
+from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.postgres.base import BasePostgresSaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from psycopg import AsyncConnection
-from psycopg.rows import dict_row
-from psycopg_pool import AsyncConnectionPool
+from psycopg import AsyncConnection, Connection
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from resumed.store.connect import Session, Target, conninfo_for, one_row, opened, prepare
 from resumed.store.locks import identifier_key
@@ -57,6 +58,22 @@ def async_pool(target: Target, most: int = _MOST) -> "AsyncConnectionPool[Sessio
     )
 
 
+def pool(target: Target, most: int = _MOST) -> "ConnectionPool[Connection[DictRow]]":
+    """Make a pool for synchronous use; it opens its connections as they are needed."""
+    return ConnectionPool(
+        conninfo_for(target.dsn, "resumed checkpointer"),
+        connection_class=Connection[DictRow],
+        kwargs={"autocommit": True, "prepare_threshold": None, "row_factory": dict_row},
+        min_size=0,
+        max_size=most,
+        open=True,
+        check=ConnectionPool.check_connection,
+        max_lifetime=LIFETIME.total_seconds(),
+        timeout=_WAIT.total_seconds(),
+        name="resumed",
+    )
+
+
 @asynccontextmanager
 async def session_of(saver: AsyncPostgresSaver) -> AsyncIterator[Session]:
     """Borrow a connection of a checkpointer's pool."""
@@ -65,7 +82,7 @@ async def session_of(saver: AsyncPostgresSaver) -> AsyncIterator[Session]:
         yield session
 
 
-async def set_up(saver: AsyncPostgresSaver, target: Target) -> None:
+async def set_up(saver: AsyncPostgresSaver | PostgresSaver, target: Target) -> None:
     """Make or upgrade LangGraph's tables, one process at a time; does nothing where they are as the release wants.
 
     The lock is tried in a loop: one that waited for it in the database would hold up the concurrent index builds.
@@ -73,7 +90,7 @@ async def set_up(saver: AsyncPostgresSaver, target: Target) -> None:
     async with opened(target, "resumed setup") as session:
         while not await is_set_up(session):
             if (await one_row(session, _SQL["try_lock"], {"key": SETUP_KEY}))["locked"]:
-                await saver.setup()
+                await (saver.setup() if isinstance(saver, AsyncPostgresSaver) else asyncio.to_thread(saver.setup))
                 await session.execute(_SQL["unlock"], {"key": SETUP_KEY})
             else:
                 await asyncio.sleep(_TRY_AGAIN.total_seconds())

@@ -47,13 +47,25 @@ async def sightings(session: Session, threads: Sequence[str]) -> dict[str, Sight
 
     Threads with neither head nor input are left out.
     """
-    heads = await _heads(session, threads)
-    rows = await _control_rows(session, heads)
-    found = {head.thread_id: Sighting(head, tuple(rows.get(head.thread_id, ()))) for head in heads}
+    found = await unregistered(session, threads)
     for thread, run in (await runs.unended(session, threads)).items():
         if (stands := with_run(found.get(thread), run)) is not None:
             found[thread] = stands
     return found
+
+
+async def unregistered(session: Session, threads: Sequence[str]) -> dict[str, Sighting]:
+    """Read the heads of these threads with the control rows of each, whatever is registered of them."""
+    heads = await _heads(session, threads)
+    rows = await _control_rows(session, heads)
+    return {head.thread_id: Sighting(head, tuple(rows.get(head.thread_id, ()))) for head in heads}
+
+
+async def formats(session: Session, heads: Mapping[str, str]) -> dict[str, str]:
+    """Read the version of the checkpoint format of each thread's head, as LangGraph wrote it."""
+    parameters = {"threads": list(heads), "heads": list(heads.values())}
+    cursor = await session.execute(_SQL["formats"], parameters)
+    return {row["thread_id"]: row["version"] async for row in cursor}
 
 
 async def root_head(session: Session, thread_id: str) -> str | None:

@@ -22,7 +22,9 @@ Looking is reading `pg_locks`, never trying: a try-lock held for a moment could 
 
 import hashlib
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+
+import psycopg
 
 from resumed.store.connect import Session, one_row
 from resumed.store.queries import load
@@ -58,7 +60,39 @@ async def try_lock_for_transaction(session: Session, thread_id: str) -> bool:
     return bool(row["locked"])
 
 
+async def try_key(session: Session, key: int) -> bool:
+    """Take the lock of any key if it is free."""
+    return bool((await one_row(session, _SQL["try_lock"], {"key": key}))["locked"])
+
+
+async def wait_for_key(session: Session, key: int, patience: timedelta) -> bool:
+    """Wait so long for the lock of any key, at least a millisecond; False where somebody else kept it."""
+    milliseconds = max(round(patience.total_seconds() * 1000), 1)
+    await session.execute(_SQL["patience"], {"lock_timeout": f"{milliseconds}ms"})
+    try:
+        await session.execute(_SQL["wait"], {"key": key})
+    except psycopg.errors.LockNotAvailable:
+        return False
+    return True
+
+
+async def unlock_key(session: Session, key: int) -> bool:
+    """Give the lock of any key back; False says that this session did not hold it."""
+    return bool((await one_row(session, _SQL["unlock"], {"key": key}))["unlocked"])
+
+
+async def own_key(session: Session, key: int) -> bool:
+    """Say whether this very session holds the lock of the key."""
+    return bool((await one_row(session, _SQL["own"], {"key": key}))["own"])
+
+
+async def visible_key(session: Session, key: int) -> bool:
+    """Say whether anybody holds the lock of the key, without trying it."""
+    return bool((await one_row(session, _SQL["visible"], {"key": key}))["visible"])
+
+
 async def held(session: Session, threads: Sequence[str]) -> frozenset[str]:
     """Which of these threads' locks somebody holds now, seen without trying one."""
-    cursor = await session.execute(_SQL["held"], {"threads": list(threads)})
+    keys = [thread_key(thread) for thread in threads]
+    cursor = await session.execute(_SQL["held"], {"threads": list(threads), "keys": keys})
     return frozenset([row["thread_id"] async for row in cursor])

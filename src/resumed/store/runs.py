@@ -82,6 +82,11 @@ async def unended(session: Session, threads: Sequence[str]) -> dict[str, Run]:
     return {row["thread_id"]: Run(**row) async for row in cursor}
 
 
+async def have(session: Session) -> bool:
+    """Say whether the database has our schema, with registered runs."""
+    return bool((await one_row(session, _SQL["have"]))["have"])
+
+
 async def abandoned(session: Session, rows: int) -> list[str]:
     """Name threads of runs that nobody is at, those that were registered first."""
     cursor = await session.execute(_SQL["abandoned"], {"rows": rows})

@@ -131,3 +131,9 @@ from checkpoints
 where thread_id = %(thread)s::text
 order by checkpoint_id desc
 limit %(rows)s::int
+
+-- name: formats
+-- The version of the format of each of these checkpoints.
+select c.thread_id, coalesce(c.checkpoint ->> 'v', '') as version
+from unnest(%(threads)s::text[], %(heads)s::text[]) as h (thread_id, head)
+join checkpoints c on c.thread_id = h.thread_id and c.checkpoint_ns = '' and c.checkpoint_id = h.head

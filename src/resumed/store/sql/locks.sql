@@ -9,8 +9,8 @@ with held as materialized (
     and l.database = (select d.oid from pg_database d where d.datname = current_database())
 )
 select t.thread_id
-from unnest(%(threads)s::text[]) as t (thread_id)
-where resumed.lock_key(t.thread_id) in (select key from held)
+from unnest(%(threads)s::text[], %(keys)s::bigint[]) as t (thread_id, key)
+where t.key in (select key from held)
 
 -- name: try_lock
 -- Take the lock for as long as the session lives, or say that it is taken.
@@ -22,11 +22,27 @@ select pg_advisory_unlock(%(key)s::bigint) as unlocked
 -- name: try_lock_for_transaction
 select pg_try_advisory_xact_lock(%(key)s::bigint) as locked
 
+-- name: wait
+-- Wait for a lock; the session's lock_timeout says how long.
+select pg_advisory_lock(%(key)s::bigint)
+
+-- name: patience
+select set_config('lock_timeout', %(lock_timeout)s::text, false)
+
+-- name: own
+-- Whether this very session holds the lock.
+select exists (
+    select from pg_locks l
+    where l.locktype = 'advisory' and l.objsubid = 1 and l.granted and l.pid = pg_backend_pid()
+    and ((l.classid::bigint << 32) | l.objid::bigint) = %(key)s::bigint
+) as own
+
 -- name: visible
 -- Whether a lock on this key is on show, for the self-test.
 select exists (
     select from pg_locks l
     where l.locktype = 'advisory' and l.objsubid = 1 and l.granted
+    and l.database = (select d.oid from pg_database d where d.datname = current_database())
     and ((l.classid::bigint << 32) | l.objid::bigint) = %(key)s::bigint
 ) as visible
 

@@ -88,3 +88,7 @@ update resumed.runs
 set head_before = case when state = 'submitted' then %(head)s::text else head_before end, state = 'open',
     taken = false, owner = %(owner)s::text
 where run_id = %(run_id)s::text and ended_at is null
+
+-- name: have
+-- Whether anything can be registered in this database at all.
+select to_regclass('resumed.runs') is not null as have

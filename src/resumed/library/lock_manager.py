@@ -1,0 +1,242 @@
+"""Advisory locks for applications: the same keys as the daemon's, each on a session of its own, in autocommit.
+
+A session that dies loses one lock and no other. Nothing waits in the database for longer than a second at a time: a
+longer wait would keep vacuum, and every concurrent index build, from its work.
+"""
+
+import asyncio
+import math
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Self
+
+import psycopg
+
+from resumed.errors import DatabaseError, DatabaseUnreachableError
+from resumed.store import locks
+from resumed.store.connect import Session, Target, alive, connect
+from resumed.store.locks import identifier_key
+
+_SLICE = timedelta(seconds=1)
+
+
+@dataclass(slots=True)
+class _Held:
+    """A lock of this manager: its session, who has it, and how often."""
+
+    session: Session
+    owner: object
+    times: int = 1
+
+
+class AsyncPostgresLockManager:
+    """Takes advisory locks by name; an asynchronous context manager.
+
+    A thread's own lock is the name `resume_<thread_id>`: while it is held the daemon leaves the thread alone. The key
+    is the first eight bytes of SHA-256 of the name, big-endian, signed.
+
+    Who holds a name may take it again, and has it until it has given it back as often: that is the asyncio task here,
+    the thread in `PostgresLockManager`. Everybody else is refused, in this process too.
+
+    Args:
+        dsn: A direct connection to Postgres, or a pool in session mode.
+        min_conn: Sessions that are kept open when nothing is locked. Default: 1.
+        max_conn: Sessions, and so locks, at once. Default: 10.
+        connection_timeout: Seconds to wait for one of them. Default: 30.
+    """
+
+    def __init__(self, dsn: str, min_conn: int = 1, max_conn: int = 10, connection_timeout: float = 30) -> None:
+        """Open nothing yet. Raises ValueError for impossible numbers."""
+        if not 0 <= min_conn <= max_conn or max_conn < 1:
+            message = "min_conn is at least 0, max_conn at least 1 and not below min_conn"
+            raise ValueError(message)
+        self._target = Target(dsn)
+        self._kept = min_conn
+        self._timeout = connection_timeout
+        self._most = max_conn
+        self._room = asyncio.Semaphore(max_conn)
+        self._idle: list[Session] = []
+        self._held: dict[str, _Held] = {}
+        self._process = os.getpid()
+
+    async def __aenter__(self) -> Self:
+        """Open nothing yet."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Give everything back."""
+        await self.close()
+
+    @asynccontextmanager
+    async def acquire_workflow_lock(
+        self,
+        identifier: str,
+        timeout_seconds: float | None = None,
+        blocking: bool = True,  # noqa: FBT001, FBT002
+    ) -> AsyncIterator[bool]:
+        """Hold a lock for the length of a block; gives False where it was not to be had.
+
+        Args:
+            identifier: The lock's name, as given.
+            timeout_seconds: How long to wait, in seconds. Default: for ever.
+            blocking: False tries once. Default: True.
+
+        Raises:
+            DatabaseUnreachableError: No session was to be had within `connection_timeout`.
+            DatabaseUnusableError: The database refuses us.
+        """
+        owner = asyncio.current_task()
+        got = await self.take(identifier, owner, timeout_seconds if blocking else 0)
+        try:
+            yield got
+        finally:
+            if got:
+                await asyncio.shield(self.give_back(identifier, owner))
+
+    async def take(self, identifier: str, owner: object, patience: float | None) -> bool:
+        """Take a lock for `owner`, waiting for `patience` seconds (None: for ever); says whether it was had."""
+        self._leave_parents()
+        held = self._held.get(identifier)
+        if held is not None and held.owner == owner and alive(held.session):
+            held.times += 1
+            return True
+        await self._enter()
+        try:
+            session = await self._session()
+            if not await self._locked(session, identifier_key(identifier), patience):
+                await self._put_back(session)
+                return False
+        except BaseException:
+            self._room.release()
+            raise
+        self._held[identifier] = _Held(session, owner)
+        return True
+
+    async def give_back(self, identifier: str, owner: object) -> bool:
+        """Give a lock back; False where it had been lost."""
+        held = self._held.get(identifier)
+        if held is None or held.owner != owner:
+            return False
+        held.times -= 1
+        return await self._drop(identifier) if held.times == 0 else True
+
+    async def is_locked(self, identifier: str) -> bool:
+        """Say whether anybody holds the lock, in any process, without trying it."""
+        async with self._borrowed() as session:
+            return await locks.visible_key(session, identifier_key(identifier))
+
+    async def verify_lock_still_held(self, identifier: str) -> bool:
+        """Ask the database whether this manager's own session still has the lock."""
+        held = self._held.get(identifier)
+        if held is None or not alive(held.session):
+            return False
+        with suppress(psycopg.Error):
+            return await locks.own_key(held.session, identifier_key(identifier))
+        return False
+
+    async def cleanup_all_locks(self) -> int:
+        """Give back every lock of this manager, and none of anybody else's; says how many there were."""
+        names = list(self._held)
+        for name in names:
+            await self._drop(name)
+        return len(names)
+
+    def get_active_locks_count(self) -> int:
+        """Count the locks that this manager holds."""
+        self._leave_parents()
+        return len(self._held)
+
+    async def health_check(self) -> bool:
+        """Say whether a session is to be had and answers."""
+        try:
+            async with self._borrowed() as session:
+                await locks.visible_key(session, 0)
+        except (DatabaseError, psycopg.Error):
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Give back every lock and end every session."""
+        await self.cleanup_all_locks()
+        while self._idle:
+            await self._idle.pop().close()
+
+    async def _locked(self, session: Session, key: int, patience: float | None) -> bool:
+        """Wait for a lock. Whatever goes wrong, the session takes what it may have got with it."""
+        try:
+            return await locks.try_key(session, key) or await _waited(session, key, patience)
+        except psycopg.OperationalError as error:
+            await session.close()
+            message = "the session was lost while it waited for a lock"
+            raise DatabaseUnreachableError(message) from error
+        except BaseException:
+            await session.close()
+            raise
+
+    async def _drop(self, identifier: str) -> bool:
+        held = self._held.pop(identifier)
+        unlocked = False
+        with suppress(psycopg.Error):
+            unlocked = alive(held.session) and await locks.unlock_key(held.session, identifier_key(identifier))
+        if not unlocked:
+            await held.session.close()
+        await self._put_back(held.session)
+        return unlocked
+
+    async def _enter(self) -> None:
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._room.acquire()
+        except TimeoutError:
+            message = f"no session was free within {self._timeout:g} s: raise max_conn, or hold fewer locks at once"
+            raise DatabaseUnreachableError(message) from None
+
+    @asynccontextmanager
+    async def _borrowed(self) -> AsyncIterator[Session]:
+        self._leave_parents()
+        await self._enter()
+        try:
+            session = await self._session()
+        except BaseException:
+            self._room.release()
+            raise
+        try:
+            yield session
+        finally:
+            await self._put_back(session)
+
+    async def _session(self) -> Session:
+        while self._idle:
+            session = self._idle.pop()
+            with suppress(psycopg.Error):
+                await session.execute("select 1")
+                return session
+            await session.close()
+        return await connect(self._target, "resumed locks")
+
+    async def _put_back(self, session: Session) -> None:
+        """Keep a session for the next lock, or end it where enough are kept; makes room for somebody else."""
+        self._room.release()
+        if alive(session) and len(self._idle) < self._kept:
+            self._idle.append(session)
+        else:
+            await session.close()
+
+    def _leave_parents(self) -> None:
+        """In a forked child the sessions are its parent's: leave them alone."""
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            self._held, self._idle, self._room = {}, [], asyncio.Semaphore(self._most)
+
+
+async def _waited(session: Session, key: int, patience: float | None) -> bool:
+    """Wait in slices of a second at most."""
+    loop = asyncio.get_running_loop()
+    deadline = math.inf if patience is None else loop.time() + patience
+    while (left := deadline - loop.time()) > 0:
+        if await locks.wait_for_key(session, key, min(_SLICE, timedelta(seconds=min(left, 1)))):
+            return True
+    return False

@@ -1,0 +1,45 @@
+"""Owns the event loop, in a thread of its own, on which the synchronous faces of the library work."""
+
+import asyncio
+import os
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class _Loop:
+    """A loop that runs for as long as its process; a forked child makes its own."""
+
+    def __init__(self) -> None:
+        self.guard = threading.Lock()
+        self.process = 0
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    def running(self) -> asyncio.AbstractEventLoop:
+        with self.guard:
+            if self.loop is None or self.process != os.getpid():
+                self.loop, self.process = asyncio.new_event_loop(), os.getpid()
+                threading.Thread(target=self.loop.run_forever, name="resumed-loop", daemon=True).start()
+            return self.loop
+
+
+_LOOP = _Loop()
+# Held over a fork, so that the child does not inherit a lock that a thread of its parent has taken.
+os.register_at_fork(before=_LOOP.guard.acquire, after_in_parent=_LOOP.guard.release, after_in_child=_LOOP.guard.release)
+
+
+def run_sync(work: Coroutine[Any, Any, T]) -> T:
+    """Do asynchronous work and wait for it; whoever is interrupted meanwhile cancels it and waits for its end."""
+    future = asyncio.run_coroutine_threadsafe(_kept(work), _LOOP.running())
+    try:
+        return future.result()
+    except BaseException:
+        if not future.done():
+            future.cancel()
+        raise
+
+
+async def _kept(work: Coroutine[Any, Any, T]) -> T:
+    return await work
