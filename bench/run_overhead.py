@@ -64,10 +64,10 @@ async def measure(dsn: str, rounds: int, at_once: int) -> tuple[list[float], lis
 
         found: tuple[list[float], list[float]] = ([], [])
         for turn in range(rounds + 5):
-            for times, one in zip(found, (plain, registered), strict=True):
+            for place, one in zip(found, (plain, registered), strict=True):
                 taken = await asyncio.gather(*(one(number) for number in range(at_once)))
                 if turn >= 5:  # what is made once
-                    times += taken
+                    place.extend(taken)
         return found
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Any
 
 from resumed.errors import ResumedError
 from resumed.store.connect import Session, alive
@@ -12,7 +13,7 @@ class Hold:
     """A registered run of this process. `head` is what it saved last, `saving` what it is saving.
 
     `session` is the one that holds the thread's lock, None while it is lost. `left` are the channels that the head
-    has updated, for whoever asks whether work is left.
+    has updated, for whoever asks whether work is left; `running` is what is cancelled when the run is over.
     """
 
     run_id: str
@@ -23,7 +24,7 @@ class Hold:
     saving: str | None = None
     left: tuple[str, ...] | None = None
     error: ResumedError | None = None
-    over: asyncio.Event = field(default_factory=asyncio.Event)
+    running: "asyncio.Task[Any] | None" = None
     _told: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def secured(self) -> Session:
@@ -48,5 +49,6 @@ class Hold:
     def end(self, error: ResumedError) -> None:
         """Let nothing be saved any more: the run is somebody else's, or cancelled."""
         self.error = self.error or error
-        self.over.set()
         self._told.set()
+        if self.running is not None:
+            self.running.cancel()

@@ -30,23 +30,23 @@ async def kept_stream(hold: Hold, stream: AsyncIterator[Any]) -> AsyncIterator[A
 
 
 async def _kept(hold: Hold, work: Coroutine[Any, Any, Any], context: Context) -> Any:
-    loop = asyncio.get_running_loop()
-    running, over = loop.create_task(work, context=context), loop.create_task(hold.over.wait())
+    running = asyncio.get_running_loop().create_task(work, context=context)
+    hold.running = running
     try:
-        await asyncio.wait({running, over}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({running})
         if hold.error is not None:
             raise hold.error
         return running.result()
     finally:
-        over.cancel()
-        await _ended(running)
+        hold.running = None
+        if not running.done():
+            await _ended(running)
 
 
 async def _ended(running: "asyncio.Task[Any]") -> None:
     """Cancel what runs, give it time to end, and note what it raised, lest asyncio prints it with its values."""
-    if not running.done():
-        running.cancel()
-        await asyncio.wait({running}, timeout=_GRACE.total_seconds())
+    running.cancel()
+    await asyncio.wait({running}, timeout=_GRACE.total_seconds())
     running.add_done_callback(lambda task: task.cancelled() or task.exception())
 
 

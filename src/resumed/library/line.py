@@ -18,7 +18,7 @@ from resumed.store.runs import NewRun, Said
 _POLL = timedelta(seconds=1)
 _AGAIN = timedelta(milliseconds=200)
 _PATIENCE = timedelta(seconds=60)
-_PREPARE_AFTER = 5
+_PREPARE_AFTER = 0
 
 
 class Line:
@@ -77,7 +77,7 @@ class Line:
             self._spawn(self._regain(hold, self._session))
 
     async def release(self, hold: Hold, state: str | None, patience: timedelta) -> None:
-        """Mark how the run ended (None: it has not) and give its lock back, in that order.
+        """Mark how the run ended (None: it has not) and give its lock back.
 
         Without a session it is waited for; where none comes, the daemon finds out by the rows.
         """
@@ -92,11 +92,8 @@ class Line:
         session = hold.session if hold.error is not None else await hold.secured()
         if session is None or not alive(session):
             return
-        async with self.turn, session.pipeline() as pipeline:
-            if state is not None:
-                await runs.end(session, hold.run_id, state)
-                await pipeline.sync()
-            await locks.unlock(session, hold.thread_id)
+        async with self.turn:
+            await runs.release(session, hold.run_id, hold.thread_id, state)
 
     def hear(self, session: Session, error: psycopg.Error) -> None:
         """Hear of an error on the session, and raise it where the session lives on: then it is about something else."""

@@ -66,6 +66,12 @@ async def regain(session: Session, run_id: str, thread_id: str) -> Said:
     return Said(**await one_row(session, _SQL["regain"], parameters))
 
 
+async def release(session: Session, run_id: str, thread_id: str, state: str | None) -> bool:
+    """Mark how a run ended (None: it has not) and give its thread's lock back; False where that had been lost."""
+    parameters = {"run_id": run_id, "key": thread_key(thread_id), "state": state}
+    return bool((await one_row(session, _SQL["release"], parameters))["unlocked"])
+
+
 async def submit(session: Session, run: NewRun) -> bool:
     """Store a run for the daemon to begin; False where the thread was submitted before or has a run that goes on."""
     return await (await session.execute(_SQL["submit"], _columns(run))).fetchone() is not None

@@ -85,3 +85,18 @@ begin
     said := 'regained';
 end
 $$;
+
+-- Mark how a run ended (null: it has not) and give its lock back, in one round trip; false where the lock had been lost.
+-- The lock is free a moment before the end is committed. Who looks in that moment finds the run open and its thread's
+-- rows as it left them, which say the same; who begins the next run waits for the commit at the index.
+create function resumed.end_run(p_key bigint, p_run text, p_state text) returns boolean
+    language plpgsql volatile
+    as $$
+begin
+    if p_state is not null then
+        update resumed.runs set state = p_state, ended_at = clock_timestamp(), input_type = null, input = null
+            where run_id = p_run and ended_at is null;
+    end if;
+    return pg_advisory_unlock(p_key);
+end
+$$;

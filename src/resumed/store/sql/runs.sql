@@ -7,6 +7,9 @@ select said, head from resumed.begin_run(%(key)s::bigint, %(run_id)s::text, %(th
 -- name: regain
 select said, head from resumed.regain_run(%(key)s::bigint, %(run_id)s::text, %(thread_id)s::text)
 
+-- name: release
+select resumed.end_run(%(key)s::bigint, %(run_id)s::text, %(state)s::text) as unlocked
+
 -- name: submit
 -- For the daemon to begin. No row comes back where the thread has been submitted before, or has a run that has not ended.
 insert into resumed.runs (run_id, thread_id, workflow, version, state, submitted, input_type, input, call, owner)
