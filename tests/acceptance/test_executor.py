@@ -67,6 +67,52 @@ def test_a_run_killed_around_any_statement_before_its_first_checkpoint_is_lost_n
     assert bench.rows(STATES) == [{"state": "finished", "runs": len(on_record) + 1}]
 
 
+def test_the_input_of_a_later_turn_is_applied_by_the_daemon(bench: Bench) -> None:
+    assert bench.executed(2, "linear").wait(60) == 0
+    second = {"ZOO_GIVEN": '{"seen": ["again"]}'}
+    assert bench.executed(1, "linear", ZOO_DIE="after:resumed.begin_run", **second).wait(60) == -9
+    assert bench.executed(1, "linear", ZOO_DIE="after:INTO checkpoints ", ZOO_FIRST="1", **second).wait(60) == -9
+    assert [one["verdict"] for one in bench.ask("scan")["threads"]] == ["stopped", "stopped"]
+    assert bench.resumed("once", "--wait", RESUMED_MIN_AGE="10m").returncode == 0
+    once = undisturbed("linear")["seen"]
+    for number in range(2):
+        assert final_state(bench.dsn, f"linear_{number}")["seen"] == sorted([*once, *once, "again"])
+    inputs = "select thread_id, count(*)::int as n from checkpoints where metadata->>'source' = 'input' group by 1"
+    assert {row["n"] for row in bench.rows(inputs)} == {2}
+    assert bench.rows(STATES) == [{"state": "finished", "runs": 4}]
+
+
+@pytest.mark.parametrize(
+    "death", ["after:resumed.begin_run", "after:INTO checkpoint_writes", "before:INTO checkpoints "]
+)
+def test_an_answer_that_a_dead_application_had_been_given_reaches_its_question_once(bench: Bench, death: str) -> None:
+    assert bench.executed(1, "asking").wait(60) == 0
+    assert bench.rows(STATES) == [{"state": "waiting", "runs": 1}]
+    assert bench.executed(1, "asking", ZOO_ANSWER='"yes"', ZOO_DIE=death).wait(60) == -9
+    assert bench.resumed("once", "--wait", RESUMED_MIN_AGE="10m").returncode == 0
+    assert final_state(bench.dsn, "asking_0")["seen"] == ["ask yes", "first", "last"]
+    assert bench.rows(STATES) == [{"state": "finished", "runs": 1}, {"state": "waiting", "runs": 1}]
+
+
+def test_a_run_that_dies_at_its_question_waits_and_is_not_resumed(bench: Bench) -> None:
+    daemon = bench.daemon(RESUMED_MIN_AGE="10m").until_ready()
+    assert bench.executed(1, "asking", "gated", ZOO_DIE="before:resumed.end_run").wait(60) == -9
+    eventually(lambda: bench.rows(STATES) == [{"state": "waiting", "runs": 2}])
+    before = bench.rows("select checkpoint_id from checkpoints order by 1")
+    time.sleep(2)
+    assert bench.rows("select checkpoint_id from checkpoints order by 1") == before
+    assert bench.one(ATTEMPTS) == 0
+    assert daemon.terminate() == 0
+
+
+def test_a_finished_run_whose_application_died_before_it_said_so_is_not_touched(bench: Bench) -> None:
+    daemon = bench.daemon(RESUMED_MIN_AGE="10m").until_ready()
+    assert bench.executed(1, "linear", ZOO_DIE="before:resumed.end_run").wait(60) == -9
+    eventually(lambda: bench.rows(STATES) == [{"state": "finished", "runs": 1}])
+    assert bench.one(ATTEMPTS) == 0
+    assert daemon.terminate() == 0
+
+
 def test_live_runs_outlive_restarts_of_postgres_in_their_own_process(
     private_server: PrivateServer, tmp_path: Path
 ) -> None:

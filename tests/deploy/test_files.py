@@ -118,6 +118,13 @@ def test_compose_takes_its_file_without_a_warning() -> None:
     assert tool("docker-compose", "config", "-q") == ""
 
 
+def test_compose_takes_the_example_services_file_without_a_warning() -> None:
+    file = ROOT / "examples" / "service" / "docker-compose.yml"
+    assert tool("docker-compose", "--file", file, "config", "-q") == ""
+    services = json.loads(tool("docker-compose", "--file", file, "config", "--format", "json"))["services"]
+    assert services["sidecar"]["image"] == services["service"]["image"]
+
+
 def test_compose_has_a_replica_like_the_sidecar_and_lets_both_drain() -> None:
     services = composed()["services"]
     assert {"postgres", "application", "sidecar", "replica", "prometheus"} <= set(services)

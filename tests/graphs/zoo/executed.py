@@ -1,16 +1,19 @@
 """The application with the executor: `python -m zoo.executed DSN COUNT WORKFLOW…` runs COUNT threads of each workflow.
 
 With ZOO_SUBMIT it stores the runs and writes a thread's id into that file once it has it. ZOO_DIE=`before:K` or
-`after:K` kills it around the K-th statement that it sends after the executor is open; with ZOO_SQL it writes each down.
+`after:K` kills it around the K-th statement that it sends after the executor is open, or around the first one with the
+text K; with ZOO_SQL it writes each down. ZOO_GIVEN is another input, as JSON; ZOO_ANSWER a person's answer, likewise.
 """
 
 import asyncio
+import json
 import os
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
+from langgraph.types import Command
 from psycopg import AsyncCursor
 
 from resumed.library.executor import AsyncWorkflowExecutor
@@ -20,7 +23,7 @@ from zoo.graphs import INPUTS
 
 def watch_statements() -> None:
     """Count statements where they are sent, whoever sends them, and die around the one that is named."""
-    edge, _, number = os.environ.get("ZOO_DIE", "").partition(":")
+    edge, _, wanted = os.environ.get("ZOO_DIE", "").partition(":")
     sent = 0
 
     def around(name: str) -> Any:
@@ -32,14 +35,14 @@ def watch_statements() -> None:
             if text in ("select 1", "SELECT 1") or "as no_longer" in text:
                 return await original(self, query, *rest, **named)
             sent += 1
-            mine = sent
+            mine = str(sent) == wanted or (not wanted.isdigit() and bool(wanted) and wanted in text)
             if place := os.environ.get("ZOO_SQL"):
                 with Path(place).open("a") as file:
-                    file.write(f"{mine} {text[:90]}\n")
-            if (edge, number) == ("before", str(mine)):
+                    file.write(f"{sent} {text[:90]}\n")
+            if mine and edge == "before":
                 os.kill(os.getpid(), signal.SIGKILL)
             done = await original(self, query, *rest, **named)
-            if (edge, number) == ("after", str(mine)):
+            if mine and edge == "after":
                 os.kill(os.getpid(), signal.SIGKILL)
             return done
 
@@ -67,7 +70,11 @@ async def main(dsn: str, count: int, names: list[str]) -> None:
 
 
 async def run(executor: AsyncWorkflowExecutor, name: str, thread: str) -> None:
-    given = INPUTS.get(name, {"seen": []})
+    given: Any = INPUTS.get(name, {"seen": []})
+    if other := os.environ.get("ZOO_GIVEN"):
+        given = json.loads(other)
+    if answer := os.environ.get("ZOO_ANSWER"):
+        given = Command(resume=json.loads(answer))
     config: Any = {"configurable": {"tenant": "acme"}}
     await executor.run(name, compiled(name, executor.checkpointer), given, thread_id=thread, config=config)
 
