@@ -11,6 +11,8 @@
 --     runner              resumed_runner    every other command, `resumed run` first of all
 --     checkpoint_schema   public            where LangGraph's tables are
 --
+-- An application that runs graphs through the executor writes to our schema too: grant resumed_runner to its role.
+--
 -- The role that LangGraph's tables belong to may be the owner itself, as in -v owner=shop.
 --
 -- Safe to repeat, and it says what it leaves for later. Run it before the first `resumed migrate`; run it again where

@@ -50,10 +50,11 @@ def shop(bench: Bench, bare_database: str) -> Shop:
     folder = bench.folder / "project"
     package = folder / "shop"
     package.mkdir(parents=True)
-    graphs, application = blocks("python")
+    graphs, application, runs = blocks("python")
     package.joinpath("__init__.py").write_text("")
     package.joinpath("graphs.py").write_text(graphs)
     folder.joinpath("application.py").write_text(application)
+    folder.joinpath("runs.py").write_text(runs)
     section, entry = blocks("toml")[0].splitlines()
     group = re.fullmatch(r'\[project\.entry-points\."(.+)"\]', section)
     assert group is not None
@@ -102,6 +103,16 @@ def test_a_thread_of_the_reader_that_died_is_finished(shop: Shop) -> None:
     assert done.returncode == 0, done.stderr
     eventually(lambda: shop.bench.all_closed(1))
     assert shop.bench.one("select outcome from resumed.attempts") == "finished"
+
+
+def test_a_run_of_the_reader_is_on_record_and_a_submitted_one_is_begun(shop: Shop) -> None:
+    assert shop.run(sys.executable, "application.py").returncode == 0
+    assert shop.run(str(COMMAND), "migrate").returncode == 0
+    done = shop.run(sys.executable, "runs.py")
+    assert done.returncode == 0, done.stderr
+    assert shop.run(str(COMMAND), "once", "--wait").returncode == 0
+    states = shop.bench.rows("select thread_id, state from resumed.runs order by 1")
+    assert [tuple(row.values()) for row in states] == [("order-4712", "finished"), ("order-4713", "finished")]
 
 
 def test_the_sidecar_is_that_of_the_overlay() -> None:

@@ -49,6 +49,10 @@ LEAST = {
     "table resumed.watermarks": WRITES,
     "table resumed.pauses": WRITES,
     "table resumed.audit": {"SELECT", "INSERT"},
+    "table resumed.runs": WRITES,
+    "function resumed.begin_run": {"EXECUTE"},
+    "function resumed.regain_run": {"EXECUTE"},
+    "function resumed.end_run": {"EXECUTE"},
     "function resumed.lock_key": {"EXECUTE"},
     "function resumed.require_head": {"EXECUTE"},
 }
