@@ -12,6 +12,8 @@ from langgraph.types import Command, interrupt
 from psycopg.rows import dict_row
 
 from resumed.errors import (
+    DatabaseUnusableError,
+    ExecutorClosedError,
     RunCancelledError,
     RunTakenOverError,
     WorkflowAlreadyRunningError,
@@ -248,3 +250,70 @@ def end_sessions(dsn: str) -> None:
         connection.execute(
             "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'resumed executor'"
         )
+
+
+async def test_more_runs_than_there_is_room_for_wait_their_turn(database: str) -> None:
+    running, most = 0, 0
+
+    async def counted(state: State) -> State:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.05)
+        running -= 1
+        return {"steps": [*state["steps"], "middle"]}
+
+    async with AsyncWorkflowExecutor(database, max_runs=3) as executor:
+        await asyncio.gather(*(executor.run("orders", graph(counted), {"steps": []}) for _ in range(12)))
+    assert most == 3
+    assert [run["state"] for run in rows(database)] == ["finished"] * 12
+
+
+async def test_a_closed_executor_leaves_its_runs_open_and_says_so(database: str) -> None:
+    async def slow(_: State) -> State:
+        await asyncio.sleep(60)
+        return {}
+
+    async with AsyncWorkflowExecutor(database) as executor:
+        running = asyncio.create_task(executor.run("orders", graph(slow), {"steps": []}, thread_id="orders-1"))
+        await asyncio.sleep(0.5)
+    with pytest.raises(ExecutorClosedError):
+        await running
+    assert rows(database)[0]["state"] == "open"
+    assert await lock_is_free(database, "orders-1")
+    with pytest.raises(RuntimeError, match="not open"):
+        await executor.run("orders", graph(), {"steps": []})
+
+
+async def test_a_database_without_our_schema_is_refused_with_the_remedy(bare_database: str) -> None:
+    with pytest.raises(DatabaseUnusableError, match="resumed migrate"):
+        async with AsyncWorkflowExecutor(bare_database):
+            pass
+
+
+async def test_a_call_that_contradicts_itself_is_refused(database: str) -> None:
+    async with AsyncWorkflowExecutor(database) as executor:
+        with pytest.raises(ValueError, match="two different threads"):
+            await executor.run("orders", graph(), {}, thread_id="a", config={"configurable": {"thread_id": "b"}})
+        for name in ("", "x" * 201):
+            with pytest.raises(ValueError, match="200 characters"):
+                await executor.run(name, graph(), {})
+        with pytest.raises(ValueError, match="input"):
+            await executor.submit("orders", None)
+
+
+async def test_the_scalars_of_the_call_are_on_record_and_nothing_else(database: str) -> None:
+    given = {"tenant": "acme", "big": {"a": 1}, "odd": "a\0b", "__private": 1, "checkpoint_ns": ""}
+    config = {"configurable": given, "metadata": {"version": "7", "workflow": "not this"}}
+
+    async def fails(_: State) -> State:
+        raise RuntimeError
+
+    async with AsyncWorkflowExecutor(database) as executor:
+        with pytest.raises(RuntimeError):
+            await executor.run("orders", graph(fails), {"steps": []}, thread_id="orders-1", config=config)
+        saved = await executor.checkpointer.aget_tuple({"configurable": {"thread_id": "orders-1"}})
+    (run,) = rows(database)
+    assert (run["call"], run["version"]) == ({"tenant": "acme"}, "7")
+    assert saved is not None
+    assert (saved.metadata["workflow"], saved.metadata["version"]) == ("orders", "7")

@@ -19,6 +19,7 @@ from langgraph.checkpoint.postgres import PostgresSaver
 from psycopg import conninfo
 
 from conftest import in_database
+from resumed import AsyncWorkflowExecutor
 from resumed.demo.postgres import PrivateServer, find_binaries
 from resumed.errors import DatabaseUnreachableError, DatabaseUnusableError
 from resumed.store import schema
@@ -211,3 +212,11 @@ def _standby(server: PrivateServer, folder: Path) -> Iterator[None]:
             yield
         finally:
             process.send_signal(signal.SIGINT)
+
+
+@needs_pgbouncer
+async def test_the_executor_refuses_a_transaction_pooler(database: str, tmp_path: Path) -> None:
+    with _pooler(database, tmp_path, "transaction") as pooler:
+        executor = AsyncWorkflowExecutor(pooler.dsn(database))
+        with pytest.raises(DatabaseUnusableError, match=SENTENCE):
+            await executor.__aenter__()
