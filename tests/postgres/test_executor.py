@@ -1,6 +1,8 @@
 """The executor on a real Postgres: what it registers, what it refuses, how its runs end."""
 
 import asyncio
+import random
+from collections import Counter
 from typing import Any, TypedDict
 
 import psycopg
@@ -317,3 +319,33 @@ async def test_the_scalars_of_the_call_are_on_record_and_nothing_else(database: 
     assert (run["call"], run["version"]) == ({"tenant": "acme"}, "7")
     assert saved is not None
     assert (saved.metadata["workflow"], saved.metadata["version"]) == ("orders", "7")
+
+
+async def test_runs_that_are_cancelled_at_any_moment_harm_no_neighbour_and_leak_no_lock(database: str) -> None:
+    dice = random.Random(7)
+
+    async def slow(state: State) -> State:
+        await asyncio.sleep(dice.random() / 20)
+        return {"steps": [*state["steps"], "middle"]}
+
+    async with AsyncWorkflowExecutor(database, sessions=2) as executor:
+        tasks = [
+            asyncio.create_task(executor.run("orders", graph(slow), {"steps": []}, thread_id=f"orders-{number}"))
+            for number in range(120)
+        ]
+        for task in dice.sample(tasks, 60):
+            await asyncio.sleep(dice.random() / 50)
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        kinds = Counter(type(one).__name__ for one in ended)
+        assert set(kinds) <= {"dict", "CancelledError"}
+        assert kinds["dict"] >= 60
+        assert kinds["CancelledError"] > 20
+        states = Counter(run["state"] for run in rows(database))
+        assert states["finished"] == kinds["dict"]
+        assert states["open"] <= kinds["CancelledError"]
+        assert rows(database, "select count(*) from pg_locks where locktype = 'advisory'") == [{"count": 0}]
+        sessions = rows(database, "select pid from pg_stat_activity where application_name = 'resumed executor'")
+        assert len(sessions) == 2
+        again = await executor.run("orders", graph(slow), {"steps": []}, thread_id="orders-new")
+        assert again["steps"] == ["one", "middle", "two"]

@@ -11,7 +11,8 @@ def with_run(found: Sighting | None, run: Run | None) -> Sighting | None:
     if run is None:
         return found
     if found is None:
-        return Sighting(_blank(run), ()) if run.has_input else None
+        never = run.has_input and not run.head_before
+        return Sighting(_blank(run), ()) if never else None
     if not unapplied(found, run):
         return replace(found, head=replace(found.head, run=run))
     newest = found.head.newest_id

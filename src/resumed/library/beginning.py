@@ -1,6 +1,7 @@
 """Begins a registered run: the thread's lock first, then the record, and what to do about an earlier run that died."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -43,11 +44,26 @@ class Beginner:
             message = "this process is at the thread already"
             raise WorkflowAlreadyRunningError(message)
         hold = self._holds[call.thread_id] = Hold(new.run_id, call.thread_id, call.workflow, "")
+        beginning = asyncio.ensure_future(self._begin(call, new, hold))
+        try:
+            return await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            # On a session that many share nothing may be cut off in the middle: what was begun is left open.
+            await asyncio.shield(self._dropped(beginning))
+            raise
+
+    async def _begin(self, call: RunCall, new: NewRun, hold: Hold) -> tuple[Hold, Any]:
         try:
             return await self._begun(call, await self._with_rows(call, new), hold)
         except BaseException:
             del self._holds[call.thread_id]
             raise
+
+    async def _dropped(self, beginning: "asyncio.Future[tuple[Hold, Any]]") -> None:
+        with suppress(Exception):
+            hold, _ = await beginning
+            await self._line.release(hold, None, _PATIENCE)
+            del self._holds[hold.thread_id]
 
     async def _begun(self, call: RunCall, new: NewRun, hold: Hold) -> tuple[Hold, Any]:
         deadline = asyncio.get_running_loop().time() + _PATIENCE.total_seconds()

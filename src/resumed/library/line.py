@@ -65,8 +65,16 @@ class Line:
                 async with self.turn:
                     return session, await runs.begin(session, run)
             except psycopg.Error as error:
+                if alive(session):
+                    await self._unlocked(session, run.thread_id)
                 self.hear(session, error)
                 await asyncio.sleep(_AGAIN.total_seconds())
+
+    async def _unlocked(self, session: Session, thread_id: str) -> None:
+        """Give a lock back that may have been taken, on a session that many share."""
+        with suppress(psycopg.Error):
+            async with self.turn:
+                await locks.unlock(session, thread_id)
 
     def attach(self, hold: Hold, session: Session) -> None:
         """Keep the lock of a run that was begun on this session; where that was lost since, take it again."""

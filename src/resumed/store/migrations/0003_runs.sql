@@ -83,6 +83,10 @@ begin
         where c.thread_id = p_thread and c.checkpoint_ns = '' order by c.checkpoint_id desc limit 1;
     head := coalesce(head, '');
     said := 'regained';
+exception when unique_violation then
+    -- Another run of the thread has begun since ours was taken for ended.
+    perform pg_advisory_unlock(p_key);
+    said := 'gone';
 end
 $$;
 

@@ -49,10 +49,13 @@ order by r.begun_at
 limit %(rows)s::int
 
 -- name: take
--- An attempt begins: from now on the run is the daemon's. What was submitted begins on the head of this moment.
+-- An attempt begins: from now on the run is the daemon's. What was submitted begins on the head of this moment; an input
+-- that has been applied is no longer needed.
 update resumed.runs
 set head_before = case when state = 'submitted' then %(head)s::text else head_before end, state = 'taken',
-    taken = true
+    taken = true,
+    input_type = case when state = 'submitted' or head_before = %(head)s::text then input_type end,
+    input = case when state = 'submitted' or head_before = %(head)s::text then input end
 where thread_id = %(thread)s::text and ended_at is null
 
 -- name: end
