@@ -197,3 +197,18 @@ def assert_finished(bench: Bench, threads: list[str]) -> None:
     expected = {kind: undisturbed(kind) for kind in {thread.rpartition("_")[0] for thread in threads}}
     found = {thread: final_state(bench.dsn, thread) for thread in threads}
     assert found == {thread: expected[thread.rpartition("_")[0]] for thread in threads}
+
+
+def test_a_submitted_run_that_a_person_cancels_is_never_begun(bench: Bench, tmp_path: Path) -> None:
+    assert bench.executed(3, "linear", ZOO_SUBMIT=str(tmp_path / "submitted")).wait(60) == 0
+    assert bench.resumed("cancel", "linear_0", "--reason", "a mistake").returncode == 0
+    assert bench.resumed("quarantine", "linear_1", "--reason", "let me look").returncode == 0
+    assert bench.resumed("once", "--wait").returncode == 0
+    states = "select thread_id, state from resumed.runs order by begun_at"
+    found = [tuple(row.values()) for row in bench.rows(states)]
+    assert found == [("linear_0", "cancelled"), ("linear_1", "submitted"), ("linear_2", "finished")]
+    assert bench.resumed("release", "linear_1").returncode == 0
+    assert bench.executed(1, "linear").wait(60) == 0
+    assert bench.resumed("once", "--wait").returncode == 0
+    assert_finished(bench, ["linear_0", "linear_1", "linear_2"])
+    assert bench.resumed("scan").stdout.count("linear_") == 0

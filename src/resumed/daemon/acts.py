@@ -11,7 +11,7 @@ from resumed.daemon.sweep import Rules, Scene, look_at, scene_of
 from resumed.judge.case import Standing, decide, place, standing, vanished
 from resumed.judge.verdict import Circumstances, Sighting, unchanged
 from resumed.model import Attempt, Case, State, Verdict
-from resumed.store import acts, attempts, audit, cases
+from resumed.store import acts, attempts, audit, cases, runs
 from resumed.store.audit import Act, Entry
 from resumed.store.connect import Session
 
@@ -80,6 +80,8 @@ async def cancel(office: Office, thread_id: str) -> Answer:
             known = replace(_opened(subject.known), cancelled_head=subject.sighting.head.checkpoint_id)
             await cases.record(session, [(subject.stands(known), subject.known)], subject.scene.now)
             await acts.cancel(session, thread_id)
+            if not subject.around.lock_held:
+                await runs.cancel(session, thread_id)
             said = _cancelled(subject)
         await audit.write(session, [office.word.entry(Act.CANCEL, thread_id)])
     return Answer(thread_id, said)

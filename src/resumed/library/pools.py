@@ -19,10 +19,14 @@ from resumed.store.locks import identifier_key
 from resumed.store.queries import load
 
 SETUP_KEY = identifier_key("resumed setup")
-LIFETIME = timedelta(hours=1)
-_MOST = 10
-_WAIT = timedelta(seconds=30)
 _TRY_AGAIN = timedelta(milliseconds=100)
+_OPTIONS: dict[str, Any] = {
+    "kwargs": {"autocommit": True, "prepare_threshold": None, "row_factory": dict_row},
+    "max_size": 10,
+    "max_lifetime": timedelta(hours=1).total_seconds(),
+    "timeout": timedelta(seconds=30).total_seconds(),
+    "name": "resumed",
+}
 _SQL = load("setup")
 
 
@@ -37,7 +41,7 @@ async def async_saver(target: Target, serde: SerializerProtocol | None = None) -
         await pool.close()
 
 
-def async_pool(target: Target, most: int = _MOST) -> "AsyncConnectionPool[Session]":
+def async_pool(target: Target) -> "AsyncConnectionPool[Session]":
     """Make a pool that is not open yet."""
 
     async def configure(session: Session) -> None:
@@ -46,31 +50,23 @@ def async_pool(target: Target, most: int = _MOST) -> "AsyncConnectionPool[Sessio
     return AsyncConnectionPool(
         conninfo_for(target.dsn, "resumed checkpointer"),
         connection_class=AsyncConnection,
-        kwargs={"autocommit": True, "prepare_threshold": None, "row_factory": dict_row},
         min_size=1,
-        max_size=most,
         open=False,
         configure=configure,
         check=AsyncConnectionPool.check_connection,
-        max_lifetime=LIFETIME.total_seconds(),
-        timeout=_WAIT.total_seconds(),
-        name="resumed",
+        **_OPTIONS,
     )
 
 
-def pool(target: Target, most: int = _MOST) -> "ConnectionPool[Connection[DictRow]]":
+def pool(target: Target) -> "ConnectionPool[Connection[DictRow]]":
     """Make a pool for synchronous use; it opens its connections as they are needed."""
     return ConnectionPool(
         conninfo_for(target.dsn, "resumed checkpointer"),
         connection_class=Connection[DictRow],
-        kwargs={"autocommit": True, "prepare_threshold": None, "row_factory": dict_row},
         min_size=0,
-        max_size=most,
         open=True,
         check=ConnectionPool.check_connection,
-        max_lifetime=LIFETIME.total_seconds(),
-        timeout=_WAIT.total_seconds(),
-        name="resumed",
+        **_OPTIONS,
     )
 
 
