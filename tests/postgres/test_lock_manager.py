@@ -158,6 +158,25 @@ def test_a_lost_session_is_told_and_costs_one_lock(database: str) -> None:
             assert again
 
 
+def test_who_takes_a_name_after_its_holders_session_died_costs_no_room(database: str) -> None:
+    with PostgresLockManager(database, max_conn=2, connection_timeout=5) as manager:
+        for _ in range(3):
+            with manager.acquire_workflow_lock("one") as first:
+                kill(database)
+                with ThreadPoolExecutor(1) as other:
+                    assert other.submit(_held_for_a_moment, manager).result()
+                assert first
+                assert not manager.verify_lock_still_held("one")
+        with manager.acquire_workflow_lock("two"), manager.acquire_workflow_lock("three"):
+            assert manager.get_active_locks_count() == 2
+        assert advisory_locks(database) == 0
+
+
+def _held_for_a_moment(manager: PostgresLockManager) -> bool:
+    with manager.acquire_workflow_lock("one", timeout_seconds=5) as got:
+        return got and manager.verify_lock_still_held("one")
+
+
 def test_its_own_locks_can_be_given_back_at_once_and_nobody_elses(database: str) -> None:
     manager, other = PostgresLockManager(database), PostgresLockManager(database)
     with other.acquire_workflow_lock("theirs"), manager.acquire_workflow_lock("ours"):

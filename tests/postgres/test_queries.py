@@ -270,7 +270,7 @@ BY_INDEX: list[tuple[str, str, dict[str, Any]]] = [
     ("attempts", "open_of", {"thread": "orders-7"}),
     ("attempts", "orphans", {"except": _some(16), "rows": 200}),
     ("attempts", "of_thread", {"thread": "orders-7"}),
-    ("locks", "held", {"threads": _some(PAGE_ROWS)}),
+    ("locks", "held", {"threads": _some(PAGE_ROWS), "keys": list(range(PAGE_ROWS))}),
     ("census", "threads", {}),
 ]
 

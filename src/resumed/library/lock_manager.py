@@ -25,10 +25,9 @@ _SLICE = timedelta(seconds=1)
 
 @dataclass(slots=True)
 class _Held:
-    """A lock of this manager: its session, who has it, and how often."""
+    """A lock of this manager: its session, and how often its owner has taken it."""
 
     session: Session
-    owner: object
     times: int = 1
 
 
@@ -59,7 +58,7 @@ class AsyncPostgresLockManager:
         self._most = max_conn
         self._room = asyncio.Semaphore(max_conn)
         self._idle: list[Session] = []
-        self._held: dict[str, _Held] = {}
+        self._held: dict[tuple[str, object], _Held] = {}
         self._process = os.getpid()
 
     async def __aenter__(self) -> Self:
@@ -99,10 +98,12 @@ class AsyncPostgresLockManager:
     async def take(self, identifier: str, owner: object, patience: float | None) -> bool:
         """Take a lock for `owner`, waiting for `patience` seconds (None: for ever); says whether it was had."""
         self._leave_parents()
-        held = self._held.get(identifier)
-        if held is not None and held.owner == owner and alive(held.session):
+        held = self._held.get((identifier, owner))
+        if held is not None and alive(held.session):
             held.times += 1
             return True
+        if held is not None:
+            await self._drop(identifier, owner)
         await self._enter()
         try:
             session = await self._session()
@@ -112,16 +113,16 @@ class AsyncPostgresLockManager:
         except BaseException:
             self._room.release()
             raise
-        self._held[identifier] = _Held(session, owner)
+        self._held[identifier, owner] = _Held(session)
         return True
 
     async def give_back(self, identifier: str, owner: object) -> bool:
         """Give a lock back; False where it had been lost."""
-        held = self._held.get(identifier)
-        if held is None or held.owner != owner:
+        held = self._held.get((identifier, owner))
+        if held is None:
             return False
         held.times -= 1
-        return await self._drop(identifier) if held.times == 0 else True
+        return await self._drop(identifier, owner) if held.times == 0 else True
 
     async def is_locked(self, identifier: str) -> bool:
         """Say whether anybody holds the lock, in any process, without trying it."""
@@ -130,19 +131,16 @@ class AsyncPostgresLockManager:
 
     async def verify_lock_still_held(self, identifier: str) -> bool:
         """Ask the database whether this manager's own session still has the lock."""
-        held = self._held.get(identifier)
-        if held is None or not alive(held.session):
-            return False
-        with suppress(psycopg.Error):
-            return await locks.own_key(held.session, identifier_key(identifier))
-        return False
+        # Where a session died unnoticed, its owner and the next one both have an entry.
+        entries = [one.session for (name, _), one in self._held.items() if name == identifier]
+        return True in [await _has(session, identifier_key(identifier)) for session in entries]
 
     async def cleanup_all_locks(self) -> int:
         """Give back every lock of this manager, and none of anybody else's; says how many there were."""
-        names = list(self._held)
-        for name in names:
-            await self._drop(name)
-        return len(names)
+        held = list(self._held)
+        for identifier, owner in held:
+            await self._drop(identifier, owner)
+        return len(held)
 
     def get_active_locks_count(self) -> int:
         """Count the locks that this manager holds."""
@@ -176,9 +174,11 @@ class AsyncPostgresLockManager:
             await session.close()
             raise
 
-    async def _drop(self, identifier: str) -> bool:
-        held = self._held.pop(identifier)
+    async def _drop(self, identifier: str, owner: object) -> bool:
+        held = self._held.pop((identifier, owner), None)
         unlocked = False
+        if held is None:
+            return unlocked
         with suppress(psycopg.Error):
             unlocked = alive(held.session) and await locks.unlock_key(held.session, identifier_key(identifier))
         if not unlocked:
@@ -230,6 +230,12 @@ class AsyncPostgresLockManager:
         if self._process != os.getpid():
             self._process = os.getpid()
             self._held, self._idle, self._room = {}, [], asyncio.Semaphore(self._most)
+
+
+async def _has(session: Session, key: int) -> bool:
+    with suppress(psycopg.Error):
+        return alive(session) and await locks.own_key(session, key)
+    return False
 
 
 async def _waited(session: Session, key: int, patience: float | None) -> bool:
