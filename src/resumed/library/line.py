@@ -65,8 +65,7 @@ class Line:
                 async with self.turn:
                     return session, await runs.begin(session, run)
             except psycopg.Error as error:
-                if alive(session):
-                    await self._unlocked(session, run.thread_id)
+                await self._unlocked(session, run.thread_id)
                 self.hear(session, error)
                 await asyncio.sleep(_AGAIN.total_seconds())
 
