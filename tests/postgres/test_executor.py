@@ -302,6 +302,8 @@ async def test_a_call_that_contradicts_itself_is_refused(database: str) -> None:
                 await executor.run(name, graph(), {})
         with pytest.raises(ValueError, match="input"):
             await executor.submit("orders", None)
+        with pytest.raises(TypeError, match="compile"):
+            await executor.run("orders", StateGraph(State), {})
 
 
 async def test_the_scalars_of_the_call_are_on_record_and_nothing_else(database: str) -> None:

@@ -56,6 +56,9 @@ class RunDesk:
 
         Gives the graph with the run's checkpointer, the hold, and what the graph is to be given.
         """
+        if not hasattr(graph, "ainvoke"):
+            message = "the executor runs a compiled graph: give it graph.compile()"
+            raise TypeError(message)
         line = self._line()
         await self._lender.require_home(graph, line)
         async with self._room:

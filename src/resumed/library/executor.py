@@ -124,6 +124,7 @@ class AsyncWorkflowExecutor:
             WorkflowAlreadyRunningError: Somebody holds the thread's lock, or a run of it that died has not ended.
             RunTakenOverError: The lock was lost, and somebody has gone on with the thread.
             RunCancelledError: `.cancel()` was called.
+            TypeError: The graph is not compiled.
             WrongDatabaseError: The graph's checkpointer is of another database.
             Exception: Whatever the graph raises; the run has then failed.
 

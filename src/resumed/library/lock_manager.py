@@ -72,14 +72,14 @@ class AsyncPostgresLockManager:
     @asynccontextmanager
     async def acquire_workflow_lock(
         self,
-        identifier: str,
+        id: str,
         timeout_seconds: float | None = None,
         blocking: bool = True,  # noqa: FBT001, FBT002
     ) -> AsyncIterator[bool]:
         """Hold a lock for the length of a block; gives False where it was not to be had.
 
         Args:
-            identifier: The lock's name, as given.
+            id: The lock's name, as given.
             timeout_seconds: How long to wait, in seconds. Default: for ever.
             blocking: False tries once. Default: True.
 
@@ -88,12 +88,12 @@ class AsyncPostgresLockManager:
             DatabaseUnusableError: The database refuses us.
         """
         owner = asyncio.current_task()
-        got = await self.take(identifier, owner, timeout_seconds if blocking else 0)
+        got = await self.take(id, owner, timeout_seconds if blocking else 0)
         try:
             yield got
         finally:
             if got:
-                await asyncio.shield(self.give_back(identifier, owner))
+                await asyncio.shield(self.give_back(id, owner))
 
     async def take(self, identifier: str, owner: object, patience: float | None) -> bool:
         """Take a lock for `owner`, waiting for `patience` seconds (None: for ever); says whether it was had."""
@@ -124,16 +124,16 @@ class AsyncPostgresLockManager:
         held.times -= 1
         return await self._drop(identifier, owner) if held.times == 0 else True
 
-    async def is_locked(self, identifier: str) -> bool:
+    async def is_locked(self, id: str) -> bool:
         """Say whether anybody holds the lock, in any process, without trying it."""
         async with self._borrowed() as session:
-            return await locks.visible_key(session, identifier_key(identifier))
+            return await locks.visible_key(session, identifier_key(id))
 
-    async def verify_lock_still_held(self, identifier: str) -> bool:
+    async def verify_lock_still_held(self, id: str) -> bool:
         """Ask the database whether this manager's own session still has the lock."""
         # Where a session died unnoticed, its owner and the next one both have an entry.
-        entries = [one.session for (name, _), one in self._held.items() if name == identifier]
-        return True in [await _has(session, identifier_key(identifier)) for session in entries]
+        entries = [one.session for (name, _), one in self._held.items() if name == id]
+        return True in [await _has(session, identifier_key(id)) for session in entries]
 
     async def cleanup_all_locks(self) -> int:
         """Give back every lock of this manager, and none of anybody else's; says how many there were."""

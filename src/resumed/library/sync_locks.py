@@ -42,14 +42,14 @@ class PostgresLockManager:
     @contextmanager
     def acquire_workflow_lock(
         self,
-        identifier: str,
+        id: str,
         timeout_seconds: float | None = None,
         blocking: bool = True,  # noqa: FBT001, FBT002
     ) -> Iterator[bool]:
         """Hold a lock for the length of a block; gives False where it was not to be had.
 
         Args:
-            identifier: The lock's name, as given.
+            id: The lock's name, as given.
             timeout_seconds: How long to wait, in seconds. Default: for ever.
             blocking: False tries once. Default: True.
 
@@ -58,20 +58,20 @@ class PostgresLockManager:
             DatabaseUnusableError: The database refuses us.
         """
         owner = threading.get_ident()
-        got = run_sync(self._locks.take(identifier, owner, timeout_seconds if blocking else 0))
+        got = run_sync(self._locks.take(id, owner, timeout_seconds if blocking else 0))
         try:
             yield got
         finally:
             if got:
-                run_sync(self._locks.give_back(identifier, owner))
+                run_sync(self._locks.give_back(id, owner))
 
-    def is_locked(self, identifier: str) -> bool:
+    def is_locked(self, id: str) -> bool:
         """Say whether anybody holds the lock, in any process, without trying it. Raises DatabaseError."""
-        return run_sync(self._locks.is_locked(identifier))
+        return run_sync(self._locks.is_locked(id))
 
-    def verify_lock_still_held(self, identifier: str) -> bool:
+    def verify_lock_still_held(self, id: str) -> bool:
         """Ask the database whether this manager's own session still has the lock."""
-        return run_sync(self._locks.verify_lock_still_held(identifier))
+        return run_sync(self._locks.verify_lock_still_held(id))
 
     def cleanup_all_locks(self) -> int:
         """Give back every lock of this manager, and none of anybody else's; says how many there were."""
