@@ -60,7 +60,10 @@ def test_a_name_is_the_contracts_key_and_is_seen_by_everybody(database: str) -> 
         assert (manager.get_active_locks_count(), advisory_locks(database)) == (0, 0)
 
 
-def test_fifty_threads_on_three_hundred_names_lose_sessions_and_leak_nothing(database: str) -> None:
+@pytest.mark.parametrize("fate", ["left alone", "sessions killed"])
+def test_fifty_threads_on_three_hundred_names_never_meet_and_leak_nothing(database: str, fate: str) -> None:
+    """Where sessions are killed the next holder may come before the last one has noticed: then only leaks count."""
+    killed = fate == "sessions killed"
     dice, inside, worst = random.Random(1), dict.fromkeys(NAMES, 0), []
     guard, stop = threading.Lock(), threading.Event()
     with PostgresLockManager(database, max_conn=25) as manager:
@@ -76,7 +79,7 @@ def test_fifty_threads_on_three_hundred_names_lose_sessions_and_leak_nothing(dat
                         got += 1
                         with guard:
                             inside[name] += 1
-                            worst.append(inside[name] if manager.verify_lock_still_held(name) else 0)
+                            worst.append(inside[name])
                         time.sleep(own.random() / 50)
                         with guard:
                             inside[name] -= 1
@@ -85,7 +88,7 @@ def test_fifty_threads_on_three_hundred_names_lose_sessions_and_leak_nothing(dat
             return got
 
         def killing() -> None:
-            while not stop.wait(0.3):
+            while killed and not stop.wait(0.3):
                 with psycopg.connect(database, autocommit=True) as connection:
                     query = "select pid from pg_stat_activity where application_name = 'resumed locks'"
                     found = [row[0] for row in connection.execute(query)]
@@ -99,7 +102,7 @@ def test_fifty_threads_on_three_hundred_names_lose_sessions_and_leak_nothing(dat
         stop.set()
         killer.join()
         assert got > 500
-        assert max(worst) == 1
+        assert killed or max(worst) == 1
         assert manager.get_active_locks_count() == 0
         assert advisory_locks(database) == 0
         assert manager.health_check()
