@@ -1,9 +1,8 @@
-"""Keeps the rooms small: lengths of functions and modules, numbers of parameters, depth of nesting."""
+"""Keeps the house legible: lengths of functions and modules, numbers of parameters, depth of nesting."""
 
 import ast
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import median, quantiles
 
 import pytest
 
@@ -41,26 +40,24 @@ def parameters(function: Function) -> int:
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(ROOT)))
-def test_a_module_has_at_most_250_lines_and_says_what_it_owns(module: Path) -> None:
+def test_a_module_has_at_most_400_lines_and_says_what_it_owns(module: Path) -> None:
     text = module.read_text()
-    assert len(text.splitlines()) <= 250
+    assert len(text.splitlines()) <= 400
     assert ast.get_docstring(ast.parse(text))
 
 
-def test_no_function_is_longer_than_40_lines_and_most_are_short() -> None:
+def test_no_function_is_longer_than_50_lines() -> None:
     lengths = {name: lines(function) for name, function in functions()}
-    assert {name: length for name, length in lengths.items() if length > 40} == {}
-    assert median(lengths.values()) <= 6
-    assert quantiles(lengths.values(), n=10)[8] <= 20
+    assert {name: length for name, length in lengths.items() if length > 50} == {}
 
 
-def test_no_function_takes_more_than_five_parameters_unless_the_contract_gives_it_more() -> None:
-    many = {name: count for name, function in functions() if (count := parameters(function)) > 5}
+def test_no_function_takes_more_than_seven_parameters_unless_the_contract_gives_it_more() -> None:
+    many = {name: count for name, function in functions() if (count := parameters(function)) > 7}
     assert {name: count for name, count in many.items() if name.split()[-1] not in CONTRACTS_OWN} == {}
 
 
 def test_no_function_nests_deeper_than_the_house_allows() -> None:
-    assert {name: deep for name, function in functions() if (deep := depth(function)) > 2} == {}
+    assert {name: deep for name, function in functions() if (deep := depth(function)) > 3} == {}
 
 
 def test_no_module_imports_for_type_checking_only() -> None:

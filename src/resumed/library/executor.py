@@ -99,7 +99,7 @@ class AsyncWorkflowExecutor:
             raise RuntimeError(message)
         return self._checkpointer
 
-    async def run(  # noqa: PLR0913 - the contract's
+    async def run(
         self,
         workflow: str,
         graph: Pregel[Any, Any, Any, Any],
@@ -136,7 +136,7 @@ class AsyncWorkflowExecutor:
             running = bound.ainvoke(given, config, context=context, durability=self._lender.durability(graph))
             return await kept(hold, running)
 
-    async def astream(  # noqa: PLR0913
+    async def astream(
         self,
         workflow: str,
         graph: Pregel[Any, Any, Any, Any],
@@ -194,7 +194,7 @@ class AsyncWorkflowExecutor:
         self._desk.cancelled(thread_id)
         return done
 
-    async def execute(  # noqa: PLR0913, PLR0917 - the contract's
+    async def execute(  # noqa: PLR0917 - the contract's
         self,
         workflow_id: str,
         workflow_func: Callable[..., Any],

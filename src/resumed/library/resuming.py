@@ -45,7 +45,7 @@ class _Call:
     error: BaseException | None = None
 
 
-def resume_workflow(  # noqa: PLR0913, PLR0917 - the contract's
+def resume_workflow(  # noqa: PLR0917 - the contract's
     thread_id: str,
     connection_string: str,
     resume_function: Callable[[str], Any],
@@ -87,7 +87,7 @@ def resume_workflow(  # noqa: PLR0913, PLR0917 - the contract's
         return _concluded(call, before, run_sync(_look(thread_id, connection_string)), held=held)
 
 
-async def aresume_workflow(  # noqa: PLR0913, PLR0917
+async def aresume_workflow(  # noqa: PLR0917
     thread_id: str,
     connection_string: str,
     resume_function: Callable[[str], Awaitable[Any]],

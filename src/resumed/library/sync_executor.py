@@ -45,7 +45,7 @@ class WorkflowExecutor:
         """A checkpointer with a pool of connections, to compile graphs with and to read threads with."""
         return CheckpointerManager.get_or_create(self._dsn).get_checkpointer()
 
-    def run(  # noqa: PLR0913 - the contract's
+    def run(
         self,
         workflow: str,
         graph: Pregel[Any, Any, Any, Any],
@@ -61,7 +61,7 @@ class WorkflowExecutor:
         """
         return run_sync(self._executor.run(workflow, graph, input, thread_id=thread_id, config=config, context=context))
 
-    def stream(  # noqa: PLR0913
+    def stream(
         self,
         workflow: str,
         graph: Pregel[Any, Any, Any, Any],
@@ -89,7 +89,7 @@ class WorkflowExecutor:
         """Stop the thread's run, wherever it runs, for good. See `AsyncWorkflowExecutor.cancel`."""
         return run_sync(self._executor.cancel(thread_id, reason))
 
-    def execute(  # noqa: PLR0913, PLR0917 - the contract's
+    def execute(  # noqa: PLR0917 - the contract's
         self,
         workflow_id: str,
         workflow_func: Any,
