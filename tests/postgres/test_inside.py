@@ -266,12 +266,12 @@ async def test_a_question_that_died_on_its_way_is_asked_so_that_its_person_sees_
         asked = any(channel == "__interrupt__" for row in rows for _, channel, _ in row.pending_writes or ())
         seen = [one.value for one in (await app.aget_state(CONFIG)).interrupts]
         unseen += asked and not seen
-        assert await place.attempt(workflow, THREAD) == "tried", (cut, await place.inspect(workflow, THREAD), rows)
-        assert (await place.attempts(THREAD))[-1].outcome is Outcome.WAITING
+        assert await place.attempt(workflow, THREAD) == ("looked" if seen else "tried")
+        if not seen:
+            assert (await place.attempts(THREAD))[-1].outcome is Outcome.WAITING
         state = await app.aget_state(CONFIG)
         assert [one.value for one in state.interrupts] == ["well?"]
         assert await place.attempt(workflow, THREAD) == "looked"
-        assert (await place.reason(THREAD))[0] is Verdict.WAITING
     else:
         pytest.fail("the flow never came to its question")
     assert unseen or flow == "ask apart"
