@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from resumed.cli import acting, checking, containing, daemon, demo, pausing, reading, schema
+from resumed.cli import acting, checking, containing, daemon, demo, pausing, reading, schema, survey
 from resumed.cli.context import GLOBALS, INTERRUPTED, end, fail
 from resumed.errors import ResumedError
 
@@ -26,6 +26,7 @@ app.command(name="run")(daemon.run)
 app.command(name="once")(daemon.once)
 app.command(name="workflows")(reading.workflows)
 app.command(name="scan")(reading.scan)
+app.command(name="survey")(survey.survey)
 app.command(name="threads")(reading.threads)
 app.command(name="show")(reading.show)
 app.command(name="resume")(acting.resume)
