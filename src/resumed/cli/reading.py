@@ -1,6 +1,7 @@
 """The commands that only read: `workflows`, `scan`, `threads`, `show`."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -8,7 +9,7 @@ import typer
 from resumed import durations
 from resumed.cli import given
 from resumed.cli.context import Graphs, prepared, run
-from resumed.cli.output import document, line, readable, table
+from resumed.cli.output import document, line, moment, readable, table
 from resumed.daemon import survey
 from resumed.daemon.plans import registered
 from resumed.daemon.service import Service
@@ -21,6 +22,7 @@ from resumed.store.connect import Target, opened
 from resumed.store.pauses import Pause
 
 _LONGEST_EVIDENCE = 1300
+_INSTANTS = frozenset({"last_activity", "due_at", "started_at", "finished_at"})
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
@@ -84,7 +86,7 @@ def show(
         document(told)
         return
     for name in ("thread_id", "workflow", "verdict", "reason", "state", "action", "head", "last_activity", "due_at"):
-        line(f"{name + ':':15}{readable(told[name])}")
+        line(f"{name + ':':15}{readable(_shown(name, told[name]))}")
     if told["paused"]:
         line(f"{'paused:':15}{readable(told['paused'], _LONGEST_EVIDENCE)}")
     line("evidence:")
@@ -107,7 +109,13 @@ def _warn(paused: Sequence[Pause]) -> None:
 
 
 def _columns(rows: Sequence[Mapping[str, Any]], names: str, empty: str) -> None:
-    table(names.split(), [[one[name] for name in names.split()] for one in rows], empty)
+    table(names.split(), [[_shown(name, one[name]) for name in names.split()] for one in rows], empty)
+
+
+def _shown(name: str, value: object) -> object:
+    """Write instants as people read them; everything else as it is."""
+    instant = name in _INSTANTS and isinstance(value, str)
+    return moment(datetime.fromisoformat(str(value))) if instant else value
 
 
 async def _workflows() -> list[dict[str, Any]]:

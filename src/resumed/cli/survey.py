@@ -12,10 +12,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from resumed import durations
+from resumed.cli import given
 from resumed.cli.context import prepared, run
 from resumed.cli.output import document, line, readable, table
 from resumed.cli.reading import Json
-from resumed.errors import SettingsError
 from resumed.judge.survey import NO_NAME, NUMBERS, OTHERS, UUIDS, Status, suggested_min_age
 from resumed.operations import survey as operation
 from resumed.operations.survey import By, Progress, Question, Report, Survey
@@ -38,7 +38,7 @@ def survey(
     it reads a sample and says so.
     """
     settings, _ = prepared(quiet=True)
-    question = Question(_duration(since), by, settings.min_age)
+    question = Question(given.duration(since, "--since"), by, settings.min_age)
     with _reporting(quiet=as_json) as report:
         target = Target(settings.dsn, settings.checkpoint_schema)
         found = run(operation.survey(target, question, report))
@@ -46,13 +46,6 @@ def survey(
         document(found.as_fields())
         return
     _print(found, question)
-
-
-def _duration(text: str) -> timedelta:
-    try:
-        return durations.parse(text)
-    except ValueError as error:
-        raise SettingsError(f"--since: {error}") from None
 
 
 @contextmanager
