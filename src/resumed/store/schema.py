@@ -14,7 +14,8 @@ import psycopg
 
 from resumed.errors import DatabaseUnusableError
 from resumed.store import watermarks
-from resumed.store.connect import Session, Target, explain, opened
+from resumed.store.connect import Session, Target, opened
+from resumed.store.faults import explain, first_line
 from resumed.store.locks import identifier_key
 from resumed.store.queries import load
 
@@ -39,7 +40,7 @@ async def migrate(target: Target, *, build_index: bool = True, tell: Tell = _sil
     Safe to interrupt, to repeat and to run in many processes at once. Where LangGraph's tables are not there yet the
     index waits for the next time. `tell` is called with a sentence for each step. Raises DatabaseError.
     """
-    async with opened(target, "resumed migrate") as session:
+    async with opened(target, "resumed migrate", silence=None) as session:
         try:
             await session.execute(
                 "select set_config('statement_timeout', '0', false), set_config('lock_timeout', '0', false)"
@@ -50,7 +51,7 @@ async def migrate(target: Target, *, build_index: bool = True, tell: Tell = _sil
                 await _ensure_index(session, target, tell)
             await session.execute(_SQL["unlock"], _LOCK)
         except psycopg.errors.InsufficientPrivilege as error:
-            message = f"this role may not migrate: {str(error).splitlines()[0]}; run migrate as the owner of the tables"
+            message = f"this role may not migrate: {first_line(error)}; run migrate as the owner of the tables"
             raise DatabaseUnusableError(message) from None
         except psycopg.Error as error:
             raise explain(error) from None
