@@ -45,7 +45,7 @@ def once(
         rows = [(one.thread_id, one.workflow, one.attempt, one.outcome, one.error_type) for one in attempts]
         table(("thread", "workflow", "attempt", "outcome", "error"), rows, "nothing was due")
     if unjudged:
-        typer.echo(f"resumed: {unjudged} threads could not be judged: the log above names each with its error", err=True)
+        typer.echo(f"resumed: {unjudged} threads could not be judged: the log names each with its error", err=True)
     if stumbled or unjudged or any(one.outcome in _FAILED for one in attempts):
         raise typer.Exit(1)
 

@@ -131,6 +131,11 @@ def blames_statement(error: psycopg.Error) -> bool:
     return fault_of(error) in _OF_THE_STATEMENT
 
 
+def blames_value(error: psycopg.Error) -> bool:
+    """Return whether a value is to blame that the database cannot take, or cannot give back."""
+    return error.sqlstate is not None and error.sqlstate.startswith("22")
+
+
 def refuses_writes(error: BaseException) -> bool:
     """Return whether an error means that the database is read-only."""
     return isinstance(error, psycopg.Error) and fault_of(error) is Fault.READ_ONLY
