@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import psycopg
-from psycopg import AsyncConnection, conninfo
+from psycopg import AsyncConnection, Connection, conninfo
 from psycopg.abc import PQGen
 from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import DictRow, dict_row
@@ -161,22 +161,17 @@ async def prepare(session: Session, schema: str) -> None:
 
     A row that row-level security would hide is an error on it, never absent.
     """
-    await _set(session, "settings", schema)
-
-
-async def prepare_lent(session: Session, schema: str) -> None:
-    """Make the settings of a session that an application uses: what parsing depends on, and no more."""
-    await _set(session, "lent_settings", schema)
-
-
-async def _set(session: Session, section: str, schema: str) -> None:
-    """Make the settings in one round trip; until they are made, the role's own time limit may strike."""
     parameters = {"schema": schema, "encoding": texts.adapt(session)}
     for tries in range(1, _SETTING_TRIES + 1):
         try:
-            await session.execute(_SQL[section], parameters)
-        except psycopg.errors.QueryCanceled:
+            await session.execute(_SQL["settings"], parameters)
+        except psycopg.errors.QueryCanceled:  # the role's own time limit, until ours is set
             if tries == _SETTING_TRIES:
                 raise
-            continue
-        return
+        else:
+            return
+
+
+def lent_settings(session: AsyncConnection[Any] | Connection[Any], schema: str) -> tuple[bytes, dict[str, str]]:
+    """Return the query and its parameters that make the settings of a session of an application's pool."""
+    return _SQL["lent_settings"], {"schema": schema, "encoding": texts.adapt(session)}

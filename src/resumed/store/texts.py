@@ -27,6 +27,13 @@ def is_text(value: str) -> bool:
     return not any("\ud800" <= char <= "\udfff" for char in value)
 
 
+def fitting(session: AsyncConnection[Any], text: str | None) -> str | None:
+    """Return a text for people as the database can hold it: of another encoding than UTF-8, who knows what is in it."""
+    if text is None or session.info.parameter_status("server_encoding") in (_UTF8, _BYTES):
+        return text
+    return text.encode("ascii", "replace").decode()
+
+
 def adapt(session: AsyncConnection[Any] | Connection[Any]) -> str:
     """Make a session's texts travel as its database needs it, and return the `client_encoding` for that."""
     if session.info.parameter_status("server_encoding") != _BYTES:
