@@ -67,20 +67,21 @@ async def _briefly(session: Session, statement: str, tell: Tell) -> None:
     """Run what needs a lock for a moment only; while it waits for it, writers wait behind it, so it waits in turns."""
     told = False
     await session.execute(_SQL["lock_patience"], {"lock_timeout": f"{_LOCK_PATIENCE.total_seconds():g}s"})
+    while not await _done(session, statement):
+        if not told:
+            tell(f"{_WHAT}: waiting for a transaction that writes to the table to end")
+        told = True
+        await asyncio.sleep(_LOOK.total_seconds())
+    await session.execute(_SQL["lock_patience"], {"lock_timeout": "0"})
+
+
+async def _done(session: Session, statement: str) -> bool:
+    """Run a statement; False where somebody kept the lock that it needs."""
     try:
-        while True:
-            try:
-                await session.execute(statement.encode())
-            except psycopg.errors.LockNotAvailable:
-                if not told:
-                    tell(f"{_WHAT}: waiting for a transaction that writes to the table to end")
-                told = True
-                await asyncio.sleep(_LOOK.total_seconds())
-                continue
-            return
-    finally:
-        if not session.closed:
-            await session.execute(_SQL["lock_patience"], {"lock_timeout": "0"})
+        await session.execute(statement.encode())
+    except psycopg.errors.LockNotAvailable:
+        return False
+    return True
 
 
 async def _report_progress(target: Target, tell: Tell) -> None:

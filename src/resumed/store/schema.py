@@ -95,7 +95,11 @@ async def check_fit(session: Session, *, writing: bool = True) -> None:
         )
         raise DatabaseUnusableError(message)
     await _check_columns(session)
-    if writing and (await one_row(session, _SQL["read_only"]))["read_only"]:
+    writes = await one_row(session, _SQL["read_only"])
+    if writing and writes["standby"]:
+        message = "the database is a standby (in recovery): give resumed the primary's address"
+        raise DatabaseUnusableError(message)
+    if writing and writes["read_only"]:
         message = (
             "the database is read-only: give the primary's address, or set default_transaction_read_only to off for "
             "this role or database"

@@ -13,7 +13,7 @@ from psycopg.types.string import StrBinaryDumper, StrDumper, StrDumperName, StrD
 
 _UTF8 = "UTF8"
 _BYTES = "SQL_ASCII"
-_TYPES = ("text", "varchar", "bpchar", "name", "unknown")
+_TYPES = ("text", "varchar", "bpchar", "name")
 _ERRORS = "surrogateescape"
 
 

@@ -92,7 +92,7 @@ and c.relkind in ('r', 'p') and c.relrowsecurity and row_security_active(c.oid)
 order by 1
 
 -- name: read_only
-select current_setting('transaction_read_only')::boolean as read_only
+select current_setting('transaction_read_only')::boolean as read_only, pg_is_in_recovery() as standby
 
 -- name: has_index
 -- Whether every table that holds checkpoints, of a partitioned one each partition, has a finished index whose first
@@ -118,7 +118,7 @@ select not exists (
         select from leaves where not exists (select from indexed where indexed.oid = leaves.oid and indexed.whole)
     ) as indexed,
     root.relkind = 'p' as partitioned,
-    exists (select from indexed where indexed.oid = root.oid) as covered
+    exists (select from indexed where indexed.oid = root.oid and indexed.whole) as covered
 from root
 
 -- name: build_index
