@@ -34,6 +34,7 @@ class Undisturbed:
     end: State
     stood: str
     repeats: bool | None = None
+    again: State | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ class Cutter:
         if said := _cannot_be_given_back(call):
             return Ruling("explained", said)
         if not await self._repeats(whole):
-            return Ruling("explained", "nondeterministic: the call itself, made again, comes to another end")
+            again = f"{_short(whole.end)}, again {_short(whole.again)}" if whole.again else ""
+            return Ruling("explained", f"nondeterministic: the call itself, made again, comes to another end: {again}")
         passed = whole.stood in ("waiting", "breakpoint") and cut.tried.outcome == "finished"
         if not passed and cut.tried.outcome is not None and await self._as_plain(call, cut):
             return Ruling("explained", "LangGraph's own resume of this cut comes to the same end as ours")
@@ -130,7 +132,8 @@ class Cutter:
             self._plain.load(call, call.start)
             config = {**call.config, "callbacks": None}
             await self._plain.run(call, approved=True, given=call.given, config=config)
-            whole.repeats = (await self._plain.state(call)).equals(whole.end)
+            whole.again = await self._plain.state(call)
+            whole.repeats = whole.again.equals(whole.end)
         return whole.repeats
 
     async def _as_plain(self, call: Call, cut: Cut) -> bool:
@@ -151,7 +154,8 @@ def _cannot_be_given_back(call: Call) -> str | None:
     if isinstance(call.error, GraphDrained | asyncio.CancelledError | GeneratorExit | TimeoutError):
         return f"the application stopped the call itself ({type(call.error).__name__}); the attempt goes on"
     named = call.config.get("configurable", {})
-    lost = [key for key, value in named.items() if not key.startswith("__") and not isinstance(value, _SCALARS)]
+    own = {key: value for key, value in named.items() if not key.startswith(("__", "checkpoint_"))}
+    lost = [key for key, value in own.items() if not isinstance(value, _SCALARS)]
     return f"the call gave objects that no row keeps: {', '.join(lost)}" if lost else None
 
 

@@ -86,16 +86,16 @@ class Ours:
                 break
             await asyncio.sleep(1)
         made = await self._place.attempts(call.thread)
+        if not made:
+            judgement = await self.verdict(call)
+            verdict, reason = (judgement.verdict.value, judgement.reason) if judgement else (None, None)
+            return Attempted(said, None, None, verdict, reason)
         async with opened(self._place.desk.target) as session:
             case = (await cases.of_threads(session, [call.thread])).get(call.thread)
-        last = max(made, key=lambda one: one.attempt) if made else None
-        return Attempted(
-            said=said,
-            outcome=last.outcome.value if last is not None and last.outcome is not None else None,
-            error=f"{last.error_type}: {last.error}" if last is not None and last.error_type else None,
-            verdict=case.verdict.value if case is not None else None,
-            reason=case.reason if case is not None else None,
-        )
+        last = max(made, key=lambda one: one.attempt)
+        outcome = last.outcome.value if last.outcome is not None else None
+        error = f"{last.error_type}: {last.error}" if last.error_type else None
+        return Attempted(said, outcome, error, *((case.verdict.value, case.reason) if case else (None, None)))
 
     async def state(self, call: Call) -> State:
         return await state_of(bound(call, BothFaces(self._pool, serde=call.saver.serde)), call)

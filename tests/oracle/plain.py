@@ -57,7 +57,7 @@ class Run:
 
 @dataclass(frozen=True)
 class State:
-    """Where a thread stands, as LangGraph tells it to an application."""
+    """Where a thread stands, as LangGraph tells it to an application; no ids, which another run makes otherwise."""
 
     values: Any
     next: tuple[str, ...]
@@ -160,7 +160,7 @@ async def state_of(graph: Any, call: Call) -> State:
         return State(None, (), (), type(error).__name__)
     if found is None:
         return State(None, (), (), "no thread")
-    return State(found.values, tuple(found.next), tuple((one.id, one.value) for one in found.interrupts))
+    return State(found.values, tuple(found.next), tuple(one.value for one in found.interrupts))
 
 
 async def in_thread(work: Callable[[], Any]) -> Any:
@@ -207,10 +207,10 @@ def told(before: Rows, after: Rows, run: Run) -> str:
         return "unknown: the run did not end"
     if before.head is None or isinstance(run.error, EmptyInputError):
         return "nothing"
-    had_asked = any(row[3] == "__interrupt__" for row in before.writes)
+    had_asked = any(row[3] == "__interrupt__" and row[1] >= before.head for row in before.writes)
     if run.asked and had_asked and after.head == before.head:
         return "waiting"
-    if after.new_since(before):
+    if after.new_since(before) or run.asked:
         return "runs"
     if run.error is not None:
         return f"unknown: {type(run.error).__name__} before anything ran"

@@ -31,7 +31,12 @@ async def judge(call: Call, ours: Ours, plain: Plain) -> Ruling:
     """Rule on the position at the end of a call."""
     before = plain.load(call, call.end)
     run = await plain.run(call, approved=False)
-    oracle = told(before, plain.rows(), run)
+    after = plain.rows()
+    oracle = told(before, after, run)
+    if run.error is not None and after.head == before.head:
+        plain.load(call, call.end)
+        if (await plain.state(call)).interrupts:
+            oracle = "waiting"  # the node did not come as far as its question: its test's own objects have moved on
     if oracle == "runs" and call.stops and call.error is None:
         oracle = "breakpoint"  # LangGraph's loop said so itself; a breakpoint after a node stops no later run
     copy = ours.load(call, call.end)
@@ -46,7 +51,7 @@ async def judge(call: Call, ours: Ours, plain: Plain) -> Ruling:
         if _stopped_unharmed(copy, ours.rows(), tried):
             return Ruling("right", oracle, said, "only the attempt saw it, and ran nothing")
         return Ruling("wrong", oracle, said, f"the attempt passed it: {tried}")
-    return Ruling("wrong", oracle, said)
+    return Ruling("wrong", oracle, said, f"{run}; new rows {sorted(map(str, after.writes - before.writes))[:6]} {sorted(map(str, after.checkpoints - before.checkpoints))[:4]}")
 
 
 def _right(oracle: str, judgement: Judgement | None, copy: Rows) -> bool:
