@@ -3,6 +3,7 @@
 Settings are made with `SET` after connecting: startup options are dropped by poolers and by some services.
 """
 
+import weakref
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from resumed.errors import DatabaseError, DatabaseUnreachableError, DatabaseUnus
 
 Session = AsyncConnection[DictRow]
 DatabaseFault = psycopg.Error
+
+# Every session that is open, so that a forked child can be kept from speaking on it (`standalone.let_go`).
+SESSIONS: "weakref.WeakSet[Session]" = weakref.WeakSet()
 
 _CONNECT_TIMEOUT = timedelta(seconds=10)
 _KEEPALIVES = {"keepalives": 1, "keepalives_idle": 5, "keepalives_interval": 3, "keepalives_count": 3}
@@ -73,6 +77,7 @@ async def connect(target: Target, name: str = "resumed") -> Session:
     except BaseException:
         await session.close()
         raise
+    SESSIONS.add(session)
     return session
 
 
