@@ -45,7 +45,7 @@ class Exited:
 
     `retired` says that we ended it because of a node that could not be stopped, `dismissed` that it had nothing more
     to do and ended because we asked it to. `spoilt` is what some code had changed in the process before any attempt
-    began; `silent` that it stopped answering; `lived` for how long it had been there since its hello.
+    began; `silent` that it stopped answering; `lived` for how long it had been there since its hello, or since its first import.
     """
 
     code: int | None
@@ -79,6 +79,7 @@ class Handle:
     loading: str | None = None
     at_start: int | None = None
     greeted_at: float | None = None
+    found_at: float = field(default_factory=time.monotonic)
     entries: tuple[str, ...] = ()
     unloaded: set[str] = field(default_factory=set)
     hung: set[str] = field(default_factory=set)
@@ -162,7 +163,7 @@ class Handle:
             dismissed=self._leaving is not None and not self.inflight,
             spoilt=self.spoilt,
             silent=self.silent,
-            lived=timedelta(seconds=time.monotonic() - self.greeted_at if self.greeted_at is not None else 0),
+            lived=timedelta(seconds=time.monotonic() - (self.greeted_at or self.found_at)),
         )
 
     def _stop_waiting(self) -> None:
@@ -224,7 +225,7 @@ class Handle:
                 self.limits = {one["name"]: one["numbers"]["concurrency"] for one in message["workflows"]}
                 self.unloaded = set(message["again"])
             case "found":
-                self.entries = tuple(message["names"])
+                self.entries, self.found_at = tuple(message["names"]), time.monotonic()
             case "hung":
                 self.hung.add(message["name"])
             case "changed":

@@ -57,7 +57,7 @@ class Trials:
         self.running += 1
         try:
             async with self._guard:
-                dwell = min(exited.lived * 1.5 + _MARGIN, _LONGEST_DWELL) if exited.greeted else timedelta(0)
+                dwell = min(exited.lived * 1.5 + _MARGIN, _LONGEST_DWELL)
                 left = [one for one in entries if one not in self.excluded]
                 first = [exited.loading] if exited.loading in left else []
                 if await self._guilty_of(first, dwell) or await self._guilty_of(self._untried(left, dwell), dwell):
