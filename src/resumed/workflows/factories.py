@@ -20,6 +20,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from resumed.errors import RegistrationError
 from resumed.workflows.loaded import LoadedWorkflow, loaded
+from resumed.workflows.reasons import sentence
 from resumed.workflows.workflow import Workflow
 
 _CONFIG = "config"
@@ -130,6 +131,13 @@ class Life:
             self.workflow.exception()
 
     async def _live(self) -> None:
+        """Live to the end; what would end the process, such as `sys.exit()`, is an error like any other."""
+        try:
+            await self._call_and_stay()
+        except (SystemExit, KeyboardInterrupt) as error:
+            raise RegistrationError(sentence(error)) from None
+
+    async def _call_and_stay(self) -> None:
         if inspect.iscoroutinefunction(self.factory.make):
             await self._settle(await self.factory.make(**arguments(self.factory, self._taken())))
         else:

@@ -14,7 +14,6 @@ from typing import Any
 from resumed.errors import RegistrationError
 from resumed.workflows.factories import Factory, Life
 from resumed.workflows.loaded import LoadedWorkflow
-from resumed.workflows.reasons import sentence
 from resumed.workflows.recorded import Key, Log, config_for
 from resumed.workflows.workflow import Workflow
 
@@ -107,7 +106,7 @@ class PerThread:
                 life.task.cancel()
         if not life.workflow.done():
             raise TimeoutError(f"its callable did not return within {_PATIENCE.total_seconds():.0f} s")
-        self.learned(_result(life))
+        self.learned(life.workflow.result())
         log.close()
         made = _Made(log, life, log.key(call))
         if twin := self._known(call):
@@ -133,11 +132,3 @@ class PerThread:
         leaving = asyncio.create_task(made.life.leave(_CLOSING))
         self._closing.add(leaving)
         leaving.add_done_callback(self._closing.discard)
-
-
-def _result(life: Life) -> LoadedWorkflow:
-    """Return what a factory made, or raise what it raised; what would end the process is an error like any other."""
-    error = life.workflow.exception()
-    if error is not None and not isinstance(error, Exception):
-        raise RegistrationError(f"its callable raised {sentence(error)}") from None
-    return life.workflow.result()
