@@ -177,7 +177,7 @@ class Crew:
             self.events.worker_killed(handle.name, "a node of it could not be stopped")
         else:
             self.suspects |= dict.fromkeys(handle.inflight, handle.alone)
-            self.events.worker_died(handle.name, exited.code, len(handle.inflight))
+            self.events.worker_died(handle.name, exited.code, len(handle.inflight), exited.spoilt)
         if not handle.alone:
             self.events.worker_restarted(handle.name)
         self.bereaved()

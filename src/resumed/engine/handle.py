@@ -45,7 +45,7 @@ class Exited:
 
     `retired` says that we ended it because of a node that could not be stopped, `dismissed` that it had nothing more
     to do and ended because we asked it to. `spoilt` is what some code had changed in the process before any attempt
-    began; `silent` that it stopped answering; `lived` for how long it had been there since its hello, or since its first import.
+    began; `silent` that it stopped answering; `lived` how long it had been there since its hello, or its first import.
     """
 
     code: int | None

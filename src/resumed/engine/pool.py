@@ -28,6 +28,8 @@ _KILL_PATIENCE = timedelta(seconds=2)
 _RESTART_CAP = timedelta(seconds=30)
 _IDLE_ISOLATION = timedelta(seconds=60)
 _TURN = timedelta(seconds=30)
+_TRIALS_AT_ONCE = 3
+_AT_ONCE = timedelta(seconds=10)
 _PROBATION = timedelta(seconds=60)
 _RECONSIDER = timedelta(seconds=1)
 ISOLATION = "isolation"
@@ -80,7 +82,9 @@ class Pool:
 
     def __post_init__(self) -> None:
         """Prepare for trials, which load what the workers load."""
-        self.trials = Trials(lambda name: self._spawn(TRIAL, (name,), shared=True))
+        # Where memory is limited, one at a time: it takes the place that is meant for the isolation worker.
+        at_once = _TRIALS_AT_ONCE if self.plan.memory is None else 1
+        self.trials = Trials(lambda name: self._spawn(TRIAL, (name,), shared=True), at_once)
 
     def start(self) -> None:
         """Start every worker and keep each place filled."""
@@ -118,8 +122,9 @@ class Pool:
         return self._isolation is not None and not self._isolation.done()
 
     def starts_isolation(self) -> bool:
-        """Say whether an isolation worker is being started, or one makes room for another."""
-        return self.has_isolation() and not any(one.alone and one.state == "isolation" for one in self.handles)
+        """Say whether an isolation worker is being started, makes room for another, or waits for the end of a trial."""
+        serves = any(one.alone and one.state == "isolation" for one in self.handles)
+        return bool(self.trials.running) or (self.has_isolation() and not serves)
 
     def tend(self) -> None:
         """Have workers end that are near their limit of memory, and an isolation worker that is not needed."""
@@ -263,10 +268,10 @@ class Pool:
                 await asyncio.sleep(min(_RESTART_CAP, _RESTART_BASE * 2 ** min(failures, 8)).total_seconds())
 
     async def _judged(self, handle: Handle, exited: Exited) -> bool:
-        """Find out what a worker ended of; where threads may have ended it, while the next one works on."""
-        if not handle.inflight:
+        """Find out what a worker ended of: before the next one starts where that would not live either."""
+        if not handle.inflight and exited.lived < _AT_ONCE:
             return await self._judge(handle, exited)
-        if exited.lived < _PROBATION:
+        if not handle.inflight or exited.lived < _PROBATION:
             task = asyncio.create_task(self._judge_meanwhile(handle, exited))
             self._judging.add(task)
             task.add_done_callback(self._judging.discard)

@@ -12,7 +12,6 @@ from datetime import timedelta
 from resumed.engine.handle import Exited, Handle, Spawn
 from resumed.engine.wire import Message
 
-_AT_ONCE = 3
 _SILENCE = timedelta(seconds=60)
 _END = timedelta(seconds=1)
 _LONGEST_DWELL = timedelta(seconds=60)
@@ -35,11 +34,11 @@ class _Retry:
 class Trials:
     """The trials of one pool; `excluded` maps the names that no worker is to import to the reason.
 
-    `spawn_for` says how to start a process that loads one name alone. `found` is called after each trial that found
-    somebody guilty.
+    `spawn_for` says how to start a process that loads one name alone, `at_once` how many there may be.
     """
 
     spawn_for: Callable[[str], Spawn]
+    at_once: int = 1
     excluded: dict[str, str] = field(default_factory=dict)
     running: int = 0
     progress: int = 0
@@ -88,7 +87,7 @@ class Trials:
 
     async def _guilty_of(self, names: Sequence[str], dwell: timedelta) -> bool:
         """Try these, some at once, and exclude the guilty."""
-        places = asyncio.Semaphore(_AT_ONCE)
+        places = asyncio.Semaphore(self.at_once)
 
         async def tried(name: str) -> str | None:
             async with places:

@@ -22,13 +22,18 @@ _OURS = frozenset({"application_name", "service"})
 
 
 def complete(dsn: str) -> str:
-    """Return the connection string with every parameter that libpq would take from a variable or a service by now."""
+    """Return the connection string with every parameter that libpq would take from a variable or a service by now.
+
+    Where libpq cannot tell, as with a service that is not there, the string is returned as it is.
+    """
     given = conninfo.conninfo_to_dict(dsn)
     service, before = given.pop("service", None), os.environ.get("PGSERVICE")
     if service is not None:
         os.environ["PGSERVICE"] = str(service)
     try:
         defaults = pq.Conninfo.get_defaults()
+    except MemoryError:
+        return dsn
     finally:
         if service is not None:
             os.environ.pop("PGSERVICE")
