@@ -143,7 +143,7 @@ def _call(cleared: Cleared, begun: Begun, ticket: Ticket, desk: Desk) -> Call:
         "attempt": begun.attempt.attempt,
     }
     config = config_of(ticket.thread_id, cleared.call, policy.configurable, stamps)
-    config["recursion_limit"] = policy.recursion_limit or desk.recursion_limit
+    config["recursion_limit"] = ticket.workflow.limit(cleared.called.recursion_limit, desk.recursion_limit)
     return Call(cleared.graph, config, partial(context_of, policy, ticket.thread_id), cleared.given)
 
 

@@ -23,6 +23,7 @@ from resumed.judge.verdict import trigger
 from resumed.model import Numbers, Registration
 from resumed.redaction import describe
 from resumed.store.connect import Target
+from resumed.workflows import loops
 from resumed.workflows.factories import opened
 from resumed.workflows.loaded import LoadedWorkflow
 from resumed.workflows.registry import Registry, Selection, load
@@ -206,6 +207,7 @@ def main() -> None:
     channel = Channel(descriptor)
     plan = channel.receive()
     memory.confine(plan["memory"])
+    loops.install()
     registry = load(_selection(plan, channel))
     try:
         asyncio.run(Worker(plan, channel, registry).serve())
