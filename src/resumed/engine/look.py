@@ -12,7 +12,7 @@ from langgraph.pregel import Pregel
 from langgraph.types import Command
 
 from resumed.engine import memory, preflight
-from resumed.engine.call import stored
+from resumed.engine.call import Options, options_of, stored
 from resumed.engine.desk import Ticket
 from resumed.engine.places import Reading, due
 from resumed.engine.saver import FencedSaver
@@ -40,11 +40,15 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Cleared:
-    """A thread that may go on: the graph bound to the saver, the scalars of the original call, what it is given."""
+    """A thread that may go on: the graph bound to the saver, the scalars of the original call, what it is given.
+
+    `options` say how the application called the graph, where a registered run stored that.
+    """
 
     graph: Pregel[Any, Any, Any, Any]
     call: Mapping[str, Any]
     given: Any = None
+    options: Options = Options()
 
 
 async def look(session: Session, now: datetime, ticket: Ticket, *, ours: bool = False) -> Look | None:
@@ -86,10 +90,13 @@ async def clear(saver: FencedSaver, seen: Look, ticket: Ticket) -> Cleared | Jud
     less than a time in which a busy machine imports it, and never what only a process without memory cannot read:
     the verdict lasts until the next version.
     """
-    reading = Reading(ticket.thread_id, ticket.workflow.bind(saver), saver)
+    options = await _options(saver, seen)
+    graph = ticket.workflow.bind(saver, options.interrupt_before, options.interrupt_after)
+    reading = Reading(ticket.thread_id, graph, saver)
     try:
         async with asyncio.timeout(max(ticket.registration.numbers.timeout, _IMPORT_PATIENCE).total_seconds()):
-            return await _asked(reading, seen)
+            said = await _asked(reading, seen)
+            return replace(said, options=options) if isinstance(said, Cleared) else said
     except psycopg.Error:
         raise
     except Exception as error:
@@ -97,6 +104,15 @@ async def clear(saver: FencedSaver, seen: Look, ticket: Ticket) -> Cleared | Jud
             raise
         # Whatever a serializer or a channel raises, such state is not ours to run
         return Judgement(Verdict.INCOMPATIBLE, f"the state does not load: {type(error).__name__}")
+
+
+async def _options(saver: FencedSaver, seen: Look) -> Options:
+    """Read how the run called its graph that waits to be gone on with, or that saved the head."""
+    head = seen.sighting.head
+    run_id = head.run.run_id if head.run is not None else head.metadata_run
+    if run_id is None:
+        return Options()
+    return options_of(await runs.options(saver.session, head.thread_id, run_id))
 
 
 async def _asked(reading: Reading, seen: Look) -> Cleared | Judgement:
@@ -127,7 +143,7 @@ async def _begun(reading: Reading, run: Run | None, loaded: CheckpointTuple | No
     if said := await preflight.ready_for(reading, loaded, given):
         return said
     before = stored(loaded.metadata) if loaded is not None else {}
-    return Cleared(reading.graph, {**before, **kept.call}, given)
+    return Cleared(reading.graph, {**before, **stored(kept.call)}, given)
 
 
 def _persons(said: object) -> bool:

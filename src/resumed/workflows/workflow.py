@@ -30,6 +30,7 @@ _CHECKS: dict[str, checks.Check] = {
     "recursion_limit": checks.count,
     "configurable": checks.names,
     "context": checks.function,
+    "face": checks.face,
 }
 _OPTIONAL = frozenset(_CHECKS) - {"accepts", "isolate", "interrupt_before", "interrupt_after"}
 
@@ -63,6 +64,9 @@ class Workflow:
         configurable: Names of the stored scalars that are given back as `config["configurable"]`. Default: all.
         context: A callable from the thread's id to the context of the run. Default: no context.
         serde: The serializer of the checkpoints. Default: LangGraph's.
+        face: `"sync"` where the application calls `invoke`, `"async"` where it calls `ainvoke`, for graphs that can do
+            only one. Default: as the registered run did, else `ainvoke`, and `invoke` where the graph refuses that
+            before it has run anything.
 
     Raises:
         RegistrationError: A value is impossible; the message names it.
@@ -87,6 +91,7 @@ class Workflow:
     configurable: Sequence[str] | None = None
     context: Callable[[str], Any] | None = None
     serde: Any = None
+    face: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what could only be noticed when a thread is at stake."""
