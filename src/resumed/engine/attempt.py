@@ -16,6 +16,7 @@ from resumed.engine import memory
 from resumed.engine.call import config_of, context_of
 from resumed.engine.closing import Begun, close_left_open, conclude
 from resumed.engine.desk import Desk, Ticket
+from resumed.engine.faces import Face, first
 from resumed.engine.look import Cleared, Look, clear, look, record, standing_of
 from resumed.engine.running import Call, Return, Stopped, run
 from resumed.engine.saver import FencedSaver
@@ -144,15 +145,19 @@ async def _begin(session: Session, seen: Look, ticket: Ticket, desk: Desk) -> Be
 
 
 def _call(cleared: Cleared, begun: Begun, ticket: Ticket, desk: Desk) -> Call:
-    policy = ticket.workflow.policy
+    workflow, head = cleared.workflow, begun.look.sighting.head
+    policy = workflow.policy
     stamps = {
         "workflow": begun.attempt.workflow,
-        "version": begun.attempt.version or begun.look.sighting.head.metadata_version,
+        "version": begun.attempt.version or head.metadata_version,
         "attempt": begun.attempt.attempt,
+        "resumed_run": head.run.run_id if head.run is not None else head.metadata_run,
     }
     config = config_of(ticket.thread_id, cleared.call, policy.configurable, stamps)
-    config["recursion_limit"] = policy.recursion_limit or desk.recursion_limit
-    return Call(cleared.graph, config, partial(context_of, policy, ticket.thread_id), cleared.given)
+    config["recursion_limit"] = workflow.limit(cleared.options.recursion_limit, desk.recursion_limit)
+    face = Face(policy.face or cleared.options.face or first(workflow.graph))
+    context = partial(context_of, policy, ticket.thread_id)
+    return Call(cleared.graph, config, context, cleared.given, face, workflow.graph)
 
 
 async def _end(saver: FencedSaver, begun: Begun, returned: Return, ticket: Ticket, desk: Desk) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,7 +12,7 @@ from langgraph.pregel import Pregel
 from langgraph.types import Command
 
 from resumed.engine import memory, preflight
-from resumed.engine.call import stored
+from resumed.engine.call import Options, options_of, stored
 from resumed.engine.desk import Ticket
 from resumed.engine.places import Reading, due
 from resumed.engine.saver import FencedSaver
@@ -44,11 +44,17 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Cleared:
-    """A thread that may go on: the graph bound to the saver, the scalars of the original call, what it is given."""
+    """A thread that may go on: the graph bound to the saver, the scalars of the original call, what it is given.
 
+    `workflow` is the one that the graph was bound from; `options` say how the application called the graph, where a
+    registered run stored that.
+    """
+
+    workflow: LoadedWorkflow
     graph: Pregel[Any, Any, Any, Any]
     call: Mapping[str, Any]
     given: Any = None
+    options: Options = field(default_factory=Options)
 
 
 async def look(session: Session, now: datetime, ticket: Ticket, *, ours: bool = False) -> Look | None:
@@ -91,10 +97,13 @@ async def clear(saver: FencedSaver, seen: Look, ticket: Ticket) -> Cleared | Jud
     the verdict lasts until the next version. Raises GraphNotMadeError.
     """
     workflow = await made_for(saver, seen, ticket)
-    reading = Reading(ticket.thread_id, workflow.bind(saver), saver)
+    options = await _options(saver, seen)
+    graph = workflow.bind(saver, options.interrupt_before, options.interrupt_after)
+    reading = Reading(ticket.thread_id, graph, saver)
     try:
         async with asyncio.timeout(max(ticket.registration.numbers.timeout, _IMPORT_PATIENCE).total_seconds()):
-            return await _asked(reading, seen)
+            said = await _asked(reading, seen, workflow)
+            return replace(said, options=options) if isinstance(said, Cleared) else said
     except (LockLostError, DatabaseError):
         raise
     except psycopg.Error as error:
@@ -126,10 +135,19 @@ async def made_for(saver: FencedSaver, seen: Look, ticket: Ticket) -> LoadedWork
         raise GraphNotMadeError(message) from error
 
 
-async def _asked(reading: Reading, seen: Look) -> Cleared | Judgement:
+async def _options(saver: FencedSaver, seen: Look) -> Options:
+    """Read how the run called its graph that waits to be gone on with, or that saved the head."""
+    head = seen.sighting.head
+    run_id = head.run.run_id if head.run is not None else head.metadata_run
+    if run_id is None:
+        return Options()
+    return options_of(await runs.options(saver.session, head.thread_id, run_id))
+
+
+async def _asked(reading: Reading, seen: Look, workflow: LoadedWorkflow) -> Cleared | Judgement:
     loaded = await reading.load()
     if seen.sighting.head.unapplied:
-        return await _begun(reading, seen.sighting.head.run, loaded)
+        return await _begun(reading, seen.sighting.head.run, loaded, workflow)
     if loaded is None:
         return Judgement(Verdict.FINISHED, "the thread has no checkpoint any more")
     head = seen.sighting.head
@@ -144,7 +162,7 @@ async def _asked(reading: Reading, seen: Look) -> Cleared | Judgement:
     if isinstance(said, Judgement):
         return said
     answer: Command[Any] | None = Command(resume={said.question: said.value}) if said is not None else None
-    return Cleared(reading.graph, stored(loaded.metadata), answer)
+    return Cleared(workflow, reading.graph, stored(loaded.metadata), answer)
 
 
 def _starts_nothing(graph: Graph, seen: Look) -> bool:
@@ -153,7 +171,9 @@ def _starts_nothing(graph: Graph, seen: Look) -> bool:
     return unknown and work_left(seen.sighting.head, own_triggers(graph)) is None
 
 
-async def _begun(reading: Reading, run: Run | None, loaded: CheckpointTuple | None) -> Cleared | Judgement:
+async def _begun(
+    reading: Reading, run: Run | None, loaded: CheckpointTuple | None, workflow: LoadedWorkflow
+) -> Cleared | Judgement:
     """Begin a registered run as its application would have: with the input that it stored."""
     kept = await runs.stored(reading.saver.session, run.run_id) if run is not None else None
     if kept is None:
@@ -162,7 +182,7 @@ async def _begun(reading: Reading, run: Run | None, loaded: CheckpointTuple | No
     if said := await preflight.ready_for(reading, loaded, given):
         return said
     before = stored(loaded.metadata) if loaded is not None else {}
-    return Cleared(reading.graph, {**before, **kept.call}, given)
+    return Cleared(workflow, reading.graph, {**before, **stored(kept.call)}, given)
 
 
 def _persons(said: object) -> bool:

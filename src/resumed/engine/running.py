@@ -5,8 +5,8 @@ What it never does: say how the attempt ended (rows decide that), or let go of a
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum
 from typing import Any
@@ -18,6 +18,7 @@ from langgraph.pregel import Pregel
 from langgraph.types import Durability
 
 from resumed.engine.desk import Ticket
+from resumed.engine.faces import Face, called, given_again, refused, remember
 from resumed.engine.saver import FencedSaver
 from resumed.engine.unsaved import holds_unsaved
 from resumed.errors import LockLostError, SessionFailedError, SupersededError
@@ -52,17 +53,22 @@ class Return:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A graph bound to its saver, and what it is called with; `context` is asked for within the time of the attempt."""
+    """A graph bound to its saver, and what it is called with; `context` is asked for within the time of the attempt.
+
+    `face` is the one that is tried first, `unbound` the graph as it was loaded.
+    """
 
     graph: Pregel[Any, Any, Any, Any]
     config: RunnableConfig
     context: Callable[[], Awaitable[Any]]
     given: Any = None
+    face: Face = Face.ASYNC
+    unbound: Pregel[Any, Any, Any, Any] | None = None
 
 
 async def run(call: Call, saver: FencedSaver, ticket: Ticket) -> Return:
     """Run the graph until it ends, its session dies, its time is over or a shutdown cannot wait for it."""
-    running = asyncio.ensure_future(_called(call, ticket))
+    running = asyncio.ensure_future(_called(call, saver, ticket))
     watches = {
         asyncio.ensure_future(_session_dies(saver)): Stopped.LOCK_LOST,
         asyncio.ensure_future(ticket.stop.wait()): Stopped.DRAINED,
@@ -91,9 +97,38 @@ async def _fails_with_context(running: asyncio.Future[Any], ticket: Ticket) -> b
     return ticket.stop.is_set()
 
 
-async def _called(call: Call, ticket: Ticket) -> None:
-    saved, context = durability(call.graph), await call.context()
-    await call.graph.ainvoke(call.given, call.config, context=context, durability=saved, control=ticket.control)
+async def _called(call: Call, saver: FencedSaver, ticket: Ticket) -> None:
+    """Call the graph; where a node refuses the way it is called before it has run, go on from there the other way.
+
+    That ends where a node refuses both: the other way has to get further.
+    """
+    options = {"durability": durability(call.graph), "context": await call.context(), "control": ticket.control}
+    refusals = 0
+    while True:
+        before = saver.head
+        try:
+            return await _faced(call.face, call, options, saver)
+        except Exception as error:
+            refusals = 1 if saver.head != before else refusals + 1
+            if refusals > 1 or not refused(error):
+                raise
+            remember(call.unbound or call.graph, call.face)
+            again, given = given_again(call.given, moved=saver.head != before)
+            if not again:
+                raise
+            await saver.rest()
+        call = replace(call, face=call.face.other, given=given)
+
+
+async def _faced(face: Face, call: Call, options: Mapping[str, Any], saver: FencedSaver) -> None:
+    try:
+        await called(face, call.graph, call.given, call.config, options)
+    except asyncio.CancelledError:
+        if face is Face.SYNC:
+            # Its thread goes on to the end of the superstep; what it leaves is no longer this attempt's to save.
+            options["control"].request_drain()
+            await saver.shut()
+        raise
 
 
 def durability(graph: Pregel[Any, Any, Any, Any]) -> Durability:

@@ -39,6 +39,7 @@ class _Known:
 
     head: str
     saving: int = 0
+    shut: bool = False
     recounts: dict[tuple[str, str], dict[str, set[str]]] = field(default_factory=dict)
 
 
@@ -71,6 +72,7 @@ class FencedSaver(AsyncPostgresSaver):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Save a checkpoint while the lock is held and, at the root, its parent is still the head."""
+        self._require_open()
         saved = await self._saved(lambda: super(FencedSaver, self).aput(config, checkpoint, metadata, new_versions))
         if not config["configurable"].get("checkpoint_ns"):
             self._known.head = checkpoint["id"]
@@ -95,10 +97,23 @@ class FencedSaver(AsyncPostgresSaver):
                 while self._known.saving:
                     await asyncio.sleep(_TURN.total_seconds())
 
+    async def shut(self) -> None:
+        """Refuse every save from now on, and wait for the one under way: what runs in a thread cannot be cancelled."""
+        self._known.shut = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_REST.total_seconds()), self.lock:
+                pass
+
+    def _require_open(self) -> None:
+        if self._known.shut:
+            message = "the attempt is over"
+            raise LockLostError(message)
+
     async def _save_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
     ) -> None:
         try:
+            self._require_open()
             await self._saved(lambda: super(FencedSaver, self).aput_writes(config, writes, task_id, task_path))
         finally:
             self._known.saving -= 1

@@ -21,6 +21,7 @@ from resumed.engine.wire import Message
 from resumed.redaction import describe
 from resumed.store.connect import Target
 from resumed.store.standalone import complete, let_go
+from resumed.workflows import loops
 
 __all__ = ["Worker", "main", "registration_of"]
 
@@ -216,6 +217,7 @@ def main() -> None:
     asyncio.set_event_loop(loop)
     _leave_loop_in_child(loop)
     os.register_at_fork(after_in_child=let_go)
+    loops.install()
     worker = Worker(plan, channel)
     code = _BROKEN
     try:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from resumed.errors import RegistrationError
+from resumed.workflows import loops
 from resumed.workflows.entries import GROUP, Entry, found
 from resumed.workflows.factories import Factory, factory
 from resumed.workflows.loaded import LoadedWorkflow, loaded
@@ -120,7 +121,8 @@ def _within_deadline(entry: Entry, selection: Selection) -> LoadedWorkflow | Fac
 
 def _loaded(entry: Entry) -> LoadedWorkflow | Factory | Unloaded | str:
     try:
-        return resolve(entry.name, entry.load())
+        with loops.lent(kept=True):
+            return resolve(entry.name, entry.load())
     except RegistrationError as error:
         return str(error)
     except BaseException as error:  # noqa: BLE001 - whatever an import raises, SystemExit too, is that entry's matter

@@ -31,6 +31,7 @@ _CHECKS: dict[str, checks.Check] = {
     "recursion_limit": checks.count,
     "configurable": checks.names,
     "context": checks.function,
+    "face": checks.face,
 }
 _OPTIONAL = frozenset(_CHECKS) - {"accepts", "isolate", "per_thread", "interrupt_before", "interrupt_after"}
 
@@ -67,6 +68,9 @@ class Workflow:
         serde: The serializer of the checkpoints. Default: LangGraph's.
         per_thread: Whether a callable that takes `config` is called for each thread, with what the thread's call
             stored. False: once, with an empty config, where the graph is the same for every thread. Default: True.
+        face: `"sync"` where the application calls `invoke`, `"async"` where it calls `ainvoke`, for graphs that can do
+            only one. Default: as the registered run did, else `ainvoke`, and `invoke` where the graph refuses that
+            before it has run anything.
 
     Raises:
         RegistrationError: A value is impossible; the message names it.
@@ -92,6 +96,7 @@ class Workflow:
     context: Callable[[str], Any] | None = None
     serde: Any = None
     per_thread: bool = True
+    face: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what could only be noticed when a thread is at stake."""
