@@ -3,6 +3,7 @@
 import os
 from typing import Any
 
+from langchain_core.runnables import RunnableConfig
 from langgraph.graph import START, StateGraph
 from zoo.nodes import awork
 
@@ -21,7 +22,7 @@ def beside_the_loop(_: Any) -> dict[str, list[str]]:
     return {"seen": ["forked again"]}
 
 
-async def count(_: Any, config: Any = None) -> dict[str, list[str]]:
+async def count(_: Any, config: RunnableConfig) -> dict[str, list[str]]:
     await awork("counted", config)
     return {"seen": ["counted"]}
 
