@@ -84,7 +84,8 @@ def test_bad_registrations_harm_nobody_and_are_named_with_their_errors(bench: Be
 def test_the_command_names_every_bad_registration(bench: Bench) -> None:
     bad = [name for name in BAD if name not in ("dying_later", "flaky", "hanging")]  # those take their time
     done = subprocess.run(
-        [str(COMMAND), "workflows", "--json"], cwd=bench.folder, capture_output=True, text=True, timeout=240, check=True,
+        [str(COMMAND), "workflows", "--json"],
+        cwd=bench.folder, capture_output=True, text=True, timeout=240, check=True,
         env=bench.environment(entries(*bad, "lasting", "good"), LATE_SERVER=str(bench.folder / "nowhere")),
     )  # fmt: skip
     found = {one["name"]: one for one in json.loads(done.stdout)["workflows"]}
@@ -115,3 +116,11 @@ def test_a_database_that_an_import_points_at_is_not_ours(bench: Bench) -> None:
         "once", "--wait", workflows=["healthy = faults.mischief:healthy", *entries("elsewhere")], **SETTINGS
     )
     assert (done.returncode, closed(bench, "healthy")) == (0, 5), done.stderr
+
+
+def test_a_child_that_a_node_forks_never_goes_on_as_the_worker(bench: Bench) -> None:
+    leave(bench, ("children", 3))
+    done = bench.resumed("once", "--wait", workflows=entries("children"), **SETTINGS)
+    assert (done.returncode, closed(bench, "children")) == (0, 3), done.stderr
+    assert sorted(one["thread"] for one in bench.effects("end")) == [f"children_{number}" for number in range(3)]
+    assert bench.rows("select distinct outcome from resumed.attempts") == [{"outcome": "finished"}]

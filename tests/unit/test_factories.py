@@ -308,5 +308,5 @@ async def test_a_context_that_does_not_close_is_left_and_said_so() -> None:
 
 @pytest.mark.parametrize("make", [lambda database: database, lambda database, **_: database, lambda runtime: runtime])
 def test_one_that_asks_for_more_is_refused_before_it_is_called(make: Any) -> None:
-    with pytest.raises(RegistrationError, match="asks for (database|runtime)"):
+    with pytest.raises(RegistrationError, match=r"asks for (database|runtime)"):
         resolve("orders", make)

@@ -81,7 +81,7 @@ READS: dict[str, tuple[Callable[[Any], Any], set[str] | None]] = {
     "length": (lambda config: len(config["configurable"]), None),
     "compared": (lambda config: config["configurable"] == {}, None),
     "json": (lambda config: json.dumps(config["configurable"]), None),
-    "deep_copy": (lambda config: copy.deepcopy(config), None),
+    "deep_copy": (copy.deepcopy, None),
     "shallow_copy": (lambda config: copy.copy(config["configurable"]).get("tenant"), None),
     "pickle": (lambda config: pickle.dumps(config["configurable"]), None),
     "text": (lambda config: str(config["configurable"]), None),
@@ -232,7 +232,7 @@ async def test_what_a_factory_raises_for_one_thread_is_that_threads(error: BaseE
 def test_a_registration_can_say_that_its_factory_needs_no_thread() -> None:
     assert factory_of(by_tenant).per_thread
     assert not factory_of(by_tenant, per_thread=False).per_thread
-    assert not factory_of(lambda checkpointer: None).per_thread
+    assert not factory_of(lambda checkpointer: checkpointer).per_thread
 
 
 async def settled(question: Callable[[], bool]) -> None:

@@ -3,15 +3,17 @@
 import asyncio
 import sys
 
+from faults.mischief import ALL, healthy
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 
-from faults.mischief import ALL, healthy
-from loading import two
+from loading import children, two
+
+KNOWN = {**ALL, "flaky": two(), "late": two(), "children": children.seen}
 
 
 async def main(dsn: str, count: int, name: str) -> None:
     async with AsyncPostgresSaver.from_conn_string(dsn) as saver:
-        graph = (two() if name in ("flaky", "late") else ALL.get(name, healthy)).compile(checkpointer=saver)
+        graph = KNOWN.get(name, healthy).compile(checkpointer=saver)
         config = {"metadata": {"workflow": name}}
         runs = [
             graph.ainvoke({"seen": []}, {**config, "configurable": {"thread_id": f"{name}_{one}"}})  # type: ignore[arg-type]
