@@ -15,15 +15,19 @@ from resumed.store.connect import Target, opened
 from resumed.store.queries import load
 
 FLAT = [
-    "create table checkpoints (like old including defaults, primary key (thread_id, checkpoint_ns, checkpoint_id))"
-    " partition by hash (thread_id)",
+    (
+        "create table checkpoints (like old including defaults, primary key (thread_id, checkpoint_ns, checkpoint_id))"
+        " partition by hash (thread_id)"
+    ),
     *(f"create table part{n} partition of checkpoints for values with (modulus 3, remainder {n})" for n in range(3)),
 ]
 DEEP = [
     FLAT[0],
     "create schema elsewhere",
-    'create table elsewhere."Odd Part" partition of checkpoints for values with (modulus 2, remainder 0)'
-    " partition by hash (checkpoint_id)",
+    (
+        'create table elsewhere."Odd Part" partition of checkpoints for values with (modulus 2, remainder 0)'
+        " partition by hash (checkpoint_id)"
+    ),
     *(
         f'create table part{n} partition of elsewhere."Odd Part" for values with (modulus 2, remainder {n})'
         for n in range(2)
