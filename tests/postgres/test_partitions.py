@@ -1,4 +1,4 @@
-"""The index on partitioned checkpoints: each partition concurrently, attached level by level, resumed after any step."""
+"""The index on partitioned checkpoints: each partition concurrently, attached by level, resumed after any step."""
 
 from typing import Any
 
@@ -36,8 +36,9 @@ DEEP = [
 ]
 SHAPES = pytest.mark.parametrize("shape", [FLAT, DEEP], ids=["flat", "deep"])
 INDEXES = (
-    "select t.relname as table, i.indisvalid as valid, exists (select from pg_inherits h where h.inhrelid = i.indexrelid)"
-    " as attached from pg_index i join pg_class t on t.oid = i.indrelid join pg_class c on c.oid = i.indexrelid"
+    "select t.relname as table, i.indisvalid as valid, "
+    " exists (select from pg_inherits h where h.inhrelid = i.indexrelid) as attached"
+    " from pg_index i join pg_class t on t.oid = i.indrelid join pg_class c on c.oid = i.indexrelid"
     " where c.relname like '%checkpoint_id_idx%' order by 1"
 )
 
