@@ -195,15 +195,18 @@ async def test_an_error_that_the_encoding_cannot_hold_is_recorded_as_far_as_it_g
 async def test_a_read_only_default_is_one_sentence(database: str) -> None:
     settle(database, {"default_transaction_read_only": "on"})
     async with opened(Target(database)) as session:
-        with pytest.raises(DatabaseUnusableError, match="read-only.*default_transaction_read_only"):
+        with pytest.raises(DatabaseUnusableError, match=r"read-only.*default_transaction_read_only"):
             await schema.check(session)
         await schema.check(session, writing=False)
 
 
 async def test_the_tables_of_a_shallow_saver_are_refused_by_name(bare_database: str) -> None:
-    with pytest.warns(DeprecationWarning), ShallowPostgresSaver.from_conn_string(bare_database) as saver:
+    with (
+        pytest.warns(DeprecationWarning, match="Shallow"),
+        ShallowPostgresSaver.from_conn_string(bare_database) as saver,
+    ):
         saver.setup()
-    with pytest.raises(DatabaseUnusableError, match="ShallowPostgresSaver.*PostgresSaver"):
+    with pytest.raises(DatabaseUnusableError, match=r"ShallowPostgresSaver.*PostgresSaver"):
         await schema.migrate(Target(bare_database))
     await schema.migrate(Target(bare_database), build_index=False)
     async with opened(Target(bare_database)) as session:
@@ -258,7 +261,7 @@ async def test_what_row_level_security_may_hide_is_never_taken_for_what_is_not_t
         with restricted(database, tables, policy) as dsn:
             async with opened(Target(dsn)) as session:
                 for writing in (True, False):
-                    with pytest.raises(DatabaseUnusableError, match="row-level security.*bypassrls"):
+                    with pytest.raises(DatabaseUnusableError, match=r"row-level security.*bypassrls"):
                         await schema.check(session, writing=writing)
             with pytest.raises(DatabaseUnusableError, match="row-level security"):
                 async with AsyncWorkflowExecutor(dsn, sessions=1):

@@ -1,4 +1,4 @@
-"""What the database refuses in the middle of a thread: whose fault it is, what is recorded of it, what goes on after."""
+"""What the database refuses in the middle of a thread: whose fault it is, what is recorded, what goes on after."""
 
 import operator
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""The index on partitioned checkpoints: each partition concurrently, attached level by level, resumed after any step."""
+"""The index on partitioned checkpoints: each partition concurrently, attached by level, resumed after any step."""
 
 from typing import Any
 
@@ -15,15 +15,19 @@ from resumed.store.connect import Target, opened
 from resumed.store.queries import load
 
 FLAT = [
-    "create table checkpoints (like old including defaults, primary key (thread_id, checkpoint_ns, checkpoint_id))"
-    " partition by hash (thread_id)",
+    (
+        "create table checkpoints (like old including defaults, primary key (thread_id, checkpoint_ns, checkpoint_id))"
+        " partition by hash (thread_id)"
+    ),
     *(f"create table part{n} partition of checkpoints for values with (modulus 3, remainder {n})" for n in range(3)),
 ]
 DEEP = [
     FLAT[0],
     "create schema elsewhere",
-    'create table elsewhere."Odd Part" partition of checkpoints for values with (modulus 2, remainder 0)'
-    " partition by hash (checkpoint_id)",
+    (
+        'create table elsewhere."Odd Part" partition of checkpoints for values with (modulus 2, remainder 0)'
+        " partition by hash (checkpoint_id)"
+    ),
     *(
         f'create table part{n} partition of elsewhere."Odd Part" for values with (modulus 2, remainder {n})'
         for n in range(2)
@@ -32,8 +36,9 @@ DEEP = [
 ]
 SHAPES = pytest.mark.parametrize("shape", [FLAT, DEEP], ids=["flat", "deep"])
 INDEXES = (
-    "select t.relname as table, i.indisvalid as valid, exists (select from pg_inherits h where h.inhrelid = i.indexrelid)"
-    " as attached from pg_index i join pg_class t on t.oid = i.indrelid join pg_class c on c.oid = i.indexrelid"
+    "select t.relname as table, i.indisvalid as valid, "
+    " exists (select from pg_inherits h where h.inhrelid = i.indexrelid) as attached"
+    " from pg_index i join pg_class t on t.oid = i.indrelid join pg_class c on c.oid = i.indexrelid"
     " where c.relname like '%checkpoint_id_idx%' order by 1"
 )
 
