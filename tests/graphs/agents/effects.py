@@ -2,28 +2,28 @@
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 LOG = "AGENTS_LOG"
 
 
 @dataclass(frozen=True)
 class Effect:
-    """One run of a tool, or of a model, by a process."""
+    """One run of a tool by a process, for a call of this id."""
 
-    kind: str
-    name: str
-    thread: str
+    tool: str
     call: str
+    thread: str
     process: int
 
 
-def note(kind: str, name: str, call: str, thread: str = "") -> None:
-    """Append a line; nothing is noted where no file is named, as for the undisturbed runs."""
+def note(tool: str, call: str, thread: str) -> None:
+    """Append a line; nothing is noted where no file is named."""
     path = os.environ.get(LOG)
     if path is None:
         return
-    line = json.dumps({"kind": kind, "name": name, "thread": thread, "call": call, "process": os.getpid()})
+    line = json.dumps(asdict(Effect(tool, call, thread, os.getpid())))
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         os.write(file, f"{line}\n".encode())
@@ -31,8 +31,5 @@ def note(kind: str, name: str, call: str, thread: str = "") -> None:
         os.close(file)
 
 
-def noted(path: str) -> list[Effect]:
-    if not os.path.exists(path):
-        return []
-    with open(path) as file:
-        return [Effect(**json.loads(line)) for line in file]
+def noted(path: Path) -> list[Effect]:
+    return [Effect(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []

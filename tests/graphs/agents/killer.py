@@ -1,8 +1,8 @@
 """Runs each agent once for each call of its checkpointer, in a child that is killed with SIGKILL before that call.
 
 `python -m agents.killer DSN PROCESSES SHARE FLOW…` does one in SHARE of the points, always the same ones; prints how
-many each series of runs has. A thread's id is `<flow>:<saver>:<durability>:<k>`; where k is 0 it was not killed. The
-answers of people come from processes that live; where a flow has some, its last run is the one that they begin.
+many each series has. A thread's id is `<flow>:<saver>:<durability>:<run>:<call>`; the runs before it came to their
+ends, and call 0 is a run that was not killed.
 """
 
 import asyncio
@@ -19,24 +19,26 @@ from typing import Any
 from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 
-from agents.flows import DURABILITIES, FLOWS, GO, Flow, compiled
+from agents.flows import GO, Flow, compiled
+from agents.registered import EVERY
 from points.killer import deadly
 
 
 @dataclass(frozen=True)
 class Series:
-    """One agent with one saver and one durability."""
+    """One run of an agent with one saver and one durability; runs count from 0."""
 
     name: str
     saver: str
     durability: Any
+    run: int
 
     @property
     def flow(self) -> Flow:
-        return FLOWS[self.name]
+        return EVERY[self.name]
 
     def __str__(self) -> str:
-        return f"{self.name}:{self.saver}:{self.durability}"
+        return f"{self.name}:{self.saver}:{self.durability}:{self.run}"
 
     def config(self, before: int) -> Any:
         return {"configurable": {"thread_id": f"{self}:{before}"}, "metadata": {"workflow": self.name}}
@@ -44,34 +46,35 @@ class Series:
 
 def all_series(names: list[str]) -> Iterator[Series]:
     for name in names:
-        for saver in FLOWS[name].savers:
-            for durability in DURABILITIES:
-                yield Series(name, saver, durability)
+        flow = EVERY[name]
+        for saver in flow.savers:
+            for durability in flow.durabilities:
+                yield from (Series(name, saver, durability, run) for run in range(len(flow.replies) + 1))
 
 
 async def run_async(dsn: str, series: Series, before: int) -> int:
     config, durability = series.config(before), series.durability
     async with AsyncPostgresSaver.from_conn_string(dsn) as saver, series.flow.built() as built:
         graph, given = compiled(built, saver), GO
-        for answer in series.flow.answers:
+        for reply in series.flow.replies[: series.run]:
             await graph.ainvoke(given, config, durability=durability)
-            given = answer((await graph.aget_state(config, subgraphs=True)).interrupts)
+            given = reply.answer((await graph.aget_state(config)).interrupts)
         made = deadly(saver, before)
         await graph.ainvoke(given, config, durability=durability)
     return made[0]
 
 
 async def run_sync(dsn: str, series: Series, before: int) -> int:
-    """As an application without a loop does, apart from the building."""
+    """Run as an application does that is not asynchronous, apart from the building."""
     config, durability = series.config(before), series.durability
     async with series.flow.built() as built:
         with PostgresSaver.from_conn_string(dsn) as saver:
             graph, given = compiled(built, saver), GO
-            for answer in series.flow.answers:
-                graph.invoke(given, config, durability=durability)
-                given = answer(graph.get_state(config, subgraphs=True).interrupts)
+            for reply in series.flow.replies[: series.run]:
+                await asyncio.to_thread(graph.invoke, given, config, durability=durability)
+                given = reply.answer(graph.get_state(config).interrupts)
             made = deadly(saver, before)
-            graph.invoke(given, config, durability=durability)
+            await asyncio.to_thread(graph.invoke, given, config, durability=durability)
     return made[0]
 
 

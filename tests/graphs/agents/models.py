@@ -8,17 +8,10 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolCall, ToolMessag
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import Runnable
 
-from agents.effects import note
-
-
-def call(tool: str, call_id: str, **arguments: Any) -> ToolCall:
-    return ToolCall(name=tool, args=arguments, id=call_id, type="tool_call")
-
 
 class Scripted(BaseChatModel):
-    """Asks for one batch of tool calls after the other, as far as their answers have come, and says `last` then."""
+    """Asks for the batch of tool calls after the last one that has been answered; says `last` after all of them."""
 
-    speaker: str = "model"
     batches: tuple[tuple[ToolCall, ...], ...] = ()
     last: str = "done"
 
@@ -30,17 +23,16 @@ class Scripted(BaseChatModel):
         return self
 
     def _generate(self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **_: Any) -> ChatResult:
-        note("model", self.speaker, "")
         answered = {one.tool_call_id for one in messages if isinstance(one, ToolMessage)}
-        for batch in self.batches:
-            if not {one["id"] for one in batch} <= answered:
-                return _said(AIMessage("", tool_calls=list(batch)))
-        return _said(AIMessage(self.last))
+        done = [number for number, batch in enumerate(self.batches, 1) if {one["id"] for one in batch} <= answered]
+        due = self.batches[max(done, default=0) :]
+        said = AIMessage("", tool_calls=list(due[0])) if due else AIMessage(self.last)
+        return ChatResult(generations=[ChatGeneration(message=said)])
 
 
-def scripted(*batches: Sequence[ToolCall], speaker: str = "model", last: str = "done") -> Scripted:
-    return Scripted(speaker=speaker, batches=tuple(tuple(batch) for batch in batches), last=last)
+def scripted(*batches: Sequence[ToolCall], last: str = "done") -> Scripted:
+    return Scripted(batches=tuple(tuple(batch) for batch in batches), last=last)
 
 
-def _said(message: AIMessage) -> ChatResult:
-    return ChatResult(generations=[ChatGeneration(message=message)])
+def call(tool: str, call_id: str, **arguments: Any) -> ToolCall:
+    return ToolCall(name=tool, args=arguments, id=call_id, type="tool_call")

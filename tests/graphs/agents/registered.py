@@ -1,4 +1,4 @@
-"""The agents as their application registers them: `agents.registered:<flow>`; those with a session as a factory."""
+"""The agents as their application registers them, `agents.registered:<flow>`; those with a session as factories."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -9,10 +9,12 @@ from agents.shapes import in_session
 from agents.tools import client as open_client
 from agents.tools import tool_session
 
+EVERY = {**FLOWS}
+
 
 @asynccontextmanager
 async def session(checkpointer: Any) -> AsyncIterator[Any]:
-    """Open the tools' session for as long as the worker has the workflow."""
+    """Open the session of the tools for as long as the worker has the workflow."""
     async with tool_session() as opened:
         yield in_session(opened.tools())
 
@@ -24,4 +26,6 @@ def client(checkpointer: Any) -> Iterator[Any]:
 
 
 def __getattr__(name: str) -> Any:
-    return FLOWS[name].make()
+    if name not in EVERY:
+        raise AttributeError(name)
+    return EVERY[name].make()

@@ -1,8 +1,8 @@
 """Tools that note each time they really run; their keys are the ids of the calls."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from agents.effects import note
 
 
 def _note(name: str, runtime: ToolRuntime) -> None:
-    note("tool", name, runtime.tool_call_id or "", runtime.config["configurable"]["thread_id"])
+    note(name, runtime.tool_call_id or "", runtime.config["configurable"]["thread_id"])
 
 
 @tool
