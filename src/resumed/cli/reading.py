@@ -1,6 +1,7 @@
 """The commands that only read: `workflows`, `scan`, `threads`, `show`."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from typing import Annotated, Any
 
 import typer
@@ -44,8 +45,8 @@ def scan(
     _: Graphs = None,
 ) -> None:
     """Judge every unfinished thread that a sweep would see, and say what would be done; changes nothing."""
-    found, steps, paused = run(_scan())
-    chosen = [one.as_fields() for one in found if _chosen(one, workflow, verdict)][:limit]
+    found, steps, paused = run(_scan(workflow, verdict, limit))
+    chosen = [one.as_fields() for one in found]
     if as_json:
         document({"threads": chosen})
         return
@@ -124,10 +125,19 @@ async def _workflows() -> list[dict[str, Any]]:
     return sorted(loaded + missing, key=lambda one: str(one["name"]))
 
 
-async def _scan() -> tuple[list[Finding], list[LongestStep], Sequence[Pause]]:
+async def _scan(
+    workflow: str | None, verdict: Verdict | None, limit: int | None
+) -> tuple[list[Finding], list[LongestStep], Sequence[Pause]]:
     async with surveying(Service(*prepared(quiet=True))) as surveyor:
         steps = await longest_steps(surveyor.session, surveyor.scene)
-        return await surveyor.unfinished(), steps, surveyor.paused
+        chosen: list[Finding] = []
+        async with aclosing(surveyor.unfinished(workflow)) as found:
+            async for one in found:
+                if verdict in (None, one.standing.judgement.verdict):
+                    chosen.append(one)
+                if len(chosen) == limit:
+                    break
+        return chosen, steps, surveyor.paused
 
 
 async def _show(thread_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -151,8 +161,3 @@ async def _threads(state: State | None) -> tuple[list[dict[str, Any]], list[Paus
         await schema.check(session, writing=False)
         found = [survey.case_fields(one) for one in await cases.listing(session, state)]
         return found, await pauses.standing(session)
-
-
-def _chosen(one: Finding, workflow: str | None, verdict: Verdict | None) -> bool:
-    standing = one.standing
-    return (workflow is None or standing.workflow == workflow) and verdict in (None, standing.judgement.verdict)
