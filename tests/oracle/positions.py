@@ -51,7 +51,12 @@ async def judge(call: Call, ours: Ours, plain: Plain) -> Ruling:
         if _stopped_unharmed(copy, ours.rows(), tried):
             return Ruling("right", oracle, said, "only the attempt saw it, and ran nothing")
         return Ruling("wrong", oracle, said, f"the attempt passed it: {tried}")
-    return Ruling("wrong", oracle, said, f"{run}; new rows {sorted(map(str, after.writes - before.writes))[:6]} {sorted(map(str, after.checkpoints - before.checkpoints))[:4]}")
+    return Ruling(
+        "wrong",
+        oracle,
+        said,
+        f"{run}; new rows {sorted(map(str, after.writes - before.writes))[:6]} {sorted(map(str, after.checkpoints - before.checkpoints))[:4]}",
+    )
 
 
 def _right(oracle: str, judgement: Judgement | None, copy: Rows) -> bool:

@@ -1,6 +1,7 @@
 """The commands that only read: `workflows`, `scan`, `threads`, `show`."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -46,8 +47,8 @@ def scan(
     _: Graphs = None,
 ) -> None:
     """Judge every unfinished thread that a sweep would see, and say what would be done; changes nothing."""
-    found, steps, paused, unjudged = run(_scan())
-    chosen = [one.as_fields() for one in found if _chosen(one, workflow, verdict)][:limit]
+    found, steps, paused, unjudged = run(_scan(workflow, verdict, limit))
+    chosen = [one.as_fields() for one in found]
     if as_json:
         document({"threads": chosen})
         _require_judged(unjudged)
@@ -153,10 +154,19 @@ def _require_judged(unjudged: Mapping[str, str]) -> None:
         raise ResumedError(message)
 
 
-async def _scan() -> tuple[list[Finding], list[LongestStep], Sequence[Pause], Mapping[str, str]]:
+async def _scan(
+    workflow: str | None, verdict: Verdict | None, limit: int | None
+) -> tuple[list[Finding], list[LongestStep], Sequence[Pause], Mapping[str, str]]:
     async with surveying(Service(*prepared(quiet=True))) as surveyor:
         steps = await longest_steps(surveyor.session, surveyor.scene)
-        return await surveyor.unfinished(), steps, surveyor.paused, surveyor.unjudged
+        chosen: list[Finding] = []
+        async with aclosing(surveyor.unfinished(workflow)) as found:
+            async for one in found:
+                if verdict in (None, one.standing.judgement.verdict):
+                    chosen.append(one)
+                if len(chosen) == limit:
+                    break
+        return chosen, steps, surveyor.paused, surveyor.unjudged
 
 
 async def _show(thread_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -181,8 +191,3 @@ async def _threads(state: State | None) -> tuple[list[dict[str, Any]], list[Paus
         await schema.check(session, writing=False)
         found = [survey.case_fields(one) for one in await cases.listing(session, state)]
         return found, await pauses.standing(session)
-
-
-def _chosen(one: Finding, workflow: str | None, verdict: Verdict | None) -> bool:
-    standing = one.standing
-    return (workflow is None or standing.workflow == workflow) and verdict in (None, standing.judgement.verdict)

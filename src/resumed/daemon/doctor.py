@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -11,7 +11,7 @@ from resumed.daemon.crew import Crew
 from resumed.daemon.plans import registered, rules_of
 from resumed.daemon.rounds import CLOCK_LIMIT
 from resumed.daemon.steps import LongestStep, longest_steps
-from resumed.daemon.sweep import scene_of
+from resumed.daemon.sweep import scene_of, with_own
 from resumed.errors import DatabaseError, ResumedError
 from resumed.events import Events
 from resumed.settings import Settings
@@ -195,9 +195,8 @@ async def _lock_table(practice: Practice) -> list[Finding]:
 async def _min_age(practice: Practice) -> list[Finding]:
     """Compare each workflow's longest step with the silence after which it is taken for dead."""
     scene = await scene_of(practice.session, rules_of(practice.settings))
-    own = [replace(one, seen_at=scene.now) for one in practice.crew.registrations.values()]
-    known = [one for one in scene.known if one.name not in practice.crew.registrations]
-    return [_compared(one) for one in await longest_steps(practice.session, replace(scene, known=(*own, *known)))]
+    scene = with_own(scene, practice.crew.registrations.values())
+    return [_compared(one) for one in await longest_steps(practice.session, scene)]
 
 
 def _compared(step: LongestStep) -> Finding:

@@ -4,7 +4,7 @@ A sweep knows no graphs and reads no values; names and ages come from the table 
 A page and the watermark it moves are one transaction, so a sweep that dies goes on where it was.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -100,6 +100,16 @@ async def sweep(
 async def scene_of(session: Session, rules: Rules, now: datetime | None = None) -> Scene:
     """Read the clock and the registrations once, for all looks of one pass."""
     return Scene(await watermarks.clock(session, now), tuple(await registrations.all_known(session)), rules)
+
+
+def with_own(scene: Scene, own: Iterable[Registration]) -> Scene:
+    """Count these versions as live, in place of what the table says of the same ones; other versions stay as they are.
+
+    They are what the workers of this very process have, announced or not.
+    """
+    live = {(one.name, one.version): replace(one, seen_at=scene.now) for one in own}
+    others = [one for one in scene.known if (one.name, one.version) not in live]
+    return replace(scene, known=(*live.values(), *others))
 
 
 async def _look_through_window(session: Session, scene: Scene) -> Report | None:

@@ -66,12 +66,6 @@ async def to_look_at(session: Session, now: datetime, rows: int) -> list[str]:
     return [row["thread_id"] async for row in cursor]
 
 
-async def open_threads(session: Session) -> list[str]:
-    """Name the threads that have an open case, oldest first."""
-    cursor = await session.execute(_SQL["open_threads"])
-    return [row["thread_id"] async for row in cursor]
-
-
 async def listing(session: Session, state: str | None = None) -> list[Case]:
     """Read the open cases, oldest first, of one state where one is named."""
     cursor = await session.execute(_SQL["listing"], {"state": state})

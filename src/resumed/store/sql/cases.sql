@@ -14,10 +14,6 @@ where next_look_at <= %(now)s::timestamptz
 order by next_look_at, thread_id
 limit %(rows)s::int
 
--- name: open_threads
--- Threads with an open case, oldest first.
-select thread_id from resumed.cases where state <> 'closed' order by first_seen_at, thread_id
-
 -- name: listing
 -- Open cases for a person to read.
 select thread_id, workflow, version, verdict, reason, state, head, fingerprint, last_activity_at, first_seen_at,
