@@ -68,23 +68,39 @@ class Cutter:
         return Undisturbed(call, await self._plain.state(call), stood)
 
     async def judge(self, whole: Undisturbed, xid: int) -> Ruling:
+        """Rule on one cut, with the test's own objects as they were then."""
         call = whole.call
-        before = self._ours.load(call, xid)
-        asked = (await self._ours.state(call)).interrupts if before.head else ()
-        tried = await self._ours.attempt(call)
-        cut = Cut(xid, before, self._ours.rows(), tried, await self._ours.state(call), asked)
+        cut = await self._cut(call, xid, xid)
         if cut.end.equals(whole.end) and not _asks_nobody(cut):
-            return Ruling("equal", tried.outcome or f"{tried.said}: {tried.verdict}")
+            return Ruling("equal", cut.tried.outcome or f"{cut.tried.said}: {cut.tried.verdict}")
+        if cheap := await self._told_by_rows(whole, cut):
+            return cheap
+        for moment in (call.start, call.end) if cut.tried.outcome is not None else ():
+            # Which objects a run has at a cut, the order of its saves does not always tell.
+            other = await self._cut(call, xid, moment)
+            if other.end.equals(whole.end) and not _asks_nobody(other):
+                return Ruling("equal", f"{other.tried.outcome}, with the test's objects of another moment")
         return await self._why(whole, cut)
 
-    async def _why(self, whole: Undisturbed, cut: Cut) -> Ruling:
+    async def _cut(self, call: Call, xid: int, moment: int) -> Cut:
+        before = self._ours.load(call, xid)
+        asked = (await self._ours.state(call)).interrupts if before.head else ()
+        call.recall(moment)
+        tried = await self._ours.attempt(call)
+        return Cut(xid, before, self._ours.rows(), tried, await self._ours.state(call), asked)
+
+    async def _told_by_rows(self, whole: Undisturbed, cut: Cut) -> Ruling | None:
+        """Say what explains or holds a cut without any other run of it."""
         call = whole.call
         if said := self._unsaved(call, cut):
             return Ruling("explained", said)
         if cut.tried.outcome is None and cut.tried.verdict in _HELD and (said := await self._documented(call, cut)):
             return Ruling("held", said)
-        if said := _cannot_be_given_back(call):
-            return Ruling("explained", said)
+        said = _cannot_be_given_back(call)
+        return Ruling("explained", said) if said else None
+
+    async def _why(self, whole: Undisturbed, cut: Cut) -> Ruling:
+        call = whole.call
         if not await self._repeats(whole):
             again = f"{_short(whole.end)}, again {_short(whole.again)}" if whole.again else ""
             return Ruling("explained", f"nondeterministic: the call itself, made again, comes to another end: {again}")
@@ -115,12 +131,14 @@ class Cutter:
         if verdict == "breakpoint":
             self._plain.load(call, cut.xid)
             run = await self._plain.run(call, approved=False)
-            stands = told(cut.before, self._plain.rows(), run)
-            return "approved, and killed before any row" if stands == "breakpoint" else None
+            stands = run.stops or told(cut.before, self._plain.rows(), run) == "breakpoint"
+            return "approved, and killed before any row of it" if stands and _goes_on(call) else None
         if verdict == "waiting" and "order" in reason:
             return "the order of answer and question cannot be known"
         if verdict == "waiting" and cut.asked:
             return "a question waits, other branches with it"
+        if verdict == "incompatible" and "classes of the state" in reason and "<locals>" in reason:
+            return "its classes live inside a test's function, where no other process finds them"
         if verdict == "incompatible" and any(one in reason for one in _DOCUMENTED):
             return f"incompatible: {next(one for one in _DOCUMENTED if one in reason)}"
         return None
@@ -131,6 +149,7 @@ class Cutter:
             call = whole.call
             self._plain.load(call, call.start)
             config = {**call.config, "callbacks": None}
+            call.recall(call.start)
             await self._plain.run(call, approved=True, given=call.given, config=config)
             whole.again = await self._plain.state(call)
             whole.repeats = whole.again.equals(whole.end)
@@ -138,6 +157,7 @@ class Cutter:
 
     async def _as_plain(self, call: Call, cut: Cut) -> bool:
         self._plain.load(call, cut.xid)
+        call.recall(cut.xid)
         await self._plain.run(call, approved=True)
         return (await self._plain.state(call)).equals(cut.end)
 
@@ -145,6 +165,10 @@ class Cutter:
 def _asks_nobody(cut: Cut) -> bool:
     """Whether the thread is held for a question that the application cannot see."""
     return cut.tried.outcome is None and cut.tried.verdict == "waiting" and not cut.asked
+
+
+def _goes_on(call: Call) -> bool:
+    return call.given is None or isinstance(call.given, Command)
 
 
 def _cannot_be_given_back(call: Call) -> str | None:

@@ -95,10 +95,8 @@ class Rows:
     @property
     def edited(self) -> bool:
         """Whether the newest checkpoint of any namespace that still counts was written by an edit or is a fork."""
-        newest = {
-            ns: max((row for row in self.checkpoints if row[0] == ns), key=lambda row: row[1])
-            for ns in {row[0] for row in self.checkpoints}
-        }
+        newest = {ns: max((row for row in self.checkpoints if row[0] == ns), key=lambda row: row[1]) for ns in
+                  {row[0] for row in self.checkpoints}}
         head = self.head or ""
         return any(row[2] in ("update", "fork") for ns, row in newest.items() if not ns or row[1] > head)
 

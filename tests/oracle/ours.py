@@ -9,16 +9,20 @@ from oracle.plain import State, bound, limit_of, state_of, stops_of
 from oracle.recording import Call
 from oracle.savers import BothFaces
 from postgres.attempting import Place
-from resumed.engine.desk import Ticket
 from resumed.engine.look import look
+from resumed.engine.desk import Ticket
 from resumed.judge.verdict import open_question
 from resumed.model import Judgement, Verdict
-from resumed.store import cases, watermarks
+from resumed.store import watermarks
 from resumed.store.connect import opened
 from resumed.workflows.loaded import LoadedWorkflow, loaded
 from resumed.workflows.workflow import Workflow
 
 NAME = "oracle"
+_LAST_ATTEMPT = """
+    select outcome, error_type || ': ' || error from resumed.attempts where thread_id = %s order by attempt desc limit 1
+"""
+_CASE = "select verdict, reason from resumed.cases where thread_id = %s"
 RESUMABLE = (Verdict.FAILED, Verdict.STOPPED)
 
 
@@ -85,17 +89,14 @@ class Ours:
             if said in ("tried", "looked"):
                 break
             await asyncio.sleep(1)
-        made = await self._place.attempts(call.thread)
-        if not made:
+        made = self._journal.session.execute(_LAST_ATTEMPT, [call.thread]).fetchone()
+        if made is None:
             judgement = await self.verdict(call)
             verdict, reason = (judgement.verdict.value, judgement.reason) if judgement else (None, None)
             return Attempted(said, None, None, verdict, reason)
-        async with opened(self._place.desk.target) as session:
-            case = (await cases.of_threads(session, [call.thread])).get(call.thread)
-        last = max(made, key=lambda one: one.attempt)
-        outcome = last.outcome.value if last.outcome is not None else None
-        error = f"{last.error_type}: {last.error}" if last.error_type else None
-        return Attempted(said, outcome, error, *((case.verdict.value, case.reason) if case else (None, None)))
+        outcome, error = made
+        verdict, reason = self._journal.session.execute(_CASE, [call.thread]).fetchone() or (None, None)
+        return Attempted(said, outcome, error, verdict, reason)
 
     async def state(self, call: Call) -> State:
         return await state_of(bound(call, BothFaces(self._pool, serde=call.saver.serde)), call)

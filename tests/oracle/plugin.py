@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,9 @@ from oracle.recording import RECORDING, Call
 from postgres.attempting import place_at
 from resumed.library import pools
 
-PATIENCE = float(os.environ.get("ORACLE_TEST_SECONDS", "120"))
+PATIENCE = 120.0  # for all positions and cuts of one test
+SILENCE = 60.0  # without any ruling: the process is lost
+_BEAT = [0.0]
 WANTED = {
     "sync_checkpointer": "postgres",
     "async_checkpointer": "postgres_aio",
@@ -91,6 +93,7 @@ def pytest_runtest_teardown() -> Generator[None, Any, Any]:
 
 
 def _write(line: dict[str, Any]) -> None:
+    _BEAT[0] = time.monotonic()
     folder = Path(os.environ["ORACLE_RESULTS"])
     with (folder / f"{os.getpid()}.jsonl").open("a") as lines:
         lines.write(json.dumps(line, default=str) + "\n")
@@ -101,7 +104,8 @@ def _judged_in_time(test: str, outcome: str, calls: list[Call]) -> None:
     began = time.monotonic()
     thread = threading.Thread(target=_judge, args=(test, calls, began + PATIENCE), daemon=True)
     thread.start()
-    thread.join(PATIENCE + 30)
+    while thread.is_alive() and time.monotonic() < max(began, _BEAT[0]) + SILENCE:
+        thread.join(1)
     if thread.is_alive():
         stack = "".join(traceback.format_stack(sys._current_frames()[thread.ident or 0])[-6:])
         _write({"test": test, "kind": "stuck", "why": f"the judging of this test never ended: {stack}"})
@@ -150,7 +154,9 @@ def _with_breakpoints_of(call: Call, earlier: dict[tuple[str, str], dict[str, An
         earlier[call.source, call.thread] = call.options
 
 
-async def _one(test: str, call: Call, judges: tuple[Ours, Plain, cuts.Cutter], deadline: float, *, ended: bool) -> None:
+async def _one(
+    test: str, call: Call, judges: tuple[Ours, Plain, cuts.Cutter], deadline: float, *, ended: bool
+) -> None:
     ours, plain, cutter = judges
     if time.monotonic() > deadline:
         _write({"test": test, "kind": "position", "ruling": "undecidable", "oracle": "no time left", "call": call.says})
@@ -159,9 +165,7 @@ async def _one(test: str, call: Call, judges: tuple[Ours, Plain, cuts.Cutter], d
         ruling = await positions.judge(call, ours, plain)
     except Exception as error:  # noqa: BLE001
         why = "".join(traceback.format_exception(error))[-1500:]
-        _write(
-            {"test": test, "kind": "position", "ruling": "undecidable", "oracle": "?", "call": call.says, "why": why}
-        )
+        _write({"test": test, "kind": "position", "ruling": "undecidable", "oracle": "?", "call": call.says, "why": why})
         return
     _write({"test": test, "kind": "position", "ruling": ruling.kind, "oracle": ruling.oracle, "ours": ruling.ours,
             "why": ruling.why, "call": call.says, "ended": ended, "thread": call.thread})  # fmt: skip
@@ -199,7 +203,3 @@ class _hasty:  # noqa: N801 - a context manager by the look of its use
 
     def __exit__(self, *_: object) -> None:
         time.sleep, asyncio.sleep = self._sleep, self._asleep  # type: ignore[assignment]
-
-
-def pytest_sessionfinish() -> Iterator[None] | None:
-    return None

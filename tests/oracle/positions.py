@@ -30,13 +30,14 @@ class Ruling:
 async def judge(call: Call, ours: Ours, plain: Plain) -> Ruling:
     """Rule on the position at the end of a call."""
     before = plain.load(call, call.end)
+    call.recall(call.end)
     run = await plain.run(call, approved=False)
     after = plain.rows()
     oracle = told(before, after, run)
-    if run.error is not None and after.head == before.head:
+    if oracle == "runs":
         plain.load(call, call.end)
         if (await plain.state(call)).interrupts:
-            oracle = "waiting"  # the node did not come as far as its question: its test's own objects have moved on
+            oracle = "waiting"  # LangGraph names a question to the application, though this node would not ask it again
     if oracle == "runs" and call.stops and call.error is None:
         oracle = "breakpoint"  # LangGraph's loop said so itself; a breakpoint after a node stops no later run
     copy = ours.load(call, call.end)
@@ -47,16 +48,13 @@ async def judge(call: Call, ours: Ours, plain: Plain) -> Ruling:
     if _right(oracle, judgement, copy):
         return Ruling("right", oracle, said)
     if oracle == "breakpoint" and judgement is not None and judgement.verdict in RESUMABLE:
+        call.recall(call.end)
         tried = await ours.attempt(call)
         if _stopped_unharmed(copy, ours.rows(), tried):
             return Ruling("right", oracle, said, "only the attempt saw it, and ran nothing")
         return Ruling("wrong", oracle, said, f"the attempt passed it: {tried}")
-    return Ruling(
-        "wrong",
-        oracle,
-        said,
-        f"{run}; new rows {sorted(map(str, after.writes - before.writes))[:6]} {sorted(map(str, after.checkpoints - before.checkpoints))[:4]}",
-    )
+    made = sorted(map(str, (after.writes - before.writes) | (after.checkpoints - before.checkpoints)))
+    return Ruling("wrong", oracle, said, f"{run}; new rows {made[:6]}")
 
 
 def _right(oracle: str, judgement: Judgement | None, copy: Rows) -> bool:

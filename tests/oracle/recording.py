@@ -12,7 +12,8 @@ from langgraph.errors import GraphInterrupt
 from langgraph.pregel import Pregel
 from langgraph.pregel._loop import PregelLoop
 
-from oracle.savers import PLACE, source_of
+from oracle.objects import Restore, snapshot
+from oracle.savers import ON_SAVE, PLACE, source_of
 
 _STOPS = ("interrupt_before", "interrupt_after")
 _EDITING: ContextVar[bool] = ContextVar("editing", default=False)
@@ -22,6 +23,7 @@ _EDITING: ContextVar[bool] = ContextVar("editing", default=False)
 class Call:
     """One call or edit: of which graph, on which thread of which checkpointer, and from where to where in the journal.
 
+    `objects` are what the test itself remembered at each transaction of the call, its beginning and its end among them.
     `stops` are the breakpoints at which LangGraph's own loops said that they stopped; None for an edit, which runs none.
     """
 
@@ -38,10 +40,17 @@ class Call:
     end: int = 0
     stops: list[str] | None = None
     error: BaseException | None = None
+    objects: dict[int, Restore] = field(default_factory=dict)
 
     @property
     def edit(self) -> bool:
         return self.face == "edit"
+
+    def recall(self, xid: int) -> None:
+        """Put the test's own objects back to what they were at this transaction, or at the last one before it."""
+        known = [one for one in self.objects if one <= xid]
+        if known:
+            self.objects[max(known)]()
 
     @property
     def says(self) -> str:
@@ -66,14 +75,24 @@ class Recording:
         start = PLACE["journal"].position(source, str(thread))
         call = Call(graph, saver, source, str(thread), merged, given, options, face, start)
         call.stops = None if call.edit else []
+        call.objects[start] = snapshot(graph)
         self.running.append(call)
         return call
 
     def end(self, call: Call, error: BaseException | None) -> None:
         call.end, call.error = PLACE["journal"].position(call.source, call.thread), error
+        if call.end > call.start or call.end not in call.objects:
+            call.objects[call.end] = snapshot(call.graph)
         self.running.remove(call)
         call.number = len(self.calls) + 1
         self.calls.append(call)
+
+    def saved(self, saver: Any, config: Any) -> None:
+        """Keep what the test remembers at the transaction that was just made."""
+        thread = str(config.get("configurable", {}).get("thread_id"))
+        for call in self.running:
+            if self.active and call.thread == thread and call.source == source_of(saver):
+                call.objects[PLACE["journal"].position(call.source, thread)] = snapshot(call.graph)
 
     def stopped(self, loop: Any) -> None:
         """Take down at which breakpoint a loop of a call that runs stopped."""
@@ -88,6 +107,7 @@ RECORDING = Recording()
 
 def install() -> None:
     """Have every graph of this process record what is done with it."""
+    ON_SAVE.append(RECORDING.saved)
     Pregel.stream = _recorded(Pregel.stream)  # type: ignore[method-assign]
     Pregel.astream = _arecorded(Pregel.astream)  # type: ignore[method-assign]
     Pregel.bulk_update_state = _edited(Pregel.bulk_update_state)  # type: ignore[method-assign]
