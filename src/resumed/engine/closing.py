@@ -103,6 +103,8 @@ async def _vanished(session: Session, begun: Begun, ticket: Ticket) -> Attempt |
 async def _look_after(saver: FencedSaver, returned: Return, ticket: Ticket) -> Look | None:
     """Look at what the run left; where it returned and rows see work left, ask values and graph why it did."""
     seen = await look(saver.session, await watermarks.clock(saver.session), ticket, ours=True)
+    if seen is not None and saver.withheld is not None and seen.judgement.verdict in RESUMABLE:
+        return replace(seen, judgement=Judgement(Verdict.WAITING, saver.withheld))
     if seen is None or seen.judgement.verdict not in RESUMABLE or returned.error or returned.stopped:
         return seen
     said = await clear(saver, seen, ticket)

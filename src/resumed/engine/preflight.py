@@ -96,4 +96,5 @@ def _loaded(saver: FencedSaver, row: Stored) -> Exchange:
         output_order=row.output_order,
         failed=row.failed,
         left_behind=row.left_behind,
+        called=row.called,
     )

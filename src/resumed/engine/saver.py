@@ -19,6 +19,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from psycopg import AsyncCursor
 from psycopg.rows import DictRow
 
+from resumed.engine.answering import with_answers
 from resumed.errors import LockLostError, SessionFailedError, SupersededError
 from resumed.judge.writes import sanitise
 from resumed.store.connect import Session, alive
@@ -41,6 +42,7 @@ class _Known:
     saving: int = 0
     shut: bool = False
     recounts: dict[tuple[str, str], dict[str, set[str]]] = field(default_factory=dict)
+    withheld: str | None = None
 
 
 class FencedSaver(AsyncPostgresSaver):
@@ -63,6 +65,11 @@ class FencedSaver(AsyncPostgresSaver):
     def head(self) -> str:
         """The newest root checkpoint that this saver, or a copy of it, loaded or saved."""
         return self._known.head
+
+    @property
+    def withheld(self) -> str | None:
+        """Why an answer was not handed out to the question that was asked; None where none was withheld."""
+        return self._known.withheld
 
     async def aput(
         self,
@@ -162,7 +169,10 @@ class FencedSaver(AsyncPostgresSaver):
     def _load_writes(
         self, writes: list[tuple[bytes, bytes, bytes, bytes, bytes, bytes]] | None
     ) -> list[tuple[str, str, Any]]:
-        return sanitise(super()._load_writes(writes))
+        return with_answers(sanitise(super()._load_writes(writes)), self.serde, self._withhold)
+
+    def _withhold(self, why: str) -> None:
+        self._known.withheld = self._known.withheld or why
 
     def _meaning(self, error: psycopg.Error) -> Exception | None:
         """Return what an error means for the attempt; None where the thread itself is to blame, as for any other."""

@@ -25,6 +25,7 @@ _TRIGGER_PREFIXES = ("branch:to:", "join:")
 _EDITING_SOURCES = frozenset({"update", "fork"})
 # Among the triggers of a registration: its graphs are made for single threads, and none has been made yet.
 ANY_CHANNEL = "*"
+_CALLED = "~__pregel_push, ~"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class Sighting:
         )
         if self.head.source in _EDITING_SOURCES and self.ran_since:
             lines.append("somebody has run it since")
+        lines += [f"{namespace}|edited" for namespace in self.head.edited_inside]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
 
 
@@ -130,7 +132,7 @@ def judge(sighting: Sighting, around: Circumstances) -> Judgement:
         return Judgement(Verdict.RUNNING, "somebody holds the thread's lock")
     return (
         _cancelled(sighting.head, around)
-        or _person_asked(sighting)
+        or _person_asked(sighting, around)
         or _nothing_left(sighting, around)
         or _edited(sighting, around)
         or _nobodys(sighting.head, around)
@@ -146,19 +148,35 @@ def _cancelled(head: Head, around: Circumstances) -> Judgement | None:
     return Judgement(Verdict.CANCELLED, "a person cancelled this head")
 
 
-def _person_asked(sighting: Sighting) -> Judgement | None:
+def _person_asked(sighting: Sighting, around: Circumstances) -> Judgement | None:
     """A question without any sign of an answer; where there is a sign, only values tell, and those preflight reads.
 
-    A question is open until its task has finished: has saved what it made, and no error beside it.
+    One that its process died on before it reached the root is asked again, wherever a workflow can do so.
     """
-    failed = {_task(row) for row in sighting.rows if row.channel == ERROR}
+    open_questions = _open_questions(sighting)
     questions = [row for row in sighting.rows if row.channel == INTERRUPT]
-    open_questions = [row for row in questions if not row.has_output or _task(row) in failed]
     answers = [row for row in sighting.rows if row.channel == RESUME]
     if not open_questions or answers or len(open_questions) < len(questions):
         return None
+    if _unseen(open_questions):
+        said = (
+            "asked, but nobody can see it: the question has not reached the root, and no workflow is there to ask again"
+        )
+        return None if around.claim.registrations else Judgement(Verdict.WAITING, said)
     where = open_questions[0].checkpoint_ns or "the root graph"
     return Judgement(Verdict.WAITING, f"{len(open_questions)} task(s) wait for a person's answer, the first in {where}")
+
+
+def _open_questions(sighting: Sighting) -> list[ControlRow]:
+    """A question is open until its task has finished: has saved what it made, and no error beside it."""
+    failed = {_task(row) for row in sighting.rows if row.channel == ERROR}
+    questions = [row for row in sighting.rows if row.channel == INTERRUPT]
+    return [row for row in questions if not row.has_output or _task(row) in failed]
+
+
+def _unseen(open_questions: Sequence[ControlRow]) -> bool:
+    """Return whether no question has reached a person: LangGraph shows what tasks of the root ask, called ones apart."""
+    return not any(not row.checkpoint_ns and not row.task_path.startswith(_CALLED) for row in open_questions)
 
 
 def _task(row: ControlRow) -> tuple[str, str, str]:
@@ -177,11 +195,20 @@ def _nothing_left(sighting: Sighting, around: Circumstances) -> Judgement | None
 def _edited(sighting: Sighting, around: Circumstances) -> Judgement | None:
     """An edit says nothing of what is left to run; the graph is asked once the thread is quiet."""
     head = sighting.head
+    quiet = quiet_since(sighting, around) + around.ages.min_age <= around.now
+    if head.edited_inside:
+        where = _nodes_of(head.edited_inside[0])
+        said = f"a person has edited the subgraph {where} and nothing has run since"
+        return Judgement(Verdict.EDITED, said, unsure=quiet and _askable(head, around))
     if head.source not in _EDITING_SOURCES or sighting.ran_since:
         return None
-    quiet = quiet_since(sighting, around) + around.ages.min_age <= around.now
     said = f"the head was written by {head.source} and nothing has run since"
     return Judgement(Verdict.EDITED, said, unsure=quiet and head.updated_channels is None and _askable(head, around))
+
+
+def _nodes_of(namespace: str) -> str:
+    """Name the nodes that lead to a subgraph, without the tasks that ran them."""
+    return "|".join(part.split(":")[0] for part in namespace.split("|"))
 
 
 def _askable(head: Head, around: Circumstances) -> bool:
@@ -241,4 +268,7 @@ def _why_stopped(sighting: Sighting) -> Judgement:
     errors = [row for row in sighting.rows if row.channel == ERROR]
     if any(not row.cancelled for row in errors):
         return Judgement(Verdict.FAILED, f"a task of the head has an error; work waits in {pending}")
+    open_questions = _open_questions(sighting)
+    if open_questions and _unseen(open_questions):
+        return Judgement(Verdict.STOPPED, "asked, but nobody can see it: the question has not reached the root")
     return Judgement(Verdict.STOPPED, f"work waits in {pending} and no task has an error")

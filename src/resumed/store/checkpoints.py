@@ -147,5 +147,6 @@ def _head(row: DictRow) -> Head:
             **row,
             "updated_channels": None if updated is None else tuple(updated),
             "null_channels": tuple(row["null_channels"]),
+            "edited_inside": tuple(row["edited_inside"]),
         }
     )
