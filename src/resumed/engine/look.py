@@ -1,7 +1,7 @@
 """Looks at one thread: its rows, its case, then its values and its graph. Decides nothing, writes only the case."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -40,11 +40,15 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Cleared:
-    """A thread that may go on: the graph bound to the saver, the scalars of the original call, what it is given."""
+    """A thread that may go on: the graph bound to the saver, the scalars of the original call, what it is given.
+
+    `unfinished` are the namespaces of inner graphs under the head that have work left.
+    """
 
     graph: Pregel[Any, Any, Any, Any]
     call: Mapping[str, Any]
     given: Any = None
+    unfinished: Collection[str] = ()
 
 
 async def look(session: Session, now: datetime, ticket: Ticket, *, ours: bool = False) -> Look | None:
@@ -115,7 +119,7 @@ async def _asked(reading: Reading, seen: Look) -> Cleared | Judgement:
     if isinstance(said, Judgement):
         return said
     answer: Command[Any] | None = Command(resume={said.question: said.value}) if said is not None else None
-    return Cleared(reading.graph, stored(loaded.metadata), answer)
+    return Cleared(reading.graph, stored(loaded.metadata), answer, reading.unfinished)
 
 
 async def _begun(reading: Reading, run: Run | None, loaded: CheckpointTuple | None) -> Cleared | Judgement:

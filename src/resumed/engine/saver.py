@@ -17,8 +17,12 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from psycopg.rows import DictRow
 
+from resumed.engine.breakpoints import has_run
+from resumed.engine.guard import Guard, Reads
+from resumed.engine.loops import calling_loop, loading_in_thread
 from resumed.errors import LockLostError, SupersededError
 from resumed.judge.writes import sanitise
+from resumed.store import checkpoints
 from resumed.store.connect import Session
 from resumed.store.queries import load
 
@@ -34,6 +38,7 @@ class _Known:
     head: str
     saving: int = 0
     recounts: dict[tuple[str, str], dict[str, set[str]]] = field(default_factory=dict)
+    guard: Guard | None = None
 
 
 class FencedSaver(AsyncPostgresSaver):
@@ -56,6 +61,29 @@ class FencedSaver(AsyncPostgresSaver):
         """The newest root checkpoint that this saver, or a copy of it, loaded or saved."""
         return self._known.head
 
+    @property
+    def guard(self) -> Guard | None:
+        """What watches the loops that run under this saver; None while nothing runs."""
+        return self._known.guard
+
+    def watch(self, guard: Guard | None) -> None:
+        """Have each loop judged as it loads, from now on; None where nothing runs any more."""
+        self._known.guard = guard
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """Load a checkpoint from another thread, for the loop that asks there."""
+        with loading_in_thread():
+            return super().get_tuple(config)
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """Load a checkpoint; a loop is stopped here where it must not go on from it."""
+        loop, guard = calling_loop(), self._known.guard
+        loaded = await super().aget_tuple(config)
+        if guard is not None and loop is not None:
+            guard.require()
+            await guard.admit(loop, loaded, self._reads(config))
+        return loaded
+
     async def aput(
         self,
         config: RunnableConfig,
@@ -64,6 +92,9 @@ class FencedSaver(AsyncPostgresSaver):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Save a checkpoint while the lock is held and, at the root, its parent is still the head."""
+        if self._known.guard is not None:
+            self._known.guard.require()
+            self._known.guard.saves(config)
         try:
             saved = await super().aput(config, checkpoint, metadata, new_versions)
         except psycopg.Error as error:
@@ -95,6 +126,9 @@ class FencedSaver(AsyncPostgresSaver):
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
     ) -> None:
         try:
+            if self._known.guard is not None:
+                self._known.guard.require()
+                self._known.guard.settles(writes, task_id)
             await super().aput_writes(config, writes, task_id, task_path)
         except psycopg.Error as error:
             raise self._meaning(error) from error
@@ -114,7 +148,23 @@ class FencedSaver(AsyncPostgresSaver):
         loaded = await asyncio.to_thread(super()._load_blobs, value["channel_values"])
         recounted = self._known.recounts.get((value["checkpoint_ns"], value["checkpoint_id"]), {})
         loaded |= {name: set(members) for name, members in recounted.items() if name in loaded}
-        return await super()._load_checkpoint_tuple({**value, "channel_values": loaded})
+        found = await super()._load_checkpoint_tuple({**value, "channel_values": loaded})
+        if self._known.guard is not None and not has_run(found):
+            self._known.guard.close(found)
+        return found
+
+    def _reads(self, config: RunnableConfig) -> Reads:
+        named = config["configurable"]
+
+        async def load(checkpoint_id: str) -> CheckpointTuple | None:
+            one: RunnableConfig = {"configurable": {**named, "checkpoint_id": checkpoint_id}}
+            return await super(FencedSaver, self).aget_tuple(one)
+
+        async def children(checkpoint_id: str) -> dict[str, str]:
+            async with self.lock:
+                return await checkpoints.children(self.session, named["thread_id"], checkpoint_id)
+
+        return Reads(load, children)
 
     def _load_blobs(self, blob_values: Any) -> dict[str, Any]:
         return blob_values if isinstance(blob_values, dict) else super()._load_blobs(blob_values)
