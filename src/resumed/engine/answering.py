@@ -1,9 +1,9 @@
 """Hands a task the answers that it was given, each to the question that it was given for and to no other.
 
 LangGraph re-runs a task that has asked and hands out its answers by index: whoever asks first gets the first one. Tools
-of one node, coroutines or threads need not ask in the order in which they asked before. So an answer is handed out only
-where the question that is stored with it is asked again, or, for earlier questions, which LangGraph does not keep, where
-the node itself asks, one question after the other.
+of one node, coroutines or threads need not ask in the order in which they asked before. So an answer is handed out
+only where the question that is stored with it is asked again, or, for earlier questions, which LangGraph does not
+keep, where the node itself asks, one question after the other.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ class WithheldError(GraphInterrupt):
 class Answers(list[Any]):
     """The answers of one task, which LangGraph's `interrupt` takes by index and adds to.
 
-    `asked` is the last question that the task is known to have asked. `withhold` is told why an answer is not handed out.
+    `asked` is the last question that the task is known to have asked. `withhold` is told why an answer is kept back.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Answers(list[Any]):
         return super().__getitem__(index)
 
     def append(self, value: Any) -> None:
-        """Add the answer to the task's open question: by its id as the task is prepared, which LangGraph may do twice."""
+        """Add the answer to the task's open question: by its id as LangGraph prepares the task, maybe twice."""
         if _asker(currentframe()) is not None:
             self._check(currentframe(), len(self), len(self) + 1)
             super().append(value)

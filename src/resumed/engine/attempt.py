@@ -17,6 +17,7 @@ from resumed.engine.call import config_of, context_of
 from resumed.engine.closing import Begun, close_left_open, conclude
 from resumed.engine.desk import Desk, Ticket
 from resumed.engine.faces import Face, first
+from resumed.engine.guard import Guard
 from resumed.engine.look import Cleared, Look, clear, look, record, standing_of
 from resumed.engine.running import Call, Return, Stopped, run
 from resumed.engine.saver import FencedSaver
@@ -108,6 +109,7 @@ async def _cleared(session: Session, seen: Look, ticket: Ticket, desk: Desk) -> 
     if begun is None:
         await cases.postpone(session, ticket.thread_id, _NOT_AT_ALL)
         return "looked"
+    saver.watch(Guard(begun.attempt.before, cleared.unfinished))
     returned = await run(_call(cleared, begun, ticket, desk), saver, ticket)
     if returned.error is not None and desk.exhausted is not None and memory.exhausted(returned.error):
         desk.exhausted(returned.error)

@@ -1,7 +1,7 @@
 """Looks at one thread: its rows, its case, then its values and its graph. Decides nothing, writes only the case."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -47,7 +47,7 @@ class Cleared:
     """A thread that may go on: the graph bound to the saver, the scalars of the original call, what it is given.
 
     `workflow` is the one that the graph was bound from; `options` say how the application called the graph, where a
-    registered run stored that.
+    registered run stored that. `unfinished` are the namespaces of inner graphs under the head that have work left.
     """
 
     workflow: LoadedWorkflow
@@ -55,6 +55,7 @@ class Cleared:
     call: Mapping[str, Any]
     given: Any = None
     options: Options = field(default_factory=Options)
+    unfinished: Collection[str] = ()
 
 
 async def look(session: Session, now: datetime, ticket: Ticket, *, ours: bool = False) -> Look | None:
@@ -162,7 +163,7 @@ async def _asked(reading: Reading, seen: Look, workflow: LoadedWorkflow) -> Clea
     if isinstance(said, Judgement):
         return said
     answer: Command[Any] | None = Command(resume={said.question: said.value}) if said is not None else None
-    return Cleared(workflow, reading.graph, stored(loaded.metadata), answer)
+    return Cleared(workflow, reading.graph, stored(loaded.metadata), answer, unfinished=reading.unfinished)
 
 
 def _starts_nothing(graph: Graph, seen: Look) -> bool:

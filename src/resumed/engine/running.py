@@ -13,14 +13,14 @@ from typing import Any
 
 import psycopg
 from langchain_core.runnables import RunnableConfig
-from langgraph.errors import GraphDrained
+from langgraph.errors import GraphDrained, GraphInterrupt
 from langgraph.pregel import Pregel
 from langgraph.types import Durability
 
 from resumed.engine.desk import Ticket
 from resumed.engine.faces import Face, called, given_again, refused, remember
+from resumed.engine.loops import let_unsaved_graphs_run
 from resumed.engine.saver import FencedSaver
-from resumed.engine.unsaved import holds_unsaved
 from resumed.errors import LockLostError, SessionFailedError, SupersededError
 from resumed.model import Outcome
 from resumed.store.connect import alive
@@ -131,9 +131,10 @@ async def _faced(face: Face, call: Call, options: Mapping[str, Any], saver: Fenc
         raise
 
 
-def durability(graph: Pregel[Any, Any, Any, Any]) -> Durability:
-    """Save before the next superstep starts; a subgraph without a checkpointer cannot do that (facts section 4.14)."""
-    return "async" if holds_unsaved(graph) else "sync"
+def durability(_: Pregel[Any, Any, Any, Any]) -> Durability:
+    """Save before the next superstep starts, whatever graphs without a checkpointer it may call on its way."""
+    let_unsaved_graphs_run()
+    return "sync"
 
 
 def meaning(error: BaseException) -> Outcome:
@@ -166,6 +167,9 @@ def _returned(running: asyncio.Future[Any], saver: FencedSaver) -> Return:
     if running.cancelled():
         return Return(error=asyncio.CancelledError())
     error = running.exception()
+    guard = saver.guard
+    if guard is not None and (guard.refusal is not None or isinstance(error, GraphInterrupt)):
+        error = None  # it was stopped, by us or at a breakpoint; whatever came of that is no failure of the thread
     if error is not None and not alive(saver.session):
         return Return(error=error, stopped=Stopped.LOCK_LOST)
     return Return(error=error)

@@ -20,8 +20,12 @@ from psycopg import AsyncCursor
 from psycopg.rows import DictRow
 
 from resumed.engine.answering import with_answers
+from resumed.engine.breakpoints import has_run
+from resumed.engine.guard import Guard, Reads
+from resumed.engine.loops import calling_loop, loading_in_thread
 from resumed.errors import LockLostError, SessionFailedError, SupersededError
 from resumed.judge.writes import sanitise
+from resumed.store import checkpoints
 from resumed.store.connect import Session, alive
 from resumed.store.faults import Fault, blames_statement, conflicting, fault_of
 from resumed.store.queries import load
@@ -43,6 +47,7 @@ class _Known:
     shut: bool = False
     recounts: dict[tuple[str, str], dict[str, set[str]]] = field(default_factory=dict)
     withheld: str | None = None
+    guard: Guard | None = None
 
 
 class FencedSaver(AsyncPostgresSaver):
@@ -71,6 +76,29 @@ class FencedSaver(AsyncPostgresSaver):
         """Why an answer was not handed out to the question that was asked; None where none was withheld."""
         return self._known.withheld
 
+    @property
+    def guard(self) -> Guard | None:
+        """What watches the loops that run under this saver; None while nothing runs."""
+        return self._known.guard
+
+    def watch(self, guard: Guard | None) -> None:
+        """Have each loop judged as it loads, from now on; None where nothing runs any more."""
+        self._known.guard = guard
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """Load a checkpoint from another thread, for the loop that asks there."""
+        with loading_in_thread():
+            return super().get_tuple(config)
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """Load a checkpoint; a loop is stopped here where it must not go on from it."""
+        loop, guard = calling_loop(), self._known.guard
+        loaded = await super().aget_tuple(config)
+        if guard is not None and loop is not None:
+            guard.require()
+            await guard.admit(loop, loaded, self._reads(config))
+        return loaded
+
     async def aput(
         self,
         config: RunnableConfig,
@@ -80,6 +108,9 @@ class FencedSaver(AsyncPostgresSaver):
     ) -> RunnableConfig:
         """Save a checkpoint while the lock is held and, at the root, its parent is still the head."""
         self._require_open()
+        if self._known.guard is not None:
+            self._known.guard.require()
+            self._known.guard.saves(config)
         saved = await self._saved(lambda: super(FencedSaver, self).aput(config, checkpoint, metadata, new_versions))
         if not config["configurable"].get("checkpoint_ns"):
             self._known.head = checkpoint["id"]
@@ -121,6 +152,9 @@ class FencedSaver(AsyncPostgresSaver):
     ) -> None:
         try:
             self._require_open()
+            if self._known.guard is not None:
+                self._known.guard.require()
+                self._known.guard.settles(writes, task_id)
             await self._saved(lambda: super(FencedSaver, self).aput_writes(config, writes, task_id, task_path))
         finally:
             self._known.saving -= 1
@@ -161,7 +195,23 @@ class FencedSaver(AsyncPostgresSaver):
         loaded = await asyncio.to_thread(super()._load_blobs, value["channel_values"])
         recounted = self._known.recounts.get((value["checkpoint_ns"], value["checkpoint_id"]), {})
         loaded |= {name: set(members) for name, members in recounted.items() if name in loaded}
-        return await super()._load_checkpoint_tuple({**value, "channel_values": loaded})
+        found = await super()._load_checkpoint_tuple({**value, "channel_values": loaded})
+        if self._known.guard is not None and not has_run(found):
+            self._known.guard.close(found)
+        return found
+
+    def _reads(self, config: RunnableConfig) -> Reads:
+        named = config["configurable"]
+
+        async def load(checkpoint_id: str) -> CheckpointTuple | None:
+            one: RunnableConfig = {"configurable": {**named, "checkpoint_id": checkpoint_id}}
+            return await super(FencedSaver, self).aget_tuple(one)
+
+        async def children(checkpoint_id: str) -> dict[str, str]:
+            async with self.lock:
+                return await checkpoints.children(self.session, named["thread_id"], checkpoint_id)
+
+        return Reads(load, children)
 
     def _load_blobs(self, blob_values: Any) -> dict[str, Any]:
         return blob_values if isinstance(blob_values, dict) else super()._load_blobs(blob_values)

@@ -175,7 +175,7 @@ def _open_questions(sighting: Sighting) -> list[ControlRow]:
 
 
 def _unseen(open_questions: Sequence[ControlRow]) -> bool:
-    """Return whether no question has reached a person: LangGraph shows what tasks of the root ask, called ones apart."""
+    """Return whether no question has reached a person: LangGraph shows what the root's tasks ask, called ones apart."""
     return not any(not row.checkpoint_ns and not row.task_path.startswith(_CALLED) for row in open_questions)
 
 
