@@ -1,4 +1,4 @@
-"""LangGraph itself, really run on a copy of a thread's rows: the judge of our verdicts and of what our attempts made."""
+"""LangGraph itself, run on a copy of a thread's rows: the judge of our verdicts and of what our attempts made."""
 
 import asyncio
 import copy

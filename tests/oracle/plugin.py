@@ -147,16 +147,14 @@ async def _all(test: str, calls: list[Call], deadline: float) -> None:
 
 
 def _with_breakpoints_of(call: Call, earlier: dict[tuple[str, str], dict[str, Any]]) -> None:
-    """An edit brings no breakpoints and no context: those of the thread's last call are still what its people expect."""
+    """An edit brings no breakpoints and no context: those of the thread's last call still hold."""
     if call.edit:
         call.options = earlier.get((call.source, call.thread), {})
     else:
         earlier[call.source, call.thread] = call.options
 
 
-async def _one(
-    test: str, call: Call, judges: tuple[Ours, Plain, cuts.Cutter], deadline: float, *, ended: bool
-) -> None:
+async def _one(test: str, call: Call, judges: tuple[Ours, Plain, cuts.Cutter], deadline: float, *, ended: bool) -> None:
     ours, plain, cutter = judges
     if time.monotonic() > deadline:
         _write({"test": test, "kind": "position", "ruling": "undecidable", "oracle": "no time left", "call": call.says})
@@ -165,7 +163,9 @@ async def _one(
         ruling = await positions.judge(call, ours, plain)
     except Exception as error:  # noqa: BLE001
         why = "".join(traceback.format_exception(error))[-1500:]
-        _write({"test": test, "kind": "position", "ruling": "undecidable", "oracle": "?", "call": call.says, "why": why})
+        _write(
+            {"test": test, "kind": "position", "ruling": "undecidable", "oracle": "?", "call": call.says, "why": why}
+        )
         return
     _write({"test": test, "kind": "position", "ruling": ruling.kind, "oracle": ruling.oracle, "ours": ruling.ours,
             "why": ruling.why, "call": call.says, "ended": ended, "thread": call.thread})  # fmt: skip

@@ -32,7 +32,8 @@ RESUMABLE = (Verdict.FAILED, Verdict.STOPPED)
 RIGHT = (Outcome.FINISHED, Outcome.WAITING)
 HEADS = """
 select distinct on (thread_id) thread_id, (metadata ->> 'step')::int as step
-from checkpoints where checkpoint_ns = '' and split_part(thread_id, ':', 1) = %(flow)s order by thread_id, checkpoint_id desc
+from checkpoints where checkpoint_ns = '' and split_part(thread_id, ':', 1) = %(flow)s
+order by thread_id, checkpoint_id desc
 """
 ANSWERED = """
 select distinct thread_id from checkpoint_writes
@@ -154,7 +155,8 @@ class Finisher:
         if run and asked == self.told.questions[run - 1]:
             return run - 1
         # One of several that ask at once may have died before it asked.
-        assert asked and all(one in self.told.questions[run] for one in asked), f"{thread}: {asked}"
+        assert asked
+        assert all(one in self.told.questions[run] for one in asked), f"{thread}: {asked}"
         return run
 
     def _not_let_through(self, thread: str, given: int) -> None:

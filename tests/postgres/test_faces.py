@@ -113,7 +113,7 @@ GRAPHS: dict[str, Callable[[], Any]] = {
     "both": lambda: agent(sync_model, sync_tools),
     "async-only tool middleware": lambda: agent(async_tools),
     "async-only model middleware": lambda: agent(async_model),
-    "neither": lambda: agent(),
+    "neither": agent,
 }
 
 
@@ -386,7 +386,7 @@ async def test_a_synchronous_run_that_is_stopped_saves_nothing_more_and_keeps_it
             ticket.stop.set()
         await asyncio.sleep(0)
         async with opened(Target(database)) as session:
-            while not any([one.outcome for one in await place.attempts("x_1")]):
+            while not [one for one in await place.attempts("x_1") if one.outcome]:
                 assert "x_1" in await locks.held(session, ["x_1"])
                 await asyncio.sleep(0.1)
             before = await checkpoints.root_head(session, "x_1")

@@ -15,21 +15,19 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
-from hypothesis import strategies as st
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from psycopg import sql
 
 from conftest import in_database
 from postgres.attempting import Place, place_at, workflow_of
-from resumed.model import Outcome, Verdict
+from resumed.model import Outcome
 from resumed.store import cases
 from resumed.store.connect import Target, opened
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "graphs"))
 
-from nested.graphs import WAYS, Level, Step, World, compiled, name_of  # noqa: E402 - only now on the path
-from nested.life import MOST_STOPS, Stop, configured, live, undisturbed  # noqa: E402
+from nested.graphs import WAYS, Level, Step, World, compiled
+from nested.life import Stop, configured, live, undisturbed
 
 FEW = 200
 EXAMPLES = 2000 if os.environ.get("RESUMED_TEST_ALL") else FEW
@@ -110,9 +108,7 @@ async def look(rig: Rig, level: Level, fates: list[Fate], failing: dict[str, int
             assert await rig.log(level, thread) == stop.log
 
 
-async def _reached(
-    rig: Rig, level: Level, world: World, whose: tuple[str, int, Fate], stops: list[Stop]
-) -> bool:
+async def _reached(rig: Rig, level: Level, world: World, whose: tuple[str, int, Fate], stops: list[Stop]) -> bool:
     """Run the thread on to its next stop, at last by attempts; False where nothing was saved on the way."""
     thread, number, fate = whose
     before = await rig.rows(thread)
