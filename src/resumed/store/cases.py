@@ -8,6 +8,7 @@ from psycopg.rows import DictRow
 
 from resumed.judge.case import Standing
 from resumed.judge.policy import Tally
+from resumed.judge.verdict import control_part
 from resumed.model import Case, Registration, State, Verdict
 from resumed.store import texts
 from resumed.store.connect import Session
@@ -166,14 +167,15 @@ def _columns(session: Session, standing: Standing) -> dict[str, object]:
 
 
 def _recorded(session: Session, standing: Standing, known: Case | None, now: datetime) -> dict[str, object]:
-    same_head = known is not None and known.head == standing.head
-    same = same_head and known is not None and known.fingerprint == standing.fingerprint
-    kept = known.changed_at if same and known is not None else None
+    before = known if known is not None and known.head == standing.head else None
+    same = before is not None and before.fingerprint == standing.fingerprint
+    unchanged = before is not None and control_part(before.fingerprint) == control_part(standing.fingerprint)
+    kept = before.changed_at if before is not None and unchanged else None
     return {
         **_columns(session, standing),
         "now": now,
         "same": same,
-        "changed_at": now if same_head and not same else kept,
+        "changed_at": now if before is not None and not unchanged else kept,
         "anew": known is not None and known.state is State.CLOSED,
         "revision": known.revision if known is not None else -1,
     }

@@ -122,7 +122,14 @@ select
             and w.checkpoint_id = c.checkpoint_id and w.task_id <> '00000000-0000-0000-0000-000000000000'
         )
         order by c.checkpoint_ns
-    ) as edited_inside
+    ) as edited_inside,
+    (
+        select count(*)::int from checkpoint_writes w
+        where w.thread_id = t.thread_id and w.task_id <> '00000000-0000-0000-0000-000000000000'
+        and (w.checkpoint_ns = '' and w.checkpoint_id = head.checkpoint_id
+            or w.checkpoint_ns > '' and newest.checkpoint_id > head.checkpoint_id
+            and w.checkpoint_id > head.checkpoint_id)
+    ) as saved_since
 from unnest(%(threads)s::text[]) as t (thread_id)
 cross join lateral (
     select c.checkpoint_id, c.checkpoint, c.metadata from checkpoints c
