@@ -276,7 +276,7 @@ async def test_a_task_that_is_called_in_another_order_is_not_answered(
     graph = with_tasks(order)
     workflow = workflow_of("asking", graph)
     async with AsyncPostgresSaver.from_conn_string(database) as saver:
-        app = compiled(graph, saver)
+        app, asked = compiled(graph, saver), []
         for given, broken in (("go", False), ("yes a", False), ("yes b", True)):
             order.broken = broken
             if given != "go":

@@ -14,6 +14,7 @@ from langgraph.types import Command, interrupt
 from postgres.attempting import Place, place_at, workflow_of
 from resumed.model import Outcome, Verdict
 
+
 class State(TypedDict):
     told: Annotated[list[str], operator.add]
 
@@ -135,7 +136,8 @@ async def innermost(app: Any, node: str | None = None) -> Any:
     if node is None:
         return state.config
     past = {"configurable": {key: state.config["configurable"][key] for key in ("thread_id", "checkpoint_ns")}}
-    return [one.config async for one in app.aget_state_history(past) if node in one.next][0]
+    found = [one.config async for one in app.aget_state_history(past) if node in one.next]
+    return found[0]
 
 
 async def edited(app: Any, flow: str, how: str) -> None:

@@ -1,9 +1,9 @@
 """Hands a task the answers that it was given, each to the question that it was given for and to no other.
 
 LangGraph re-runs a task that has asked and hands out its answers by index: whoever asks first gets the first one. Tools
-of one node, coroutines or threads need not ask in the order in which they asked before. So an answer is handed out only
-where the question that is stored with it is asked again, or, for earlier questions, which LangGraph does not keep, where
-the node itself asks, one question after the other.
+of one node, coroutines or threads need not ask in the order in which they asked before. So an answer is handed out
+only where the question that is stored with it is asked again, or, for earlier questions, which LangGraph does not
+keep, where the node itself asks, one question after the other.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ class WithheldError(GraphInterrupt):
 class Answers(list[Any]):
     """The answers of one task, which LangGraph's `interrupt` takes by index and adds to.
 
-    `asked` is the last question that the task is known to have asked. `withhold` is told why an answer is not handed out.
+    `asked` is the last question that the task is known to have asked. `withhold` is told why an answer is kept back.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Answers(list[Any]):
         return super().__getitem__(index)
 
     def append(self, value: Any) -> None:
-        """Add the answer to the task's open question: by its id as the task is prepared, which LangGraph may do twice."""
+        """Add the answer to the task's open question: by its id as LangGraph prepares the task, maybe twice."""
         if _asker(currentframe()) is not None:
             self._check(currentframe(), len(self), len(self) + 1)
             super().append(value)
@@ -75,7 +75,7 @@ class Answers(list[Any]):
         asker = _asker(here)
         conf = asker.f_locals["conf"] if asker is not None else {}
         known = self._known(conf.get(_NAMESPACE, ""), total)
-        if asker is None or (known is None or known[0] != index) and not _asks_itself(asker, conf):
+        if asker is None or ((known is None or known[0] != index) and not _asks_itself(asker, conf)):
             said = UNKNOWN_ORDER
         elif known is not None and known[0] == index and not self._same(known[1].value, asker.f_locals["value"]):
             said = OTHER_QUESTION
@@ -125,9 +125,7 @@ def with_answers(
             given[task] = list(value) if isinstance(value, list) else [value]
     kept = [one for one in writes if one[0] == NULL_TASK or one[1] != RESUME]
     tasks = dict.fromkeys((*asked, *given))
-    return kept + [
-        (task, RESUME, Answers(given.get(task, ()), asked.get(task, ()), serde, withhold)) for task in tasks
-    ]
+    return kept + [(task, RESUME, Answers(given.get(task, ()), asked.get(task, ()), serde, withhold)) for task in tasks]
 
 
 def _asker(here: FrameType | None) -> FrameType | None:

@@ -36,7 +36,7 @@ def workflow_name(head: Head, names: Iterable[str], default: str | None) -> str 
 
 
 def accepts(registration: Registration, version: str | None) -> bool:
-    """Return whether this code can resume a thread of `version`: a party that names none, or an empty one, sets none."""
+    """Return whether this code can resume a thread of `version`: an empty version is none."""
     if not version or not registration.version:
         return True
     return version == registration.version or version in registration.accepts

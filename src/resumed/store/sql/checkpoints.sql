@@ -14,6 +14,44 @@ select thread_id, max(checkpoint_id) as last_id, count(*)::int as rows
 from page
 group by thread_id
 
+-- name: metadata
+-- What the call of one root checkpoint left in its metadata; for a factory that is called for its thread.
+select metadata
+from checkpoints
+where thread_id = %(thread)s::text and checkpoint_ns = '' and checkpoint_id = %(checkpoint)s::text
+
+-- name: window_ends
+-- As window_page, and of each thread whether it ends there: has no newer checkpoint in the window. So each thread of
+-- the window ends in one page, and pages come in the order in which threads became quiet.
+with page as materialized (
+    select thread_id, checkpoint_id
+    from checkpoints
+    where checkpoint_id > %(after)s::text and checkpoint_id < %(upper)s::text
+    order by checkpoint_id
+    fetch first (%(rows)s::int) rows with ties
+)
+select thread_id, max(checkpoint_id) as last_id, count(*)::int as rows, not exists (
+    select from checkpoints newer
+    where newer.thread_id = page.thread_id and newer.checkpoint_id > (select max(checkpoint_id) from page)
+    and newer.checkpoint_id < %(upper)s::text
+) as ends
+from page
+group by thread_id
+
+-- name: cases_outside
+-- Open cases of threads without a checkpoint in the window, the longest quiet first.
+select c.thread_id, c.last_activity_at
+from resumed.cases c
+where c.state <> 'closed'
+and (%(quiet_since)s::timestamptz is null
+    or (c.last_activity_at, c.thread_id) > (%(quiet_since)s::timestamptz, %(thread)s::text))
+and not exists (
+    select from checkpoints k
+    where k.thread_id = c.thread_id and k.checkpoint_id > %(after)s::text and k.checkpoint_id < %(upper)s::text
+)
+order by c.last_activity_at, c.thread_id
+limit %(rows)s::int
+
 -- name: timeless
 -- Threads whose head has an id that tells no time and is not the one on record: the window can never show them.
 select distinct odd.thread_id
@@ -84,7 +122,14 @@ select
             and w.checkpoint_id = c.checkpoint_id and w.task_id <> '00000000-0000-0000-0000-000000000000'
         )
         order by c.checkpoint_ns
-    ) as edited_inside
+    ) as edited_inside,
+    (
+        select count(*)::int from checkpoint_writes w
+        where w.thread_id = t.thread_id and w.task_id <> '00000000-0000-0000-0000-000000000000'
+        and (w.checkpoint_ns = '' and w.checkpoint_id = head.checkpoint_id
+            or w.checkpoint_ns > '' and newest.checkpoint_id > head.checkpoint_id
+            and w.checkpoint_id > head.checkpoint_id)
+    ) as saved_since
 from unnest(%(threads)s::text[]) as t (thread_id)
 cross join lateral (
     select c.checkpoint_id, c.checkpoint, c.metadata from checkpoints c
