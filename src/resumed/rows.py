@@ -33,6 +33,7 @@ class Head:
     task has saved anything since: rows of the head, or a subgraph's checkpoint that is no edit. A `stub` is the row
     that `durability="exit"` leaves before there is any state; it counts as no row. `run` is the thread's registered run
     that has not ended; `unapplied` says that its input is still to be given, so that the head stands for that.
+    `saved_since` counts the rows that tasks have saved on the head and, since the head, in its subgraphs.
     """
 
     thread_id: str
@@ -50,6 +51,7 @@ class Head:
     metadata_run: str | None = None
     run: Run | None = None
     unapplied: bool = False
+    saved_since: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,13 +62,28 @@ class Sighting:
 
     @property
     def fingerprint(self) -> str:
-        """A digest that changes when a control row appears, vanishes or is written again."""
+        """A digest that changes when a control row appears, vanishes or is written again, or a task saves anything.
+
+        The latter stands behind a `+`: what has gone on since the head was judged is no longer where it was.
+        """
         lines = sorted(
             f"{row.checkpoint_ns}|{row.checkpoint_id}|{row.task_id}|{row.channel}|{row.writer}" for row in self.rows
         )
         if self.head.source in _EDITING_SOURCES and self.ran_since:
             lines.append("somebody has run it since")
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
+        control, head = _digest("\n".join(lines)), self.head
+        if head.newest_id == head.checkpoint_id and not head.saved_since:
+            return control
+        return f"{control}+{_digest(f'{head.newest_id}|{head.saved_since}')[:8]}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def control_part(fingerprint: str) -> str:
+    """Return the part of a fingerprint that stands for the control rows."""
+    return fingerprint.partition("+")[0]
 
 
 def trigger(channel: str, own: Sequence[str] = ()) -> bool:
@@ -107,7 +122,8 @@ def changed_at(sighting: Sighting, known: Case | None, now: datetime) -> datetim
     """When we saw the control rows of a known head change; None for a head that is new to us."""
     if known is None or known.head != sighting.head.checkpoint_id:
         return None
-    return known.changed_at if known.fingerprint == sighting.fingerprint else now
+    same = control_part(known.fingerprint) == control_part(sighting.fingerprint)
+    return known.changed_at if same else now
 
 
 def quiet_since(sighting: Sighting, around: Circumstances) -> datetime:

@@ -8,6 +8,7 @@ from psycopg.rows import DictRow
 
 from resumed.judge.case import Standing
 from resumed.judge.policy import Tally
+from resumed.judge.verdict import control_part
 from resumed.model import Case, Registration, State, Verdict
 from resumed.store.connect import Session
 from resumed.store.queries import load
@@ -169,14 +170,14 @@ def _columns(standing: Standing) -> dict[str, object]:
 
 
 def _recorded(standing: Standing, known: Case | None, now: datetime) -> dict[str, object]:
-    same_head = known is not None and known.head == standing.head
-    same = same_head and known is not None and known.fingerprint == standing.fingerprint
-    kept = known.changed_at if same and known is not None else None
+    before = known if known is not None and known.head == standing.head else None
+    same_rows = before is not None and control_part(before.fingerprint) == control_part(standing.fingerprint)
+    kept = before.changed_at if before is not None and same_rows else None
     return {
         **_columns(standing),
         "now": now,
-        "same": same,
-        "changed_at": now if same_head and not same else kept,
+        "same": before is not None and before.fingerprint == standing.fingerprint,
+        "changed_at": now if before is not None and not same_rows else kept,
         "anew": known is not None and known.state is State.CLOSED,
         "revision": known.revision if known is not None else -1,
     }

@@ -60,7 +60,14 @@ select
         select from checkpoints c
         where c.thread_id = t.thread_id and c.checkpoint_ns > '' and c.checkpoint_id > head.checkpoint_id
         and coalesce(c.metadata ->> 'source', '') not in ('update', 'fork')
-    ) as ran_since
+    ) as ran_since,
+    (
+        select count(*)::int from checkpoint_writes w
+        where w.thread_id = t.thread_id and w.task_id <> '00000000-0000-0000-0000-000000000000'
+        and (w.checkpoint_ns = '' and w.checkpoint_id = head.checkpoint_id
+            or w.checkpoint_ns > '' and newest.checkpoint_id > head.checkpoint_id
+            and w.checkpoint_id > head.checkpoint_id)
+    ) as saved_since
 from unnest(%(threads)s::text[]) as t (thread_id)
 cross join lateral (
     select c.checkpoint_id, c.checkpoint, c.metadata from checkpoints c
