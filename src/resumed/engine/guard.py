@@ -1,8 +1,8 @@
 """Watches what really runs in one attempt: every loop under its saver, seen as it loads its checkpoint.
 
-Inner graphs that no search finds (called through a dict, a helper, a tool, made on the spot) show themselves here before
-a node of theirs runs. At a breakpoint a loop is stopped as LangGraph itself would stop it. Where work would be lost the
-whole attempt ends: the refusal cannot be caught as an `Exception`, and nothing is saved after it.
+Inner graphs that no search finds (called through a dict, a helper, a tool, made on the spot) show themselves here
+before a node of theirs runs. At a breakpoint a loop is stopped as LangGraph itself would stop it. Where work would be
+lost the whole attempt ends: the refusal cannot be caught as an `Exception`, and nothing is saved after it.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
