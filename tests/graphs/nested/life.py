@@ -22,8 +22,8 @@ class Stop:
     log: Sequence[str] = ()
 
 
-async def undisturbed(level: Level) -> list[Stop]:
-    """Run the graph with a person who approves and answers at once."""
+async def undisturbed(level: Level) -> list[Stop] | None:
+    """Run the graph with a person who approves and answers at once; None where it does not end within reason."""
     world = World()
     graph, config = compiled(level, world, checkpointer=InMemorySaver()), configured("undisturbed")
     found, given = [], {"log": []}
@@ -34,7 +34,7 @@ async def undisturbed(level: Level) -> list[Stop]:
             return [*found, Stop("finished", frozenset(world.done), state.values["log"])]
         found.append(Stop("waiting" if said.get("__interrupt__") else "breakpoint", frozenset(world.done)))
         given = answer(said)
-    raise AssertionError
+    return None
 
 
 def answer(said: Any) -> Any:
