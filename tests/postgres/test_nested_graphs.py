@@ -56,7 +56,7 @@ class Rig:
             return [*(await (await session.execute(counts, {"t": thread})).fetchall())]
 
     async def verdict(self, level: Level, thread: str) -> str | None:
-        """Give the verdict on record; where there is none, what `scan` says: a thread that we never tried has no case."""
+        """Return the verdict on record; of a thread that was never tried, which has no case, what `scan` says."""
         async with opened(Target(self.dsn)) as session:
             known = (await cases.of_threads(session, [thread])).get(thread)
         if known is not None:

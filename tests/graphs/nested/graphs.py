@@ -232,7 +232,7 @@ def _task(makers: list[Any], asynchronous: bool) -> Any:
     def flow(given: Any) -> Any:
         return inner(given).result()
 
-    return lambda state: flow.invoke(state)
+    return flow.invoke
 
 
 CALLING: dict[str, Callable[[list[Any], bool], Any]] = {
