@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from functools import partial
 
 from langgraph.checkpoint.base import CheckpointTuple
+from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.types import Command, Interrupt
 
 from resumed.engine.breakpoints import breakpoint_at, due_nodes
 from resumed.engine.pending import commanded, recounted, unknown_names
 from resumed.engine.places import Place, Reading, places, subgraphs
-from resumed.engine.saver import FencedSaver
 from resumed.engine.stateful import ahead, behind
 from resumed.judge.answers import Exchange, Given, settle
 from resumed.judge.verdict import INTERRUPT, NULL_TASK, RESUME
@@ -94,11 +94,12 @@ async def _out_of_step(reading: Reading, found: list[Place], stateful: Mapping[s
 async def _exchanges(reading: Reading, loaded: CheckpointTuple) -> list[Exchange]:
     """Load what was asked and answered with the thread's own serializer, in a thread: a class may take its time."""
     rows = await questions.exchanged(reading.saver.session, reading.thread_id, loaded.checkpoint["id"])
-    return [await asyncio.to_thread(_loaded, reading.reader(), row) for row in rows]
+    return [await asyncio.to_thread(exchange_of, reading.reader().serde, row) for row in rows]
 
 
-def _loaded(saver: FencedSaver, row: Stored) -> Exchange:
-    value = saver.serde.loads_typed((row.type, row.blob))
+def exchange_of(serde: SerializerProtocol, row: Stored) -> Exchange:
+    """Load what a row asks or answers."""
+    value = serde.loads_typed((row.type, row.blob))
     listed = tuple(value) if isinstance(value, list | tuple) else (value,)
     return Exchange(
         task=(row.checkpoint_ns, row.checkpoint_id, row.task_id),

@@ -41,21 +41,24 @@ class Given:
     value: object
 
 
-def settle(rows: Sequence[Exchange]) -> Given | Judgement | None:
+def settle(rows: Sequence[Exchange], *, plainly: bool = False) -> Given | Judgement | None:
     """Return which answer goes to which question; `waiting` where a person has to, None where the thread may go on.
 
     It may where nothing is asked, and where no question has reached the root: then none has reached its person, it is
-    asked again, and nothing is answered.
+    asked again, and nothing is answered. Not where the thread is gone on with `plainly`, by LangGraph's own saver, and
+    an answer lies on the null task: whoever asks again would be given that one.
     """
     unanswered = _unanswered(rows)
     if not unanswered:
         return None
     settled = _settled(unanswered, rows)
-    return settled if isinstance(settled, Given) or _reached(rows) & {*unanswered} else None
+    if isinstance(settled, Given) or (plainly and _null(rows) is not None):
+        return settled
+    return settled if _reached(rows) & {*unanswered} else None
 
 
 def _settled(unanswered: Sequence[str], rows: Sequence[Exchange]) -> Given | Judgement:
-    null = next((row for row in rows if row.task[2] == NULL_TASK and row.channel == RESUME), None)
+    null = _null(rows)
     if null is None or _taken(null, rows):
         return Judgement(Verdict.WAITING, f"{len(unanswered)} question(s) without an answer, the first {unanswered[0]}")
     if _doubtful(null, rows):
@@ -63,6 +66,10 @@ def _settled(unanswered: Sequence[str], rows: Sequence[Exchange]) -> Given | Jud
     if len(unanswered) > 1:
         return Judgement(Verdict.WAITING, f"one answer and {len(unanswered)} questions: answer each by its id")
     return Given(unanswered[0], null.values[-1] if null.values else None)
+
+
+def _null(rows: Sequence[Exchange]) -> Exchange | None:
+    return next((row for row in rows if row.task[2] == NULL_TASK and row.channel == RESUME), None)
 
 
 def _unanswered(rows: Sequence[Exchange]) -> list[str]:

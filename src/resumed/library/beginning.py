@@ -13,7 +13,7 @@ from resumed.errors import RunTakenOverError, WorkflowAlreadyRunningError
 from resumed.judge.verdict import Sighting
 from resumed.library.calls import RunCall
 from resumed.library.hold import Hold
-from resumed.library.judging import judged
+from resumed.library.judging import judged_by_rows
 from resumed.library.line import Line
 from resumed.model import Verdict
 from resumed.rows import Run
@@ -126,7 +126,7 @@ class Beginner:
         return run.run_id, found.head.checkpoint_id, given
 
     async def _unfinished(self, session: Session, found: Sighting) -> bool:
-        return judged(found, await watermarks.clock(session), held=False).verdict in _RESUMABLE
+        return judged_by_rows(found, await watermarks.clock(session)).verdict in _RESUMABLE
 
     async def _with_rows(self, call: RunCall, new: NewRun) -> NewRun:
         """A command saves rows before its first checkpoint: how the rows stand now tells later whether it has."""

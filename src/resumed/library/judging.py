@@ -1,19 +1,155 @@
-"""Judges threads without any registration: by their rows and by the ages that the caller names."""
+"""Judges threads without any registration: by their rows, by the ages that the caller names, and by the graph if given.
 
+With a graph it judges as an attempt's preflight does, and runs nothing. Without one it says what only a graph can tell.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+from resumed.engine.desk import Ticket
+from resumed.engine.look import Cleared, Look, clear
+from resumed.engine.preflight import exchange_of
+from resumed.engine.saver import FencedSaver
+from resumed.judge.answers import settle
 from resumed.judge.case import decide
 from resumed.judge.resolve import Claim, workflow_name
-from resumed.judge.verdict import Ages, Circumstances, Sighting
-from resumed.model import Judgement, Numbers, Registration
+from resumed.judge.verdict import INTERRUPT, Ages, Circumstances, Sighting, open_question
+from resumed.model import Judgement, Numbers, Registration, Verdict
+from resumed.store import checkpoints, locks, questions, runs, watermarks
+from resumed.store.connect import Session
+from resumed.workflows.loaded import LoadedWorkflow, loaded, own_triggers
+from resumed.workflows.workflow import Workflow
 
 _FOR_EVER = timedelta(days=36500)
+_PATIENCE = timedelta(minutes=1)
 NO_AGES = Ages(timedelta(0), _FOR_EVER)
+RESUMABLE = (Verdict.FAILED, Verdict.STOPPED)
+_ONLY_A_GRAPH = "only the graph can tell, give it as graph="
+_UNREADABLE = "what was asked or answered cannot be read without the graph's serializer, give the graph as graph="
 
 
-def judged(found: Sighting, now: datetime, *, held: bool, ages: Ages = NO_AGES) -> Judgement:
-    """Give the verdict that the rows lead to where any code would take the thread."""
+def workflow_of(graph: Any) -> LoadedWorkflow | None:
+    """Make a workflow of the graph that a caller gives; None where none is given. Raises TypeError, RegistrationError.
+
+    Its own checkpointer says how values are loaded. No context is needed: nothing is run.
+    """
+    if graph is None:
+        return None
+    policy = graph
+    if not isinstance(graph, Workflow):
+        saver = getattr(graph, "checkpointer", None)
+        serde = saver.serde if isinstance(saver, BaseCheckpointSaver) else None
+        policy = Workflow(graph=graph, serde=serde, context=lambda _: None)
+    made = loaded("", policy, policy.graph)
+    if made is None:
+        message = "graph= takes a compiled graph, or a resumed.Workflow that holds one"
+        raise TypeError(message)
+    return made
+
+
+def judged_by_rows(found: Sighting, now: datetime) -> Judgement:
+    """Judge a thread whose lock the caller holds by its rows alone, where any code would take it."""
+    return _seen(found, None, (NO_AGES, now), held=False, unknown=False)[0].judgement
+
+
+async def judged(
+    session: Session, found: Mapping[str, Sighting], workflow: LoadedWorkflow | None, ages: Ages = NO_AGES
+) -> dict[str, Judgement]:
+    """Judge these threads; somebody else who holds a thread's lock runs it."""
+    held = await locks.held(session, list(found))
+    return await _judged(session, found, workflow, (ages, held))
+
+
+async def judged_under_lock(session: Session, found: Sighting, workflow: LoadedWorkflow | None) -> Judgement:
+    """Judge a thread whose lock the caller holds."""
+    thread = found.head.thread_id
+    return (await _judged(session, {thread: found}, workflow, (NO_AGES, set())))[thread]
+
+
+async def _judged(
+    session: Session, found: Mapping[str, Sighting], workflow: LoadedWorkflow | None, by: tuple[Ages, set[str]]
+) -> dict[str, Judgement]:
+    ages, held = by
+    now, registered = await watermarks.clock(session), await runs.have(session)
+    formats = await checkpoints.formats(session, {name: one.head.checkpoint_id for name, one in found.items()})
+    said: dict[str, Judgement] = {}
+    for name, one in found.items():
+        unknown = workflow is None and name in formats and formats[name].low_level
+        seen, registration = _seen(one, workflow, (ages, now), held=name in held, unknown=unknown)
+        if workflow is None:
+            said[name] = await _by_rows(session, seen, unknown=unknown)
+        else:
+            said[name] = await _by_graph(session, seen, Ticket(name, workflow, registration), registered=registered)
+    return said
+
+
+def _seen(
+    found: Sighting, workflow: LoadedWorkflow | None, when: tuple[Ages, datetime], *, held: bool, unknown: bool
+) -> tuple[Look, Registration]:
+    registration = _registration(found, workflow, when, unknown=unknown)
+    claim = Claim(registration.name, (registration,))
+    around = Circumstances(now=when[1], claim=claim, ages=when[0], lock_held=held)
+    return Look(found, around, decide(found, around)), registration
+
+
+def _registration(
+    found: Sighting, workflow: LoadedWorkflow | None, when: tuple[Ages, datetime], *, unknown: bool
+) -> Registration:
+    """Stand for any code that would take the thread, or for the given one; `unknown`: any channel may be a trigger."""
+    ages, now = when
     name = workflow_name(found.head, (), None) or ""
-    numbers = Numbers(ages.min_age, ages.max_age, 1, 1, ages.min_age, ages.min_age, ages.max_age, 1)
-    anybody = Registration(name, "", (), (), numbers, now)
-    return decide(found, Circumstances(now=now, claim=Claim(name, (anybody,)), ages=ages, lock_held=held))
+    numbers = Numbers(ages.min_age, ages.max_age, 1, 1, ages.min_age, ages.min_age, _PATIENCE, 1)
+    if workflow is None:
+        triggers = found.head.updated_channels if unknown else None
+        return Registration(name, "", (), triggers or (), numbers, now)
+    policy = workflow.policy
+    return Registration(name, policy.version or "", tuple(policy.accepts), own_triggers(workflow.graph), numbers, now)
+
+
+async def _by_graph(session: Session, seen: Look, ticket: Ticket, *, registered: bool) -> Judgement:
+    """Ask values and graph as preflight does, on a session that cannot write."""
+    if not open_question(seen.judgement):
+        return seen.judgement
+    if not registered:
+        head = replace(seen.sighting.head, metadata_run=None)
+        seen = replace(seen, sighting=replace(seen.sighting, head=head))
+    await session.execute("select set_config('default_transaction_read_only', 'on', false)")
+    saver = FencedSaver(session, seen.sighting.head.checkpoint_id, ticket.workflow.policy.serde)
+    cleared = await clear(saver, seen, ticket)
+    if not isinstance(cleared, Cleared):
+        return cleared
+    return await _unanswered(session, seen.sighting, saver.serde) or seen.judgement
+
+
+async def _by_rows(session: Session, seen: Look, *, unknown: bool) -> Judgement:
+    """Judge by rows alone, and by what was asked and answered, as far as LangGraph's own serializer loads that."""
+    judgement, head = seen.judgement, seen.sighting.head
+    if not open_question(judgement) or head.unapplied:
+        return judgement
+    if judgement.verdict in RESUMABLE and (said := await _unanswered(session, seen.sighting, JsonPlusSerializer())):
+        return said
+    if unknown:
+        return replace(judgement, reason=f"{judgement.reason}; what starts its nodes {_ONLY_A_GRAPH}")
+    if head.updated_channels is None:
+        return replace(judgement, reason=f"{judgement.reason}; whether anything is left to run {_ONLY_A_GRAPH}")
+    return replace(judgement, reason=f"{judgement.reason}; whether it stands at a breakpoint {_ONLY_A_GRAPH}")
+
+
+async def _unanswered(session: Session, found: Sighting, serde: SerializerProtocol) -> Judgement | None:
+    """Return `waiting` where a person has to answer; the application goes on with LangGraph's own saver."""
+    if found.head.unapplied or not any(row.channel == INTERRUPT for row in found.rows):
+        return None
+    rows = await questions.exchanged(session, found.head.thread_id, found.head.checkpoint_id)
+    try:
+        loads = [await asyncio.to_thread(exchange_of, serde, row) for row in rows]
+    except Exception:  # noqa: BLE001 - whatever another serializer's values raise here
+        return Judgement(Verdict.WAITING, _UNREADABLE)
+    said = settle(loads, plainly=True)
+    return said if isinstance(said, Judgement) else None

@@ -5,17 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from resumed.judge.verdict import Sighting
-from resumed.library.judging import judged
+from resumed.library.judging import RESUMABLE, judged_under_lock, workflow_of
 from resumed.library.lock_manager import AsyncPostgresLockManager
 from resumed.library.loop import run_sync
 from resumed.library.status import looking, sighting
 from resumed.library.sync_locks import PostgresLockManager
 from resumed.model import Judgement, Verdict
 from resumed.redaction import describe
-from resumed.store import watermarks
+from resumed.workflows.loaded import LoadedWorkflow
 
 _PERSONS = (Verdict.WAITING, Verdict.BREAKPOINT, Verdict.EDITED)
-_RESUMABLE = (Verdict.FAILED, Verdict.STOPPED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +50,8 @@ def resume_workflow(  # noqa: PLR0917 - the contract's
     lock_manager: PostgresLockManager | None = None,
     blocking: bool = False,  # noqa: FBT001, FBT002
     timeout_seconds: float | None = None,
+    *,
+    graph: Any = None,
 ) -> dict[str, Any]:
     """Resume a thread that died, with the application's own function, while nobody else may.
 
@@ -62,6 +63,8 @@ def resume_workflow(  # noqa: PLR0917 - the contract's
         lock_manager: Whose lock protects it. Default: one for this call.
         blocking: Wait for the lock. Default: False.
         timeout_seconds: How long to wait for it, in seconds. Default: for ever.
+        graph: The thread's compiled graph, or a `Workflow` that holds it: the thread is judged with it as the daemon
+            would, so that none that stands at a breakpoint is resumed. Default: by rows alone, which cannot tell.
 
     Returns:
         `status`: `success` (the thread moved), `already_running` (somebody holds its lock), `not_found` (it has no
@@ -72,10 +75,11 @@ def resume_workflow(  # noqa: PLR0917 - the contract's
     Raises:
         DatabaseError: The database cannot be reached or used. Nothing that the function raises.
     """
+    workflow = workflow_of(graph)
     manager = lock_manager or PostgresLockManager(connection_string, min_conn=0)
     name = f"resume_{thread_id}"
     with manager.acquire_workflow_lock(name, timeout_seconds, blocking) as got:
-        before = run_sync(_look(thread_id, connection_string))
+        before = run_sync(_look(thread_id, connection_string, workflow))
         if (said := _refusal(before, locked=got)) is not None:
             return said
         try:
@@ -83,7 +87,7 @@ def resume_workflow(  # noqa: PLR0917 - the contract's
         except Exception as raised:  # noqa: BLE001 - said in the answer
             call = _Call(error=raised)
         held = manager.verify_lock_still_held(name)
-        return _concluded(call, before, run_sync(_look(thread_id, connection_string)), held=held)
+        return _concluded(call, before, run_sync(_look(thread_id, connection_string, workflow)), held=held)
 
 
 async def aresume_workflow(  # noqa: PLR0917
@@ -93,12 +97,15 @@ async def aresume_workflow(  # noqa: PLR0917
     lock_manager: AsyncPostgresLockManager | None = None,
     blocking: bool = False,  # noqa: FBT001, FBT002
     timeout_seconds: float | None = None,
+    *,
+    graph: Any = None,
 ) -> dict[str, Any]:
     """Resume a thread that died, as `resume_workflow` does, with an asynchronous function."""
+    workflow = workflow_of(graph)
     manager = lock_manager or AsyncPostgresLockManager(connection_string, min_conn=0)
     name = f"resume_{thread_id}"
     async with manager.acquire_workflow_lock(name, timeout_seconds, blocking) as got:
-        before = await _look(thread_id, connection_string)
+        before = await _look(thread_id, connection_string, workflow)
         if (said := _refusal(before, locked=got)) is not None:
             return said
         try:
@@ -106,14 +113,14 @@ async def aresume_workflow(  # noqa: PLR0917
         except Exception as raised:  # noqa: BLE001
             call = _Call(error=raised)
         held = await manager.verify_lock_still_held(name)
-        return _concluded(call, before, await _look(thread_id, connection_string), held=held)
+        return _concluded(call, before, await _look(thread_id, connection_string, workflow), held=held)
 
 
-async def _look(thread_id: str, dsn: str) -> _View:
+async def _look(thread_id: str, dsn: str, workflow: LoadedWorkflow | None) -> _View:
     async with looking(dsn) as session:
         found = (await sighting(session, [thread_id])).get(thread_id)
-        now = await watermarks.clock(session)
-        return _View(thread_id, found, judged(found, now, held=False) if found is not None else None)
+        said = await judged_under_lock(session, found, workflow) if found is not None else None
+        return _View(thread_id, found, said)
 
 
 def _refusal(before: _View, *, locked: bool) -> dict[str, Any] | None:
@@ -123,7 +130,7 @@ def _refusal(before: _View, *, locked: bool) -> dict[str, Any] | None:
     if not locked:
         return _answer("already_running", before, before, error="somebody holds the thread's lock")
     verdict = before.judgement.verdict
-    if verdict in _RESUMABLE:
+    if verdict in RESUMABLE:
         return None
     why = "nothing is left to run" if verdict is Verdict.FINISHED else before.judgement.reason
     return _answer("waiting" if verdict in _PERSONS else "error", before, before, error=why)

@@ -1,21 +1,22 @@
-"""Says where threads stand, for applications: by the rows and by the rules of the daemon, without any registration."""
+"""Says where threads stand, for applications: by the rows and by the rules of the daemon, with or without the graph."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from resumed.judge.checkpoint_id import first_at, made_at
 from resumed.judge.verdict import Ages, Sighting
-from resumed.library.judging import NO_AGES, judged
+from resumed.library.judging import NO_AGES, RESUMABLE, judged, workflow_of
 from resumed.library.loop import run_sync
-from resumed.model import Verdict
-from resumed.store import checkpoints, locks, runs, schema, watermarks
+from resumed.model import Judgement, Verdict
+from resumed.store import checkpoints, runs, schema, watermarks
 from resumed.store.connect import Session, Target, opened
 from resumed.store.faults import explained
+from resumed.workflows.loaded import LoadedWorkflow
 
 _PAGE_ROWS = 5000
-_RESUMABLE = (Verdict.FAILED, Verdict.STOPPED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,9 @@ class WorkflowCheckpoint:
         version: The version of the checkpoint's format, as LangGraph wrote it.
         created_at: When that checkpoint was made, by the clock of who made it, in UTC; None where its id tells no time.
         is_complete: Nothing is left to run.
-        verdict: One of the verdicts of docs/verdicts.md, as rows alone tell it: breakpoints need the graph.
+        verdict: One of the verdicts of docs/verdicts.md, as far as it can be told without the graph, if none was given.
         workflow: The workflow that the thread's metadata names; None where it names none.
+        reason: A sentence that explains the verdict, and says what only the graph can tell where none was given.
     """
 
     thread_id: str
@@ -39,10 +41,16 @@ class WorkflowCheckpoint:
     is_complete: bool
     verdict: str
     workflow: str | None
+    reason: str = ""
 
 
 def find_failed_workflows(
-    connection_string: str, min_age_minutes: float = 5, max_age_hours: float = 24, limit: int | None = None
+    connection_string: str,
+    min_age_minutes: float = 5,
+    max_age_hours: float = 24,
+    limit: int | None = None,
+    *,
+    graph: Any = None,
 ) -> list[WorkflowCheckpoint]:
     """Find threads that died: `failed` or `stopped`, the longest quiet first.
 
@@ -51,49 +59,66 @@ def find_failed_workflows(
         min_age_minutes: Minutes for which a thread has saved nothing. Default: 5.
         max_age_hours: Hours; threads that have been quiet for longer are left out. Default: 24.
         limit: At most so many. Default: all.
+        graph: The compiled graph of these threads, or a `Workflow` that holds it: it is asked about each of them as the
+            daemon would, and threads that stand at a breakpoint, or that it cannot take, are left out. Nothing is run.
+            Default: by rows alone.
 
     Raises:
         DatabaseError: The database cannot be reached or used.
     """
-    return run_sync(afind_failed_workflows(connection_string, min_age_minutes, max_age_hours, limit))
+    return run_sync(afind_failed_workflows(connection_string, min_age_minutes, max_age_hours, limit, graph=graph))
 
 
 async def afind_failed_workflows(
-    connection_string: str, min_age_minutes: float = 5, max_age_hours: float = 24, limit: int | None = None
+    connection_string: str,
+    min_age_minutes: float = 5,
+    max_age_hours: float = 24,
+    limit: int | None = None,
+    *,
+    graph: Any = None,
 ) -> list[WorkflowCheckpoint]:
     """Find threads that died, as `find_failed_workflows` does."""
+    workflow = workflow_of(graph)
     ages = Ages(timedelta(minutes=min_age_minutes), timedelta(hours=max_age_hours))
     async with looking(connection_string) as session:
         now = await watermarks.clock(session)
         threads = await _in_window(session, first_at(now - ages.max_age), first_at(now - ages.min_age))
         found: list[WorkflowCheckpoint] = []
         for start in range(0, len(threads), _PAGE_ROWS):
-            statuses = await _statuses(session, threads[start : start + _PAGE_ROWS], ages)
-            found += [one for one in statuses if one.verdict in _RESUMABLE]
+            statuses = await _statuses(session, threads[start : start + _PAGE_ROWS], workflow, ages)
+            found += [one for one in statuses if one.verdict in RESUMABLE]
     ordered = sorted(found, key=lambda one: (one.created_at or now, one.thread_id))
     return ordered if limit is None else ordered[:limit]
 
 
-def get_checkpoint_status(thread_id: str, dsn: str) -> WorkflowCheckpoint | None:
-    """Say where a thread stands; None where it has no checkpoint. Raises DatabaseError."""
-    return run_sync(aget_checkpoint_status(thread_id, dsn))
+def get_checkpoint_status(thread_id: str, dsn: str, *, graph: Any = None) -> WorkflowCheckpoint | None:
+    """Return where a thread stands; None where it has no checkpoint. Raises DatabaseError.
+
+    With `graph`, the thread's compiled graph or a `Workflow` that holds it, it is judged as the daemon would. Without
+    it `reason` says what only the graph can tell.
+    """
+    return run_sync(aget_checkpoint_status(thread_id, dsn, graph=graph))
 
 
-async def aget_checkpoint_status(thread_id: str, dsn: str) -> WorkflowCheckpoint | None:
-    """Say where a thread stands, as `get_checkpoint_status` does."""
+async def aget_checkpoint_status(thread_id: str, dsn: str, *, graph: Any = None) -> WorkflowCheckpoint | None:
+    """Return where a thread stands, as `get_checkpoint_status` does."""
+    workflow = workflow_of(graph)
     async with looking(dsn) as session:
-        return next(iter(await _statuses(session, [thread_id], NO_AGES)), None)
+        return next(iter(await _statuses(session, [thread_id], workflow, NO_AGES)), None)
 
 
-def needs_resume(thread_id: str, dsn: str) -> bool:
-    """Say whether a thread died with work left, and nobody is at it: `failed` or `stopped`. Raises DatabaseError."""
-    return run_sync(aneeds_resume(thread_id, dsn))
+def needs_resume(thread_id: str, dsn: str, *, graph: Any = None) -> bool:
+    """Return whether a thread died with work left, and nobody runs it: `failed` or `stopped`. Raises DatabaseError.
+
+    Without `graph` a thread that stands at a breakpoint cannot be told from one that died.
+    """
+    return run_sync(aneeds_resume(thread_id, dsn, graph=graph))
 
 
-async def aneeds_resume(thread_id: str, dsn: str) -> bool:
-    """Say whether a thread died with work left, as `needs_resume` does."""
-    status = await aget_checkpoint_status(thread_id, dsn)
-    return status is not None and status.verdict in _RESUMABLE
+async def aneeds_resume(thread_id: str, dsn: str, *, graph: Any = None) -> bool:
+    """Return whether a thread died with work left, as `needs_resume` does."""
+    status = await aget_checkpoint_status(thread_id, dsn, graph=graph)
+    return status is not None and status.verdict in RESUMABLE
 
 
 @asynccontextmanager
@@ -115,26 +140,26 @@ async def sighting(session: Session, threads: Sequence[str]) -> dict[str, Sighti
     return await checkpoints.unregistered(session, threads)
 
 
-async def _statuses(session: Session, threads: Sequence[str], ages: Ages) -> list[WorkflowCheckpoint]:
+async def _statuses(
+    session: Session, threads: Sequence[str], workflow: LoadedWorkflow | None, ages: Ages
+) -> list[WorkflowCheckpoint]:
     found = {name: one for name, one in (await sighting(session, threads)).items() if one.head.checkpoint_id}
-    now, held = await watermarks.clock(session), await locks.held(session, list(found))
     formats = await checkpoints.formats(session, {name: one.head.checkpoint_id for name, one in found.items()})
-    return [
-        _status(one, judged(one, now, held=name in held, ages=ages).verdict, formats.get(name, ""))
-        for name, one in found.items()
-    ]
+    said = await judged(session, found, workflow, ages)
+    return [_status(found[name], one, formats[name].version if name in formats else "") for name, one in said.items()]
 
 
-def _status(found: Sighting, verdict: Verdict, version: str) -> WorkflowCheckpoint:
+def _status(found: Sighting, judgement: Judgement, version: str) -> WorkflowCheckpoint:
     head = found.head
     return WorkflowCheckpoint(
         thread_id=head.thread_id,
         checkpoint_id=head.checkpoint_id,
         version=version,
         created_at=made_at(head.checkpoint_id),
-        is_complete=verdict is Verdict.FINISHED,
-        verdict=verdict.value,
+        is_complete=judgement.verdict is Verdict.FINISHED,
+        verdict=judgement.verdict.value,
         workflow=head.metadata_workflow or head.metadata_graph,
+        reason=judgement.reason,
     )
 
 

@@ -83,11 +83,20 @@ async def unregistered(session: Session, threads: Sequence[str]) -> dict[str, Si
     return {head.thread_id: Sighting(head, tuple(rows.get(head.thread_id, ()))) for head in heads}
 
 
-async def formats(session: Session, heads: Mapping[str, str]) -> dict[str, str]:
-    """Read the version of the checkpoint format of each thread's head, as LangGraph wrote it."""
+@dataclass(frozen=True, slots=True)
+class Format:
+    """The version of a checkpoint's format, as LangGraph wrote it, and whether a low-level `Pregel` made it."""
+
+    thread_id: str
+    version: str
+    low_level: bool
+
+
+async def formats(session: Session, heads: Mapping[str, str]) -> dict[str, Format]:
+    """Read the format of each thread's head."""
     parameters = {"threads": list(heads), "heads": list(heads.values())}
     cursor = await session.execute(_SQL["formats"], parameters)
-    return {row["thread_id"]: row["version"] async for row in cursor}
+    return {row["thread_id"]: Format(**row) async for row in cursor}
 
 
 async def root_head(session: Session, thread_id: str) -> str | None:

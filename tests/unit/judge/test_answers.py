@@ -11,7 +11,7 @@ from resumed.judge.answers import Exchange, Given, settle
 from resumed.judge.verdict import INTERRUPT, NULL_TASK, RESUME
 from resumed.model import Judgement, Verdict
 
-ROOT, CHILD = ("", "c1", "task-1"), ("inner:1", "c2", "task-2")
+ROOT, OTHER, CHILD = ("", "c1", "task-1"), ("", "c1", "task-3"), ("inner:1", "c2", "task-2")
 NULL = ("", "c1", NULL_TASK)
 
 
@@ -63,7 +63,7 @@ def test_a_question_that_was_asked_after_the_answer_came_proves_that_it_was_take
 
 
 def test_output_of_a_task_that_had_asked_proves_that_it_took_the_answer() -> None:
-    assert waits(asks("q1", output_order=3), gave("x1"), asks("q2", task=CHILD))
+    assert waits(asks("q1", output_order=3), gave("x1"), asks("q2", task=OTHER))
 
 
 def test_the_error_of_a_task_proves_nothing() -> None:
@@ -103,7 +103,7 @@ def test_one_answer_for_two_questions_waits() -> None:
 def test_an_answer_that_was_saved_late_is_not_given_to_the_next_question() -> None:
     """A task with two questions records the answer to its last one nowhere; the slow saver stored that answer last."""
     first = asks("q2", order=2, output_order=5), took("x1", order=2)
-    assert waits(*first, asks("q3", task=CHILD, order=6), gave("x2", order=7))
+    assert waits(*first, asks("q3", task=OTHER, order=6), gave("x2", order=7))
 
 
 def test_an_answer_is_not_doubted_for_a_task_that_recorded_its_own() -> None:
@@ -148,7 +148,23 @@ def test_a_question_that_an_entrypoint_repeats_is_answered_with_its_tasks() -> N
 
 
 def test_a_finished_task_asks_no_more_and_the_other_still_does() -> None:
-    assert waits(asks("q1", output_order=5), asks("q2", task=CHILD))
+    assert waits(asks("q1", output_order=5), asks("q2", task=OTHER))
+
+
+@pytest.mark.parametrize("unseen", [{"task": CHILD}, {"task": OTHER, "called": True}])
+def test_a_question_that_has_not_reached_the_root_is_asked_again(unseen: dict[str, Any]) -> None:
+    assert settle([asks("q2", **unseen)]) is None
+    assert settle([asks("q1"), took("x1"), asks("q2", **unseen)]) is None  # the root still repeats the one before
+    assert waits(asks("q1"), asks("q2", **unseen))
+    assert waits(asks("q2"), asks("q2", **unseen))
+
+
+@pytest.mark.parametrize("order", [0, 1, 2])
+def test_an_answer_that_is_never_loaded_does_not_keep_an_unseen_question_from_being_asked(order: int) -> None:
+    """Only one that is open goes with it; an application that resumes with a saver of its own would load any."""
+    rows = [asks("q2", task=CHILD, order=1), gave("x1", order=order)]
+    assert settle(rows) == (Given("q2", "x1") if order > 1 else None)
+    assert isinstance(settle(rows, plainly=True), Given if order > 1 else Judgement)
 
 
 ROWS = st.lists(

@@ -60,5 +60,22 @@ def test_what_a_sibling_has_saved_on_an_edited_head_makes_it_the_threads_own_aga
     assert look(since, later).judgement.until == NOW + MIN_AGE
 
 
+def test_what_a_person_edited_inside_a_subgraph_is_held_and_the_graph_is_asked_once() -> None:
+    found = sighting(edited_inside=("outer:1|inner:2",))
+    asked = look(found, around())
+    assert (asked.judgement.verdict, asked.judgement.unsure, asked.placement.state) == (Verdict.EDITED, True, State.DUE)
+    assert "outer|inner" in asked.judgement.reason
+    known = case_of(found, verdict=Verdict.EDITED, refusal=Verdict.EDITED, refusal_reason="asked", refused_by=("1",))
+    told = look(found, around(known=known))
+    assert (told.judgement.verdict, told.judgement.unsure, told.placement.state) == (Verdict.EDITED, False, State.HELD)
+    gone_on = look(sighting(), around(known=known, now=NOW + MIN_AGE))
+    assert gone_on.judgement.verdict in (Verdict.STOPPED, Verdict.RUNNING)
+    assert found.fingerprint != sighting().fingerprint
+
+
+def test_an_edit_inside_a_finished_thread_leaves_it_finished() -> None:
+    assert judge(sighting(edited_inside=("inner",), updated_channels=("told",)), around()).verdict is Verdict.FINISHED
+
+
 def test_rows_of_an_ordinary_head_that_are_no_control_rows_are_no_sign_of_life() -> None:
     assert Sighting(head(ran_since=True), ()).fingerprint == Sighting(head(), ()).fingerprint

@@ -88,6 +88,8 @@ def test_no_registered_name_that_fits_is_longer_than_the_one_chosen(names: list[
         ("2", ("10",), "1", False),
         ("2", (), None, True),
         ("2", ("1",), None, True),
+        ("1", (), "", True),
+        ("1", ("2",), "", True),
         ("", (), None, True),
         ("", (), "1", True),
     ],

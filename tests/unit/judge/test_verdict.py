@@ -185,9 +185,20 @@ def test_a_question_waits_though_a_parallel_branch_failed() -> None:
 
 def test_a_question_in_a_subgraph_waits() -> None:
     asked = question(checkpoint_ns=CHILD, checkpoint_id=id_at(QUIET_AT + SECOND))
-    found = judge(sighting(asked), around())
+    found = judge(sighting(asked, question()), around())
     assert found.verdict is Verdict.WAITING
     assert CHILD in found.reason
+
+
+@pytest.mark.parametrize(
+    "asked", [question(checkpoint_ns=CHILD), question(task_path="~__pregel_push, ~__pregel_pull, flow, 0, 1")]
+)
+def test_a_question_that_nobody_can_see_is_asked_again_where_a_workflow_can(asked: ControlRow) -> None:
+    found = judge(sighting(asked), around())
+    assert (found.verdict, "nobody can see it" in found.reason) == (Verdict.STOPPED, True)
+    found = judge(sighting(asked), around(claim=claimed_by()))
+    assert (found.verdict, "nobody can see it" in found.reason) == (Verdict.WAITING, True)
+    assert verdict(sighting(asked, row(task_id=OTHER_TASK))) is Verdict.FAILED
 
 
 def test_a_question_whose_task_has_finished_waits_no_longer() -> None:
@@ -812,8 +823,8 @@ def test_a_thread_with_an_open_question_and_no_sign_of_an_answer_is_never_resuma
     unanswered = [
         one for one in found.rows if one.channel != RESUME and not (one.channel == INTERRUPT and one.has_output)
     ]
-    asked = question(task_id="one more", checkpoint_ns=namespace)
-    assert decide(replace(found, rows=(*unanswered, asked)), circumstances).verdict not in RESUMABLE
+    asked = question(task_id="one more", checkpoint_ns=namespace), question(task_id="its caller")
+    assert decide(replace(found, rows=(*unanswered, *asked)), circumstances).verdict not in RESUMABLE
 
 
 @given(scenes(), st.timedeltas(timedelta(microseconds=1), 2 * MIN_AGE))

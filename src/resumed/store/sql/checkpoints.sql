@@ -203,7 +203,12 @@ order by checkpoint_id desc
 limit %(rows)s::int
 
 -- name: formats
--- The version of the format of each of these checkpoints.
-select c.thread_id, coalesce(c.checkpoint ->> 'v', '') as version
+-- The version of the format of each of these checkpoints, and whether its graph is a low-level `Pregel`: any other
+-- writes its input to `__start__`, and asks for nodes in `branch:to:` channels.
+select c.thread_id, coalesce(c.checkpoint ->> 'v', '') as version,
+    case when jsonb_typeof(c.checkpoint -> 'channel_versions') = 'object' then not exists (
+        select from jsonb_object_keys(c.checkpoint -> 'channel_versions') k (channel)
+        where k.channel = '__start__' or starts_with(k.channel, 'branch:to:')
+    ) else false end as low_level
 from unnest(%(threads)s::text[], %(heads)s::text[]) as h (thread_id, head)
 join checkpoints c on c.thread_id = h.thread_id and c.checkpoint_ns = '' and c.checkpoint_id = h.head
