@@ -1,6 +1,5 @@
 """Agents that were killed, judged and finished one by one: what they must come to, and what they must not do."""
 
-import asyncio
 import json
 import os
 import subprocess
@@ -25,15 +24,16 @@ GRAPHS = Path(__file__).parent.parent / "graphs"
 sys.path.insert(0, str(GRAPHS)) if str(GRAPHS) not in sys.path else None
 
 from agents.effects import Effect, noted  # noqa: E402 - found only once the graphs are on the path
-from agents.flows import FLOWS, GO, Flow, approve_each, comparable, compiled  # noqa: E402
+from agents.flows import GO, Flow, approve_each, comparable, compiled  # noqa: E402
 from agents.registered import EVERY  # noqa: E402
 
-SHARE = 1 if os.environ.get("RESUMED_TEST_ALL") else 12
+SHARE = 1 if os.environ.get("RESUMED_TEST_ALL") else 8
 RESUMABLE = (Verdict.FAILED, Verdict.STOPPED)
 RIGHT = (Outcome.FINISHED, Outcome.WAITING)
 HEADS = """
 select distinct on (thread_id) thread_id, (metadata ->> 'step')::int as step
-from checkpoints where checkpoint_ns = '' and split_part(thread_id, ':', 1) = %(flow)s order by thread_id, checkpoint_id desc
+from checkpoints where checkpoint_ns = '' and split_part(thread_id, ':', 1) = %(flow)s
+order by thread_id, checkpoint_id desc
 """
 ANSWERED = """
 select distinct thread_id from checkpoint_writes
@@ -155,7 +155,8 @@ class Finisher:
         if run and asked == self.told.questions[run - 1]:
             return run - 1
         # One of several that ask at once may have died before it asked.
-        assert asked and all(one in self.told.questions[run] for one in asked), f"{thread}: {asked}"
+        assert asked, thread
+        assert [one for one in asked if one not in self.told.questions[run]] == [], thread
         return run
 
     def _not_let_through(self, thread: str, given: int) -> None:

@@ -18,10 +18,10 @@ from typing import Any
 
 from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+from points.killer import deadly
 
 from agents.flows import GO, Flow, compiled
 from agents.registered import EVERY
-from points.killer import deadly
 
 
 @dataclass(frozen=True)
