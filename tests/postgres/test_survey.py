@@ -1,133 +1,189 @@
-"""Judging every unfinished thread for a person: in order, each once, and no more than somebody wants to see."""
+"""What a survey finds on a database that only LangGraph has been in, by a role that may only read."""
 
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+import operator
+import time
+import uuid
+from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
+import psycopg
 import pytest
+from langgraph.checkpoint.postgres import PostgresSaver
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import interrupt
+from psycopg import conninfo
 
-from postgres.test_sweep import MINUTE, NOW, NUMBERS, RULES, registered, saved
-from resumed.daemon import survey
-from resumed.daemon.crew import Crew
-from resumed.daemon.survey import Surveyor
-from resumed.daemon.sweep import Scene, look_at, scene_of, sweep, with_own
-from resumed.engine.pool import Plan, Pool
-from resumed.events import Events
-from resumed.model import Registration
-from resumed.store.connect import Session, Target, opened
+from resumed.errors import DatabaseUnusableError
+from resumed.operations import survey as operation
+from resumed.operations.survey import By, Progress, Question, survey
+from resumed.store.connect import Target
 
-DAY = timedelta(days=1)
+QUESTION = Question(timedelta(days=90), By.PREFIX, timedelta(0))
+
+
+class State(TypedDict):
+    log: Annotated[list[str], operator.add]
+
+
+def refused(_: State) -> State:
+    raise ConnectionError("password=hunter2")
+
+
+def killed(_: State) -> State:
+    raise KeyboardInterrupt
+
+
+def asked(_: State) -> State:
+    return {"log": [interrupt("secret question")]}
+
+
+def built(saver: Any, last: Any) -> Any:
+    graph = StateGraph(State)
+    graph.add_node("one", lambda _: {"log": ["one"]})
+    graph.add_node("pay", last)
+    graph.add_edge(START, "one")
+    graph.add_edge("one", "pay")
+    graph.add_edge("pay", END)
+    return graph.compile(checkpointer=saver)
+
+
+def run(graph: Any, thread: str, **metadata: str) -> None:
+    try:
+        graph.invoke({"log": []}, {"configurable": {"thread_id": thread}, "metadata": metadata})
+    except (ConnectionError, KeyboardInterrupt):
+        return
 
 
 @pytest.fixture
-async def session(database: str) -> AsyncIterator[Session]:
-    async with opened(Target(database)) as it:
-        await it.execute("select resumed.lock_key('x')")
-        await registered(it)
-        yield it
+def dead(langgraph_database: str) -> str:
+    """Threads of two prefixes that finished, stopped, failed, wait, and one that a person edited."""
+    with PostgresSaver.from_conn_string(langgraph_database) as saver:
+        for number in range(3):
+            run(built(saver, lambda _: {"log": ["pay"]}), f"orders_{number}", workflow="shop")
+        run(built(saver, killed), "orders_3", workflow="shop")
+        run(built(saver, refused), "orders_4", workflow="shop")
+        run(built(saver, asked), "chat-1")
+        edited = built(saver, killed)
+        run(edited, "chat-2")
+        edited.update_state({"configurable": {"thread_id": "chat-2"}}, {"log": ["edited"]})
+    return langgraph_database
 
 
-@pytest.fixture(params=[1, 3, 5000])
-def page_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(survey, "PAGE_ROWS", request.param)
-    return int(request.param)
+@pytest.fixture
+def reader(dead: str) -> Iterator[str]:
+    """A role with SELECT on LangGraph's tables and nothing else."""
+    with psycopg.connect(dead, autocommit=True) as connection:
+        role = f"onlooker_{uuid.uuid4().hex[:8]}"
+        connection.execute(f"create role {role} login")
+        connection.execute(f"grant select on checkpoints, checkpoint_writes, checkpoint_blobs to {role}")
+        yield conninfo.make_conninfo(dead, user=role)
+        connection.execute(f"drop owned by {role}")
+        connection.execute(f"drop role {role}")
 
 
-async def surveyor(session: Session) -> Surveyor:
-    """A surveyor whose workers have not been started: it judges by rows."""
-    crew = Crew(Events(log_errors=True), freed=lambda: None, bereaved=lambda: None)
-    pool = Pool(Plan(1, 1, {}, {}, None), crew.listener())
-    return Surveyor(session, await scene_of(session, RULES, NOW), crew, pool)
+async def fields(dsn: str, question: Question = QUESTION) -> dict[str, Any]:
+    return (await survey(Target(dsn), question)).as_fields()
 
 
-async def named(session: Session, limit: int | None = None, **options: Any) -> list[str]:
-    found: list[str] = []
-    async with aclosing((await surveyor(session)).unfinished(**options)) as all_of_them:
-        async for one in all_of_them:
-            found.append(one.standing.thread_id)
-            if len(found) == limit:
-                break
-    return found
+async def test_a_role_that_may_only_select_sees_what_lies_dead_and_where_it_stopped(reader: str) -> None:
+    told = await fields(reader)
+    orders, chat = told["groups"]
+    counts = ("threads", "finished", "stopped", "failed", "waiting", "undecidable", "recent")
+    assert (orders["group"], *(orders[one] for one in counts)) == ("orders", 5, 3, 1, 1, 0, 0, 0)
+    assert (chat["group"], *(chat[one] for one in counts)) == ("chat", 2, 0, 0, 0, 1, 1, 0)
+    assert orders["stopped_at"] == {"pay": 2}
+    assert orders["errors"] == {"ConnectionError": 1}
+    assert chat["stopped_at"] == {"pay": 1}
+    assert orders["oldest"] < orders["newest"]
+    assert orders["longest_step_s"] >= 0
+    assert set(told["tables"]) == {"checkpoints", "checkpoint_blobs", "checkpoint_writes"}
+    assert all(one["bytes"] > 0 for one in told["tables"].values())
+    assert told["sampled"] is False
+    assert "hunter2" not in str(told)
+    assert "secret" not in str(told)
 
 
-async def test_the_longest_quiet_comes_first_and_each_thread_once(session: Session, page_rows: int) -> None:
-    ages = {number: 60 - number for number in range(12)}
-    for number, age in ages.items():
-        for step in range(3):  # every other thread goes on long after its neighbours have become quiet
-            ages[number] = age - step * (14 if number % 2 else 0) - step / 60
-            await saved(session, f"orders_{number}", NOW - ages[number] * MINUTE)
-    assert await named(session) == [f"orders_{number}" for number in sorted(ages, key=lambda one: -ages[one])]
+async def test_it_groups_by_the_workflow_that_metadata_names(dead: str) -> None:
+    told = await fields(dead, Question(timedelta(days=90), By.WORKFLOW, timedelta(0)))
+    assert {one["group"]: one["threads"] for one in told["groups"]} == {"shop": 5, "(none)": 2}
 
 
-async def test_finished_threads_are_left_out(session: Session, page_rows: int) -> None:
-    for number in range(6):
-        channels = ["messages"] if number % 2 else ["branch:to:pay"]
-        await saved(session, f"orders_{number}", NOW - (30 - number) * MINUTE, channels)
-    assert await named(session) == ["orders_0", "orders_2", "orders_4"]
+async def test_a_thread_that_saved_within_min_age_may_simply_be_running(dead: str) -> None:
+    told = await fields(dead, Question(timedelta(days=90), By.PREFIX, timedelta(hours=1)))
+    orders = next(one for one in told["groups"] if one["group"] == "orders")
+    assert (orders["finished"], orders["recent"], orders["stopped"], orders["failed"]) == (3, 2, 0, 0)
 
 
-async def test_open_cases_from_before_the_window_come_before_it(session: Session) -> None:
-    survey_rows = 2
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(survey, "PAGE_ROWS", survey_rows)
-        for number in range(5):
-            await saved(session, f"orders_{number}", NOW - 20 * DAY + number * MINUTE)
-        await sweep(session, RULES, NOW - 20 * DAY + 30 * MINUTE)
-        await sweep(session, RULES, NOW - MINUTE)
-        await saved(session, "orders_2", NOW - 10 * MINUTE)  # it went on, unseen by the next sweep
-        await saved(session, "orders_new", NOW - 20 * MINUTE)
-        assert await named(session) == ["orders_0", "orders_1", "orders_3", "orders_4", "orders_new", "orders_2"]
-        assert await named(session, limit=4) == ["orders_0", "orders_1", "orders_3", "orders_4"]
+async def test_threads_that_last_saved_before_since_are_left_out_and_counted(dead: str) -> None:
+    found = await survey(Target(dead), Question(timedelta(0), By.PREFIX, timedelta(0)))
+    assert found.groups == {}
+    assert found.older == 7
 
 
-async def test_threads_whose_ids_tell_no_time_are_among_them_once(session: Session, page_rows: int) -> None:
-    if page_rows < 3:
-        pytest.skip("a page holds fewer than there are")
-    await saved(session, "orders_1", NOW - 20 * MINUTE)
-    for name in ("orders_odd", "orders_old"):
-        await session.execute(
-            "insert into checkpoints (thread_id, checkpoint_ns, checkpoint_id, checkpoint, metadata) values"
-            """ (%s, '', 'zz-1', '{"updated_channels": ["branch:to:pay"]}', '{"step": 1, "source": "loop"}')""",
-            [name],
+async def test_it_writes_nothing_and_needs_no_index_and_no_schema_of_ours(dead: str) -> None:
+    with psycopg.connect(dead, autocommit=True) as connection:
+        count = "select relname, pg_relation_size(oid) from pg_class where relname like 'checkpoint%' order by relname"
+        before = connection.execute(count).fetchall()
+        assert connection.execute("select to_regnamespace('resumed')").fetchone() == (None,)
+        assert (await fields(dead))["groups"]
+        assert connection.execute(count).fetchall() == before
+
+
+async def test_without_langgraphs_tables_it_says_so(bare_database: str) -> None:
+    with pytest.raises(DatabaseUnusableError, match="RESUMED_CHECKPOINT_SCHEMA"):
+        await fields(bare_database)
+
+
+async def test_beyond_a_bound_it_reads_a_sample_and_scales_it_up(
+    langgraph_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with psycopg.connect(langgraph_database, autocommit=True) as connection:
+        connection.execute(
+            """
+            insert into checkpoints
+                (thread_id, checkpoint_ns, checkpoint_id, parent_checkpoint_id, checkpoint, metadata)
+            select 'jobs_' || t, '', s || '-' || lpad(t::text, 9, '0'), case when s > 0 then 'x' end,
+                jsonb_build_object('v', 4, 'updated_channels', case when t % 4 = 0 then '["branch:to:pay"]'::jsonb
+                    else '[]'::jsonb end, 'pad', repeat('x', 300)), '{"source": "loop"}'
+            from generate_series(1, 20000) t, generate_series(0, 3) s
+            """
         )
-    assert sorted(await named(session)) == ["orders_1", "orders_odd", "orders_old"]
-    await sweep(session, RULES, NOW)
-    assert sorted(await named(session)) == ["orders_1", "orders_odd", "orders_old"]
+        connection.execute("analyze checkpoints")
+    monkeypatch.setattr(operation, "MOST_THREADS", 5000)
+    monkeypatch.setattr(operation, "_SAMPLE", 4000)
+    told: list[Progress] = []
+    found = await survey(Target(langgraph_database), QUESTION, told.append)
+    fields = found.as_fields()
+    (jobs,) = fields["groups"]
+    assert 0.1 < fields["sampled"] < 0.3
+    assert 1000 < found.read < 8000
+    assert jobs["threads"] == pytest.approx(20000, rel=0.3)
+    assert jobs["stopped"] == pytest.approx(5000, rel=0.4)
+    assert jobs["stopped_at"]["pay"] == jobs["stopped"]
+    assert "sample" in told[0].forecast
 
 
-async def test_only_threads_of_the_workflow_are_judged_to_the_end(
-    session: Session, page_rows: int, monkeypatch: pytest.MonkeyPatch
+async def test_where_statistics_say_too_little_it_turns_to_a_sample_by_itself(
+    langgraph_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for number in range(6):
-        name = "orders" if number % 2 else "parcels"
-        await saved(session, f"{name}_{number}", NOW - (30 - number) * MINUTE, workflow=name)
-    assert await named(session, workflow="orders") == ["orders_1", "orders_3", "orders_5"]
-    assert await named(session, limit=1, workflow="orders") == ["orders_1"]
+    with psycopg.connect(langgraph_database, autocommit=True) as connection:
+        connection.execute("alter table checkpoints set (autovacuum_enabled = false)")
+        connection.execute(
+            """
+            insert into checkpoints (thread_id, checkpoint_ns, checkpoint_id, checkpoint, metadata)
+            select 'jobs_' || t, '', 'id', '{"updated_channels": []}', '{}' from generate_series(1, 9000) t
+            """
+        )
+    monkeypatch.setattr(operation, "MOST_THREADS", 3000)
+    monkeypatch.setattr(operation, "_SAMPLE", 2000)
+    found = await survey(Target(langgraph_database), QUESTION)
+    assert found.fraction < 1
+    assert found.read < 9000
 
 
-async def test_whoever_has_enough_has_no_more_judged_than_a_page(
-    session: Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(survey, "PAGE_ROWS", 4)
-    looked: list[str] = []
-
-    async def counted(session: Session, scene: Scene, threads: Any, known: Any) -> Any:
-        looked.extend(threads)
-        return await look_at(session, scene, threads, known)
-
-    monkeypatch.setattr(survey, "look_at", counted)
-    for number in range(40):
-        await saved(session, f"orders_{number:02}", NOW - (60 - number) * MINUTE)
-    assert await named(session, limit=3) == ["orders_00", "orders_01", "orders_02"]
-    assert len(looked) <= 4
-    assert len(await named(session)) == 40
-
-
-async def test_what_the_workers_have_replaces_the_same_version_and_no_other(session: Session) -> None:
-    scene = await scene_of(session, RULES, NOW)
-    others = (Registration("orders", "2", (), (), NUMBERS, NOW), Registration("orders", "3", (), (), NUMBERS, NOW))
-    own = Registration("orders", "2", ("1",), (), NUMBERS, NOW - DAY)
-    served = with_own(Scene(NOW, others, scene.rules), [own])
-    assert {(one.version, one.accepts) for one in served.known} == {("2", ("1",)), ("3", ())}
-    assert next(one for one in served.known if one.version == "2").seen_at == NOW
+async def test_it_ends_with_its_time(dead: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operation, "_PATIENCE", timedelta(seconds=-1))
+    began = time.monotonic()
+    assert (await survey(Target(dead), QUESTION)).fraction == 1.0
+    assert time.monotonic() - began < 60

@@ -1,14 +1,14 @@
 """Judges threads for people: the same rows, rules and graphs as a sweep and a preflight, and not one write or lock."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from resumed.daemon.crew import Crew
+from resumed.daemon.crew import Crew, NotInspectedError
 from resumed.daemon.service import Service
 from resumed.daemon.sweep import PAGE_ROWS, Scene, look_at, scene_of, with_own
 from resumed.engine.pool import Pool
@@ -61,13 +61,17 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Surveyor:
-    """Looks at threads with the graphs that this process's workers have."""
+    """Looks at threads with the graphs that this process's workers have.
+
+    `unjudged` maps the threads that it saw and could not judge to the reason.
+    """
 
     session: Session
     scene: Scene
     crew: Crew
     pool: Pool
     paused: tuple[Pause, ...] = ()
+    unjudged: dict[str, str] = field(default_factory=dict)
 
     async def unfinished(self, workflow: str | None = None) -> AsyncGenerator[Finding, None]:
         """Judge the unfinished threads that a sweep would see one after the other, the longest quiet first.
@@ -95,7 +99,8 @@ class Surveyor:
     async def _seen(self, threads: Sequence[str]) -> list[Seen]:
         """Judge these threads by their rows alone, the longest quiet first."""
         known = await cases.of_threads(self.session, threads)
-        looks = await look_at(self.session, self.scene, threads, known)
+        scene = replace(self.scene, on_trouble=self._troubled)
+        looks = await look_at(self.session, scene, threads, known)
         seen = [Seen(*found, looks.seen[thread], known.get(thread)) for thread, found in looks.judged.items()]
         return sorted(seen, key=_quiet_since)
 
@@ -111,13 +116,19 @@ class Surveyor:
             what = Action.WAIT
         return _proven(Finding(found, what, known), seen.sighting, seen.around)
 
+    def _troubled(self, thread_id: str, report: Mapping[str, Any]) -> None:
+        """Note a thread that could not be judged."""
+        self.unjudged[thread_id] = str(report.get("error_type"))
+
     async def _inspected(self, found: Standing) -> Judgement | None:
+        """Ask a worker for what values and graph say; a worker that cannot tell leaves the thread unjudged."""
         if found.workflow is None or not self.pool.ask(found.thread_id, found.workflow):
             return None
         try:
             async with asyncio.timeout(_INSPECTION_PATIENCE.total_seconds()):
                 return await self.crew.inspection(found.thread_id)
-        except TimeoutError:
+        except (TimeoutError, NotInspectedError) as error:
+            self.unjudged[found.thread_id] = str(error) or "no worker answered in time"
             return None
 
     async def _window(self) -> tuple[str, str]:
