@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from postgres.agents_killed import FLOWS, Killed, finish_all, kill
+from postgres.agents_killed import EVERY, Killed, finish_all, kill
 
 GROUPS = {
     "an agent with its tools": ("plain", "tool_node", "structured", "limited", "summarized"),
@@ -20,7 +20,7 @@ GROUPS = {
 
 
 def test_every_agent_is_tried() -> None:
-    assert sorted(name for names in GROUPS.values() for name in names) == sorted(FLOWS)
+    assert sorted(name for names in GROUPS.values() for name in names) == sorted(EVERY)
 
 
 @pytest.mark.timeout(900)

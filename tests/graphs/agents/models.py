@@ -19,10 +19,10 @@ class Scripted(BaseChatModel):
     def _llm_type(self) -> str:
         return "scripted"
 
-    def bind_tools(self, tools: Sequence[Any], **options: Any) -> Runnable[Any, Any]:
+    def bind_tools(self, *_: Any, **__: Any) -> Runnable[Any, Any]:
         return self
 
-    def _generate(self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **_: Any) -> ChatResult:
+    def _generate(self, messages: list[BaseMessage], *_: Any, **__: Any) -> ChatResult:
         answered = {one.tool_call_id for one in messages if isinstance(one, ToolMessage)}
         done = [number for number, batch in enumerate(self.batches, 1) if {one["id"] for one in batch} <= answered]
         due = self.batches[max(done, default=0) :]
