@@ -19,7 +19,7 @@ from resumed.demo.postgres import PrivateServer
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = ROOT / ".venv" / "oracle"
-# Of what LangGraph's group `test` names, what its tests import or are marked with; the rest is here, or not for judging.
+# Of what LangGraph's group `test` names, what its tests import; the rest is here already, or not for judging.
 NEEDED = ("syrupy", "pytest-mock", "pytest-repeat", "pycryptodome", "redis", "langgraph-checkpoint-sqlite")
 TESTS = (
     *("pregel", "pregel_async", "large_cases", "large_cases_async", "interruption", "interrupt_migration"),
@@ -39,7 +39,10 @@ def main() -> int:
         print("name a checkout of the LangGraph repository: make oracle LANGGRAPH=/path/to/langgraph", file=sys.stderr)
         return 2
     python = environment(theirs)
-    with tempfile.TemporaryDirectory(prefix="oracle-") as place, PrivateServer(options=("autovacuum_naptime=5s",)) as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="oracle-") as place,
+        PrivateServer(options=("autovacuum_naptime=5s",)) as server,
+    ):
         suite, results = Path(place) / "suite", Path(place) / "results"
         results.mkdir()
         shutil.copytree(theirs / "tests", suite / "tests")

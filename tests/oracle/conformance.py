@@ -14,12 +14,11 @@ from langgraph.checkpoint.conformance import checkpointer_test, validate
 from langgraph.graph import END, START, StateGraph
 from typing_extensions import TypedDict
 
+from oracle.savers import BothFaces
 from resumed import AsyncCheckpointerManager, AsyncWorkflowExecutor, CheckpointerManager
 from resumed.engine.saver import FencedSaver
 from resumed.store import schema
 from resumed.store.connect import Target, opened
-
-from oracle.savers import BothFaces
 
 # An attempt saves a root checkpoint only while its parent is the head: contract section 7.1, by design.
 BY_DESIGN = {"FencedSaver": 2}

@@ -1,5 +1,6 @@
 """Owns the database of one test process: the tables of each checkpointer under test, their journal, and the copies."""
 
+import asyncio
 import itertools
 import os
 import uuid
@@ -95,8 +96,10 @@ class Rows:
     @property
     def edited(self) -> bool:
         """Whether the newest checkpoint of any namespace that still counts was written by an edit or is a fork."""
-        newest = {ns: max((row for row in self.checkpoints if row[0] == ns), key=lambda row: row[1]) for ns in
-                  {row[0] for row in self.checkpoints}}
+        newest = {
+            ns: max((row for row in self.checkpoints if row[0] == ns), key=lambda row: row[1])
+            for ns in {row[0] for row in self.checkpoints}
+        }
         head = self.head or ""
         return any(row[2] in ("update", "fork") for ns, row in newest.items() if not ns or row[1] > head)
 
@@ -115,13 +118,12 @@ def journal_on(server: str) -> Iterator[Journal]:
         administration.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
         with PostgresSaver.from_conn_string(dsn) as saver:
             saver.setup()
-        import asyncio
-
         asyncio.run(schema.migrate(Target(dsn)))
         with psycopg.connect(dsn, autocommit=True) as session:
             session.execute(SETUP)
             tables = session.execute(
-                "select table_name from information_schema.tables where table_schema = 'resumed' and table_type = 'BASE TABLE'"
+                "select table_name from information_schema.tables "
+                "where table_schema = 'resumed' and table_type = 'BASE TABLE'"
             )
             yield Journal(dsn, session, [row[0] for row in tables if row[0] not in _KEPT])
         administration.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))

@@ -9,8 +9,8 @@ from oracle.plain import State, bound, limit_of, state_of, stops_of
 from oracle.recording import Call
 from oracle.savers import BothFaces
 from postgres.attempting import Place
-from resumed.engine.look import look
 from resumed.engine.desk import Ticket
+from resumed.engine.look import look
 from resumed.judge.verdict import open_question
 from resumed.model import Judgement, Verdict
 from resumed.store import watermarks

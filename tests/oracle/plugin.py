@@ -60,8 +60,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = kept
     config.hook.pytest_deselected(items=left)
     theirs: Any = sys.modules["tests.conftest"]
-    theirs._checkpointer_postgres = savers.journalled
-    theirs._checkpointer_postgres_aio = savers.ajournalled
+    theirs._checkpointer_postgres = savers.journalled  # noqa: SLF001 - what their fixture calls
+    theirs._checkpointer_postgres_aio = savers.ajournalled  # noqa: SLF001
     for module in {getattr(item, "module", None) for item in kept} - {None}:
         for name in ("InMemorySaver", "MemorySaver"):
             if hasattr(module, name):
@@ -107,7 +107,8 @@ def _judged_in_time(test: str, outcome: str, calls: list[Call]) -> None:
     while thread.is_alive() and time.monotonic() < max(began, _BEAT[0]) + SILENCE:
         thread.join(1)
     if thread.is_alive():
-        stack = "".join(traceback.format_stack(sys._current_frames()[thread.ident or 0])[-6:])
+        frames = sys._current_frames()  # noqa: SLF001 - the only way to see where it stands
+        stack = "".join(traceback.format_stack(frames[thread.ident or 0])[-6:])
         _write({"test": test, "kind": "stuck", "why": f"the judging of this test never ended: {stack}"})
         with suppress(OSError):
             os._exit(70)
@@ -147,16 +148,14 @@ async def _all(test: str, calls: list[Call], deadline: float) -> None:
 
 
 def _with_breakpoints_of(call: Call, earlier: dict[tuple[str, str], dict[str, Any]]) -> None:
-    """An edit brings no breakpoints and no context: those of the thread's last call are still what its people expect."""
+    """An edit brings no breakpoints and no context: those of the thread's last call still count."""
     if call.edit:
         call.options = earlier.get((call.source, call.thread), {})
     else:
         earlier[call.source, call.thread] = call.options
 
 
-async def _one(
-    test: str, call: Call, judges: tuple[Ours, Plain, cuts.Cutter], deadline: float, *, ended: bool
-) -> None:
+async def _one(test: str, call: Call, judges: tuple[Ours, Plain, cuts.Cutter], deadline: float, *, ended: bool) -> None:
     ours, plain, cutter = judges
     if time.monotonic() > deadline:
         _write({"test": test, "kind": "position", "ruling": "undecidable", "oracle": "no time left", "call": call.says})
@@ -165,7 +164,9 @@ async def _one(
         ruling = await positions.judge(call, ours, plain)
     except Exception as error:  # noqa: BLE001
         why = "".join(traceback.format_exception(error))[-1500:]
-        _write({"test": test, "kind": "position", "ruling": "undecidable", "oracle": "?", "call": call.says, "why": why})
+        _write(
+            {"test": test, "kind": "position", "ruling": "undecidable", "oracle": "?", "call": call.says, "why": why}
+        )
         return
     _write({"test": test, "kind": "position", "ruling": ruling.kind, "oracle": ruling.oracle, "ours": ruling.ours,
             "why": ruling.why, "call": call.says, "ended": ended, "thread": call.thread})  # fmt: skip

@@ -16,7 +16,9 @@ def printed(results: Path, seconds: float) -> int:
     positions = [line for line in lines if line["kind"] == "position"]
     cuts = [line for line in lines if line["kind"] == "cut"]
     tests = Counter(line["outcome"] for line in lines if line["kind"] == "test")
-    print(f"\nlanggraph {version('langgraph')}, checkpoint-postgres {version('langgraph-checkpoint-postgres')}: ", end="")
+    print(
+        f"\nlanggraph {version('langgraph')}, checkpoint-postgres {version('langgraph-checkpoint-postgres')}: ", end=""
+    )
     print(f"{sum(tests.values())} tests with a checkpointer of ours ({_told(tests)}) in {seconds / 60:.0f} min")
     print(f"threads at the end of their test: {_told(_rulings(line for line in positions if line.get('ended')))}")
     print(f"positions after a call or an edit: {_told(_rulings(positions))}")
@@ -54,4 +56,4 @@ def _reasons(ruling: str, lines: list[Line], field: str) -> None:
     for reason, count in Counter(
         str(line[field]).split(": {")[0].split(": [")[0][:110] for line in lines if line["ruling"] == ruling
     ).most_common(12):
-        print(f"    {ruling}: {count} × {reason}")
+        print(f"    {ruling}: {count} x {reason}")
