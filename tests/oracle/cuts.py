@@ -178,7 +178,7 @@ def _cannot_be_given_back(call: Call) -> str | None:
     if isinstance(call.error, GraphDrained | asyncio.CancelledError | GeneratorExit | TimeoutError):
         return f"the application stopped the call itself ({type(call.error).__name__}); the attempt goes on"
     named = call.config.get("configurable", {})
-    own = {key: value for key, value in named.items() if not key.startswith(("__", "checkpoint_"))}
+    own = {key: value for key, value in named.items() if not key.startswith(("__", "checkpoint_", "thread_id"))}
     lost = [key for key, value in own.items() if not isinstance(value, _SCALARS)]
     return f"the call gave objects that no row keeps: {', '.join(lost)}" if lost else None
 

@@ -212,7 +212,7 @@ def told(before: Rows, after: Rows, run: Run) -> str:
     had_asked = any(row[3] == "__interrupt__" and row[1] >= before.head for row in before.writes)
     if run.asked and had_asked and after.head == before.head:
         return "waiting"
-    if after.new_since(before) or run.asked:
+    if after.new_since(before) or run.asked or (run.started and run.error is not None):
         return "runs"
     if run.error is not None:
         return f"unknown: {type(run.error).__name__} before anything ran"
