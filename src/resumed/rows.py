@@ -29,10 +29,12 @@ class Head:
     """The newest root checkpoint of a thread, as far as judging needs it.
 
     `updated_channels` is None where the row holds none. `null_channels` are the channels of the head's rows with the
-    all-zero task id. `newest_id` is the newest checkpoint id over all namespaces. `ran_since` says that a
+    all-zero task id. `newest_id` is the newest checkpoint id over all namespaces. `edited_inside` are the namespaces of
+    subgraphs whose newest checkpoint is a person's edit on which nothing has run since. `ran_since` says that a
     task has saved anything since: rows of the head, or a subgraph's checkpoint that is no edit. A `stub` is the row
     that `durability="exit"` leaves before there is any state; it counts as no row. `run` is the thread's registered run
     that has not ended; `unapplied` says that its input is still to be given, so that the head stands for that.
+    `saved_since` counts the rows that tasks have saved on the head and, since the head, in its subgraphs.
     """
 
     thread_id: str
@@ -47,9 +49,11 @@ class Head:
     metadata_version: str | None
     metadata_attempt: str | None
     ran_since: bool = False
+    edited_inside: tuple[str, ...] = ()
     metadata_run: str | None = None
     run: Run | None = None
     unapplied: bool = False
+    saved_since: int = 0
 
 
 @dataclass(frozen=True, slots=True)

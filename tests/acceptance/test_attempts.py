@@ -170,8 +170,8 @@ def test_a_thread_that_is_deleted_during_its_attempt_closes_its_case(bench: Benc
     eventually(bench.open_attempts)
     for table in ("checkpoint_writes", "checkpoint_blobs", "checkpoints"):
         bench.execute(f"delete from {table}")
-    eventually(lambda: bench.all_closed(1))
-    assert bench.open_attempts() == 0
+    # A sweep may close the case first: the attempt notices at its next save.
+    eventually(lambda: bench.all_closed(1) and not bench.open_attempts())
     assert daemon.terminate() == 0
 
 

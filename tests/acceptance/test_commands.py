@@ -140,6 +140,35 @@ def test_tables_for_people_name_every_thread(bench: Bench) -> None:
     assert bench.resumed("threads").stdout == "no open cases\n"
 
 
+def test_help_lists_every_command_whole_under_a_heading(bench: Bench) -> None:
+    told = bench.resumed("--help").stdout
+    headings = ("See it work:", "Look:", "Act:", "Operate:")
+    assert sorted(headings, key=told.index) == list(headings)
+    commands = told[told.index(headings[0]) :].splitlines()
+    lines = [line.strip() for line in commands if line.strip() and line.strip() not in headings]
+    assert {line.split()[0] for line in lines} >= {"survey", "scan", "audit", "release", "migrate", "run"}
+    assert not [line for line in lines if "..." in line or len(line.split(maxsplit=1)[1]) > 55]
+
+
+def test_a_shell_can_complete_commands(bench: Bench) -> None:
+    done = bench.resumed(_RESUMED_COMPLETE="complete_bash", COMP_WORDS="resumed sur", COMP_CWORD="1")
+    assert done.stdout.split() == ["survey"]
+
+
+def test_audit_lists_who_did_what_and_why_the_newest_first(bench: Bench) -> None:
+    assert bench.ask("audit")["audit"] == []
+    assert bench.resumed("--actor", "ann", "pause", "linear", "--reason", "the card service is down").returncode == 0
+    assert bench.resumed("--actor", "bob", "unpause", "linear").returncode == 0
+    found = bench.ask("audit", "--since", "1h")["audit"]
+    assert [(one["actor"], one["action"], one["workflow"]) for one in found] == [
+        ("bob", "unpause", "linear"),
+        ("ann", "pause", "linear"),
+    ]
+    assert found[1]["reason"] == "the card service is down"
+    assert "the card service is down" in bench.resumed("audit").stdout
+    assert bench.resumed("audit", "--since", "soon").returncode == 2
+
+
 def test_help_and_version_need_no_settings(bench: Bench) -> None:
     for arguments in (["--help"], ["--version"], ["run", "--help"], ["migrate", "--help"]):
         done = bench.resumed(*arguments, RESUMED_DATABASE_URL="", RESUMED_MIN_AGE="never")

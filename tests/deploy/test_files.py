@@ -205,3 +205,23 @@ def test_every_setting_that_a_file_names_is_one() -> None:
         if path.is_file() and path.suffix != ".sql":
             named = {name.strip("().,;") for name in settings_named_in(path.read_text())}
             assert named - {"RESUMED_PORT"} <= known, path
+
+
+def test_the_public_workflow_runs_targets_of_the_makefile_on_every_python_that_is_promised() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    steps = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
+    targets = {words[1] for step in steps if (words := step.split())[0] == "make"}
+    assert targets == {"check", "compat"}
+    makefile = (ROOT / "Makefile").read_text()
+    assert all(f"\n{target}:" in makefile for target in targets)
+    matrix = workflow["jobs"]["check"]["strategy"]["matrix"]["include"]
+    promised = (ROOT / "pyproject.toml").read_text()
+    assert all(f"Python :: {one['python']}" in promised for one in matrix)
+    assert len(matrix) == promised.count("Python :: 3.")
+
+
+def test_a_commit_hook_runs_the_linters_of_the_makefile() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    named = {hook["entry"].split()[0].removeprefix(".venv/bin/") for hook in hooks}
+    assert named == {"ruff", "mypy", "lint-imports"}
+    assert all(f"$(BIN)/{tool}" in (ROOT / "Makefile").read_text() for tool in named)

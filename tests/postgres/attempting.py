@@ -15,7 +15,7 @@ from resumed.engine.worker import registration_of
 from resumed.judge.resolve import Claim
 from resumed.judge.verdict import Ages, Circumstances, judge
 from resumed.model import Attempt, Judgement, Numbers, Verdict
-from resumed.store import attempts, checkpoints
+from resumed.store import attempts, cases, checkpoints
 from resumed.store.connect import Target, opened
 from resumed.workflows.loaded import LoadedWorkflow, loaded
 from resumed.workflows.workflow import Workflow
@@ -50,6 +50,12 @@ class Place:
     async def inspect(self, workflow: LoadedWorkflow, thread: str) -> Judgement | None:
         """Ask values and graph; None where they have nothing against a resume."""
         return await inspect(self.ticket(workflow, thread), self.desk)
+
+    async def reason(self, thread: str) -> tuple[Verdict, str]:
+        """Give what the thread's case says of it."""
+        async with opened(self.desk.target) as session:
+            case = (await cases.of_threads(session, [thread]))[thread]
+        return case.verdict, case.reason
 
     async def judged(self, workflow: LoadedWorkflow, thread: str) -> Verdict | None:
         """Judge the thread by its rows as a sweep would a moment from now; None where there is no thread."""

@@ -215,7 +215,7 @@ async def _until_blocked(session: Session, blocked: Session) -> None:
 
 async def test_recording_nothing_does_nothing(session: Session) -> None:
     await cases.record(session, [], NOW)
-    assert await cases.open_threads(session) == []
+    assert await cases.listing(session) == []
 
 
 async def test_a_change_of_the_control_rows_on_a_known_head_is_dated(session: Session) -> None:
@@ -304,13 +304,12 @@ async def test_who_refused_a_head_and_why_is_forgotten_once_it_changes(session: 
 # What is read
 
 
-async def test_open_threads_and_the_listing_come_oldest_first_without_closed_ones(session: Session) -> None:
+async def test_the_listing_comes_oldest_first_without_closed_ones(session: Session) -> None:
     for number in (3, 1, 2):
         await _recorded(session, replace(LOOK, thread_id=f"t{number}"), NOW + number * MINUTE)
     await _recorded(session, replace(LOOK, thread_id="t0", placement=Placement(State.CLOSED)), NOW)
     held = replace(LOOK, thread_id="t4", placement=Placement(State.HELD))
     await _recorded(session, held, NOW + 4 * MINUTE)
-    assert await cases.open_threads(session) == ["t1", "t2", "t3", "t4"]
     assert [one.thread_id for one in await cases.listing(session)] == ["t1", "t2", "t3", "t4"]
     assert [one.thread_id for one in await cases.listing(session, "held")] == ["t4"]
     assert await cases.listing(session, "closed") == []

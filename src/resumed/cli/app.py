@@ -2,39 +2,66 @@
 
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from resumed.cli import acting, checking, containing, daemon, demo, pausing, reading, schema
+from resumed.cli import acting, audit, checking, containing, daemon, demo, pausing, reading, schema, survey
 from resumed.cli.context import GLOBALS, INTERRUPTED, end, fail
 from resumed.errors import ResumedError
 
+SEE, LOOK, ACT, OPERATE = "See it work", "Look", "Act", "Operate"
+
+
+class GroupedCommands(TyperGroup):
+    """Lists the commands under headings, in the order in which they were added."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - as it is called
+        """Write one section a heading, each command with its whole line."""
+        shown = [(name, one) for name, one in self.commands.items() if not one.hidden]
+        width = max(len(name) for name, _ in shown)
+        for heading in (SEE, LOOK, ACT, OPERATE):
+            rows = [
+                (name.ljust(width), one.short_help or "")
+                for name, one in shown
+                if getattr(one, "rich_help_panel", None) == heading
+            ]
+            with formatter.section(heading):
+                formatter.write_dl(rows)
+
+
 app = typer.Typer(
     name="resumed",
+    cls=GroupedCommands,
     help="The resume daemon for LangGraph: finds the threads whose process died, and finishes those that are safe to.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(name="demo")(demo.demo)
-app.command(name="migrate")(schema.migrate)
-app.command(name="doctor")(checking.doctor)
-app.command(name="run")(daemon.run)
-app.command(name="once")(daemon.once)
-app.command(name="workflows")(reading.workflows)
-app.command(name="scan")(reading.scan)
-app.command(name="threads")(reading.threads)
-app.command(name="show")(reading.show)
-app.command(name="resume")(acting.resume)
-app.command(name="release")(containing.release)
-app.command(name="quarantine")(containing.quarantine)
-app.command(name="cancel")(containing.cancel)
-app.command(name="pause")(pausing.pause)
-app.command(name="unpause")(pausing.unpause)
-app.command(name="config")(checking.config)
+_COMMANDS = (
+    (SEE, "demo", demo.demo, "Watch a crash and the recovery; needs no server"),
+    (SEE, "survey", survey.survey, "Count what lies dead in this database; read-only"),
+    (LOOK, "scan", reading.scan, "Judge every unfinished thread; changes nothing"),
+    (LOOK, "threads", reading.threads, "List open cases"),
+    (LOOK, "show", reading.show, "Show one thread: verdict, evidence, attempts"),
+    (LOOK, "workflows", reading.workflows, "List registered workflows, or why one failed"),
+    (LOOK, "audit", audit.audit, "List who did what, and why"),
+    (ACT, "resume", acting.resume, "Make one attempt now, in the foreground"),
+    (ACT, "release", containing.release, "Take threads out of quarantine"),
+    (ACT, "quarantine", containing.quarantine, "Block attempts on threads until released"),
+    (ACT, "cancel", containing.cancel, "Never resume threads from their current head"),
+    (ACT, "pause", pausing.pause, "Stop attempts of one workflow, or of all"),
+    (ACT, "unpause", pausing.unpause, "End a pause"),
+    (OPERATE, "migrate", schema.migrate, "Create or upgrade the schema; build the index"),
+    (OPERATE, "doctor", checking.doctor, "Check every precondition, with remedies"),
+    (OPERATE, "run", daemon.run, "Run the daemon until SIGTERM"),
+    (OPERATE, "once", daemon.once, "Sweep once and finish its attempts"),
+    (OPERATE, "config", checking.config, "Print the effective settings and their sources"),
+)
+for _heading, _name, _command, _line in _COMMANDS:
+    app.command(name=_name, short_help=_line, rich_help_panel=_heading)(_command)
 
 
 def _version(value: bool) -> None:

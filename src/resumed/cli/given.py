@@ -5,7 +5,9 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 
+from resumed import durations
 from resumed.cli.context import GLOBALS
 from resumed.errors import SettingsError
 
@@ -50,6 +52,14 @@ def workflow_argument(given: str | None) -> str:
         message = "the workflow's name is empty: leave it out where every workflow is meant"
         raise SettingsError(message)
     return storable(given or "", "a workflow's name")
+
+
+def duration(given: str, option: str) -> timedelta:
+    """Read a length of time such as `7d`; `option` names it in the sentence that refuses any other."""
+    try:
+        return durations.parse(given)
+    except ValueError as error:
+        raise SettingsError(f"{option}: {error}") from None
 
 
 def reason(given: str) -> str:

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rich.console import Console
@@ -38,6 +39,19 @@ def readable(value: object, longest: int = 200) -> str:
     text = "" if value is None else str(value)
     shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+
+
+def moment(instant: datetime | None, now: datetime | None = None) -> str:
+    """Write when something was or will be: relative to now on a terminal, else as ISO 8601."""
+    if instant is None:
+        return ""
+    if not sys.stdout.isatty():
+        return instant.isoformat()
+    away = instant - (now or datetime.now(UTC))
+    length = abs(away)
+    sizes = (("d", timedelta(days=1)), ("h", timedelta(hours=1)), ("min", timedelta(minutes=1)))
+    number = next((f"{length // size} {unit}" for unit, size in sizes if length >= size), f"{length.seconds} s")
+    return f"in {number}" if away > timedelta(0) else f"{number} ago"
 
 
 def _console() -> Console:

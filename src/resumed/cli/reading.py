@@ -1,6 +1,8 @@
 """The commands that only read: `workflows`, `scan`, `threads`, `show`."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -8,7 +10,7 @@ import typer
 from resumed import durations
 from resumed.cli import given
 from resumed.cli.context import Graphs, prepared, run
-from resumed.cli.output import document, line, readable, table
+from resumed.cli.output import document, line, moment, readable, table
 from resumed.daemon import survey
 from resumed.daemon.plans import registered
 from resumed.daemon.service import Service
@@ -21,6 +23,7 @@ from resumed.store.connect import Target, opened
 from resumed.store.pauses import Pause
 
 _LONGEST_EVIDENCE = 1300
+_INSTANTS = frozenset({"last_activity", "due_at", "started_at", "finished_at"})
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
@@ -44,12 +47,14 @@ def scan(
     _: Graphs = None,
 ) -> None:
     """Judge every unfinished thread that a sweep would see, and say what would be done; changes nothing."""
-    found, steps, paused = run(_scan())
-    chosen = [one.as_fields() for one in found if _chosen(one, workflow, verdict)][:limit]
+    found, steps, paused, unjudged = run(_scan(workflow, verdict, limit))
+    chosen = [one.as_fields() for one in found]
     if as_json:
         document({"threads": chosen})
+        _require_judged(unjudged)
         return
-    _columns(chosen, "thread_id workflow verdict action last_activity reason", "no unfinished threads")
+    empty = "no unfinished threads" if not unjudged else "no other unfinished threads"
+    _columns(chosen, "thread_id workflow verdict action last_activity reason", empty)
     _warn(paused)
     for step in steps:
         if step.too_close:
@@ -58,6 +63,7 @@ def scan(
                 f"raise its min_age ({durations.text(step.min_age)}) to at least twice that",
                 err=True,
             )
+    _require_judged(unjudged)
 
 
 def threads(
@@ -84,7 +90,7 @@ def show(
         document(told)
         return
     for name in ("thread_id", "workflow", "verdict", "reason", "state", "action", "head", "last_activity", "due_at"):
-        line(f"{name + ':':15}{readable(told[name])}")
+        line(f"{name + ':':15}{readable(_shown(name, told[name]))}")
     if told["paused"]:
         line(f"{'paused:':15}{readable(told['paused'], _LONGEST_EVIDENCE)}")
     line("evidence:")
@@ -107,14 +113,27 @@ def _warn(paused: Sequence[Pause]) -> None:
 
 
 def _columns(rows: Sequence[Mapping[str, Any]], names: str, empty: str) -> None:
-    table(names.split(), [[one[name] for name in names.split()] for one in rows], empty)
+    table(names.split(), [[_shown(name, one[name]) for name in names.split()] for one in rows], empty)
+
+
+def _shown(name: str, value: object) -> object:
+    """Write instants as people read them; everything else as it is."""
+    instant = name in _INSTANTS and isinstance(value, str)
+    return moment(datetime.fromisoformat(str(value))) if instant else value
 
 
 async def _workflows() -> list[dict[str, Any]]:
     settings, events = prepared(quiet=True)
     crew = await registered(settings, events)
+    left_open = "its context did not close within a second when the worker ended"
     loaded: list[dict[str, Any]] = [
-        {"name": one.name, "version": one.version or None, "accepts": list(one.accepts), "loaded": True, "reason": None}
+        {
+            "name": one.name,
+            "version": one.version or None,
+            "accepts": list(one.accepts),
+            "loaded": True,
+            "reason": left_open if one.name in crew.unclosed else None,
+        }
         for one in crew.registrations.values()
     ]
     missing: list[dict[str, Any]] = [
@@ -124,15 +143,36 @@ async def _workflows() -> list[dict[str, Any]]:
     return sorted(loaded + missing, key=lambda one: str(one["name"]))
 
 
-async def _scan() -> tuple[list[Finding], list[LongestStep], Sequence[Pause]]:
+def _require_judged(unjudged: Mapping[str, str]) -> None:
+    """Fail where a thread was seen and could not be judged. Raises ResumedError."""
+    if unjudged:
+        thread, reason = next(iter(unjudged.items()))
+        message = (
+            f"{len(unjudged)} threads could not be judged, the first {readable(thread, 80)!r}: {readable(reason)}; "
+            "see whether the database and the workers are busy, and try again"
+        )
+        raise ResumedError(message)
+
+
+async def _scan(
+    workflow: str | None, verdict: Verdict | None, limit: int | None
+) -> tuple[list[Finding], list[LongestStep], Sequence[Pause], Mapping[str, str]]:
     async with surveying(Service(*prepared(quiet=True))) as surveyor:
         steps = await longest_steps(surveyor.session, surveyor.scene)
-        return await surveyor.unfinished(), steps, surveyor.paused
+        chosen: list[Finding] = []
+        async with aclosing(surveyor.unfinished(workflow)) as found:
+            async for one in found:
+                if verdict in (None, one.standing.judgement.verdict):
+                    chosen.append(one)
+                if len(chosen) == limit:
+                    break
+        return chosen, steps, surveyor.paused, surveyor.unjudged
 
 
 async def _show(thread_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     async with surveying(Service(*prepared(quiet=True))) as surveyor:
         found = await surveyor.judge([thread_id])
+        _require_judged(surveyor.unjudged)
         if not found:
             message = f"there is no thread {readable(thread_id, 80)!r} in this database"
             raise ResumedError(message)
@@ -151,8 +191,3 @@ async def _threads(state: State | None) -> tuple[list[dict[str, Any]], list[Paus
         await schema.check(session, writing=False)
         found = [survey.case_fields(one) for one in await cases.listing(session, state)]
         return found, await pauses.standing(session)
-
-
-def _chosen(one: Finding, workflow: str | None, verdict: Verdict | None) -> bool:
-    standing = one.standing
-    return (workflow is None or standing.workflow == workflow) and verdict in (None, standing.judgement.verdict)

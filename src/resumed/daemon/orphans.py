@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from resumed.daemon.sweep import Scene, around
 from resumed.judge.case import Placement, Standing, decide, place, standing, vanished
 from resumed.judge.policy import Chance, Tally, after_attempt, consecutive_after
-from resumed.judge.verdict import Sighting
-from resumed.model import Attempt, Case, Ending, Outcome, State, Verdict
+from resumed.judge.verdict import Circumstances, Sighting
+from resumed.model import Attempt, Case, Ending, Numbers, Outcome, State, Verdict
 from resumed.store import attempts, cases, checkpoints, locks, runs
 from resumed.store.cases import Extra
 from resumed.store.connect import Session
@@ -86,13 +86,22 @@ def _left(scene: Scene, orphan: Orphan, ending: Ending) -> Standing:
     judgement = decide(orphan.sighting, circumstances)
     placement = place(judgement, circumstances)
     if judgement.verdict in _RESUMABLE:
-        placement = _after(scene, orphan, ending)
+        placement = _after(scene, orphan, ending, circumstances)
     return standing(orphan.sighting, circumstances, judgement, placement)
 
 
-def _after(scene: Scene, orphan: Orphan, ending: Ending) -> Placement:
-    known = orphan.known
-    named = (one for one in scene.known if one.name == known.workflow)
-    numbers = next((one.numbers for one in named), scene.rules.defaults)
+def _after(scene: Scene, orphan: Orphan, ending: Ending, around: Circumstances) -> Placement:
+    tally = Tally(orphan.known.attempts, orphan.known.consecutive)
     chance = Chance(scene.now, random.random())  # noqa: S311 - jitter, no secret
-    return after_attempt(Tally(known.attempts, known.consecutive), ending, numbers, chance)
+    return after_attempt(tally, ending, _numbers(scene, orphan, around), chance)
+
+
+def _numbers(scene: Scene, orphan: Orphan, around: Circumstances) -> Numbers:
+    """Return the policy of the version that made the attempt; where that is forgotten, of the one that has the thread.
+
+    Several versions of a workflow are registered side by side, each with a policy of its own.
+    """
+    made_by = (orphan.attempt.workflow, orphan.attempt.version)
+    version = orphan.sighting.head.metadata_version if orphan.sighting is not None else None
+    own = next((one for one in scene.known if (one.name, one.version) == made_by), around.claim.taker(version))
+    return own.numbers if own is not None else scene.rules.defaults

@@ -1,15 +1,16 @@
 """Judges threads for people: the same rows, rules and graphs as a sweep and a preflight, and not one write or lock."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from resumed.daemon.crew import Crew
+from resumed.daemon.crew import Crew, NotInspectedError
 from resumed.daemon.service import Service
-from resumed.daemon.sweep import PAGE_ROWS, Scene, look_at, scene_of
+from resumed.daemon.sweep import PAGE_ROWS, Scene, look_at, scene_of, with_own
 from resumed.engine.pool import Pool
 from resumed.judge.case import Standing, action, place
 from resumed.judge.checkpoint_id import first_at, plausible_span
@@ -49,65 +50,115 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """One thread as its rows show it."""
+
+    standing: Standing
+    around: Circumstances
+    sighting: Sighting
+    known: Case | None
+
+
+@dataclass(frozen=True, slots=True)
 class Surveyor:
-    """Looks at threads with the graphs that this process's workers have."""
+    """Looks at threads with the graphs that this process's workers have.
+
+    `unjudged` maps the threads that it saw and could not judge to the reason.
+    """
 
     session: Session
     scene: Scene
     crew: Crew
     pool: Pool
     paused: tuple[Pause, ...] = ()
+    unjudged: dict[str, str] = field(default_factory=dict)
 
-    async def unfinished(self) -> list[Finding]:
-        """Judge every unfinished thread that a sweep would see, the longest quiet first."""
-        registered = await runs.abandoned(self.session, PAGE_ROWS)
-        threads = sorted({*await cases.open_threads(self.session), *await self._in_window(), *registered})
-        found: list[Finding] = []
-        for start in range(0, len(threads), PAGE_ROWS):
-            found += await self.judge(threads[start : start + PAGE_ROWS])
-        left = [one for one in found if one.standing.judgement.verdict is not Verdict.FINISHED]
-        return sorted(left, key=lambda one: one.standing.last_activity_at)
+    async def unfinished(self, workflow: str | None = None) -> AsyncGenerator[Finding, None]:
+        """Judge the unfinished threads that a sweep would see one after the other, the longest quiet first.
+
+        Whoever has enough stops: what is not asked for is not judged, and only a few pages are held.
+        """
+        window = await self._window()
+        timeless = await checkpoints.timeless(self.session, plausible_span(self.scene.now), PAGE_ROWS)
+        apart = frozenset({*timeless, *await runs.abandoned(self.session, PAGE_ROWS)})
+        given: set[str] = set()
+        streams = (self._apart(apart), self._outside(window, apart), self._inside(window, apart))
+        async for seen in _merged(*streams):
+            standing = seen.standing
+            if standing.thread_id in given or workflow not in (None, standing.workflow):
+                continue
+            found = await self._finding(seen)
+            if found.standing.judgement.verdict is not Verdict.FINISHED:
+                given.add(standing.thread_id)
+                yield found
 
     async def judge(self, threads: Sequence[str]) -> list[Finding]:
         """Judge these threads, by rows and then by values and graph; those without a checkpoint are left out."""
-        known = await cases.of_threads(self.session, threads)
-        looks = await look_at(self.session, self.scene, threads, known)
-        return [
-            _proven(await self._finding(*found, known.get(thread)), looks.seen[thread], found[1])
-            for thread, found in looks.judged.items()
-        ]
+        return [await self._finding(one) for one in await self._seen(threads)]
 
-    async def _finding(self, found: Standing, around: Circumstances, known: Case | None) -> Finding:
+    async def _seen(self, threads: Sequence[str]) -> list[Seen]:
+        """Judge these threads by their rows alone, the longest quiet first."""
+        known = await cases.of_threads(self.session, threads)
+        scene = replace(self.scene, on_trouble=self._troubled)
+        looks = await look_at(self.session, scene, threads, known)
+        seen = [Seen(*found, looks.seen[thread], known.get(thread)) for thread, found in looks.judged.items()]
+        return sorted(seen, key=_quiet_since)
+
+    async def _finding(self, seen: Seen) -> Finding:
+        found, known = seen.standing, seen.known
         said = await self._inspected(found) if open_question(found.judgement) else None
         if said is not None:
-            found = replace(found, judgement=said, placement=place(said, around))
+            found = replace(found, judgement=said, placement=place(said, seen.around))
         if known is not None and known.state is State.RUNNING and found.placement.state is State.RUNNING:
             found = replace(found, placement=replace(found.placement, due_at=None))
         what = action(found.judgement, found.placement)
         if what is Action.RESUME and pauses.covering(self.paused, found.workflow):
             what = Action.WAIT
-        return Finding(found, what, known)
+        return _proven(Finding(found, what, known), seen.sighting, seen.around)
+
+    def _troubled(self, thread_id: str, report: Mapping[str, Any]) -> None:
+        """Note a thread that could not be judged."""
+        self.unjudged[thread_id] = str(report.get("error_type"))
 
     async def _inspected(self, found: Standing) -> Judgement | None:
+        """Ask a worker for what values and graph say; a worker that cannot tell leaves the thread unjudged."""
         if found.workflow is None or not self.pool.ask(found.thread_id, found.workflow):
             return None
         try:
             async with asyncio.timeout(_INSPECTION_PATIENCE.total_seconds()):
                 return await self.crew.inspection(found.thread_id)
-        except TimeoutError:
+        except (TimeoutError, NotInspectedError) as error:
+            self.unjudged[found.thread_id] = str(error) or "no worker answered in time"
             return None
 
-    async def _in_window(self) -> set[str]:
+    async def _window(self) -> tuple[str, str]:
         now, rules = self.scene.now, self.scene.rules
         first = now - rules.defaults.max_age
-        after = first_at(min(await watermarks.position(self.session) or first, first) - rules.clock_tolerance)
-        upper = first_at(now + _AHEAD)
-        found = set(await checkpoints.timeless(self.session, plausible_span(now), PAGE_ROWS))
+        position = await watermarks.position(self.session) or first
+        return first_at(min(position, first) - rules.clock_tolerance), first_at(now + _AHEAD)
+
+    async def _apart(self, threads: AbstractSet[str]) -> AsyncIterator[Seen]:
+        """Look at threads that the window cannot show: whose ids tell no time, and runs that were only registered."""
+        for seen in await self._seen(sorted(threads)):
+            yield seen
+
+    async def _outside(self, window: tuple[str, str], but: AbstractSet[str]) -> AsyncIterator[Seen]:
+        """Look at open cases whose threads have no checkpoint in the window."""
+        beyond: tuple[datetime, str] | None = None
+        while page := await checkpoints.cases_outside(self.session, window, beyond, PAGE_ROWS):
+            for seen in await self._seen([thread for _, thread in page if thread not in but]):
+                yield seen
+            beyond = page[-1]
+
+    async def _inside(self, window: tuple[str, str], but: AbstractSet[str]) -> AsyncIterator[Seen]:
+        """Look at the threads of the window, each in the page of its newest checkpoint."""
+        after, upper = window
         while True:
-            page = await checkpoints.window_page(self.session, after, upper, PAGE_ROWS)
-            found |= set(page.threads)
+            page = await checkpoints.window_ends(self.session, after, upper, PAGE_ROWS)
+            for seen in await self._seen([thread for thread in page.threads if thread not in but]):
+                yield seen
             if page.last_id is None or page.rows < PAGE_ROWS:
-                return found
+                return
             after = page.last_id
 
 
@@ -119,13 +170,25 @@ async def surveying(service: Service) -> AsyncIterator[Surveyor]:
             await schema.check(session, writing=False)
             await service.ready_workers()
             scene = await scene_of(session, service.rounds.rules)
-            own = [replace(one, seen_at=scene.now) for one in service.crew.registrations.values()]
-            keys = {(one.name, one.version) for one in own}
-            others = [one for one in scene.known if (one.name, one.version) not in keys]
+            scene = with_own(scene, service.crew.registrations.values())
             paused = tuple(await pauses.standing(session))
-            yield Surveyor(session, replace(scene, known=(*own, *others)), service.crew, service.pool, paused)
+            yield Surveyor(session, scene, service.crew, service.pool, paused)
     finally:
         await service.close()
+
+
+async def _merged(*streams: AsyncIterator[Seen]) -> AsyncIterator[Seen]:
+    """Merge streams of which each has its longest quiet thread first."""
+    heads = {number: head for number, one in enumerate(streams) if (head := await anext(one, None)) is not None}
+    while heads:
+        number = min(heads, key=lambda one: _quiet_since(heads[one]))
+        yield heads.pop(number)
+        if (head := await anext(streams[number], None)) is not None:
+            heads[number] = head
+
+
+def _quiet_since(seen: Seen) -> datetime:
+    return seen.standing.last_activity_at
 
 
 def _proven(found: Finding, sighting: Sighting, around: Circumstances) -> Finding:

@@ -5,6 +5,7 @@ never waits for a lock, and never takes the absence of an exception for success.
 """
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -15,6 +16,8 @@ from resumed.engine import memory
 from resumed.engine.call import config_of, context_of
 from resumed.engine.closing import Begun, close_left_open, conclude
 from resumed.engine.desk import Desk, Ticket
+from resumed.engine.faces import Face, first
+from resumed.engine.guard import Guard
 from resumed.engine.look import Cleared, Look, clear, look, record, standing_of
 from resumed.engine.running import Call, Return, Stopped, run
 from resumed.engine.saver import FencedSaver
@@ -26,7 +29,8 @@ from resumed.judge.checkpoint_id import made_at
 from resumed.judge.verdict import open_question, quiet_since
 from resumed.model import Attempt, State
 from resumed.store import attempts, cases, locks, runs
-from resumed.store.connect import Session, alive, opened
+from resumed.store.connect import Session, opened, usable
+from resumed.store.faults import passing, refuses_writes
 
 _CLOCK_LIMIT = timedelta(seconds=2)
 _BUSY_DELAY = timedelta(seconds=5)
@@ -53,22 +57,28 @@ async def try_thread(ticket: Ticket, desk: Desk) -> str:
                 return "skewed"
             result = await _safely_locked(session, now, ticket, desk)
             return result if await _unlocked(session, ticket.thread_id) else "unreachable"
-    except (DatabaseError, LockLostError, psycopg.OperationalError):
+    except (DatabaseError, LockLostError):
         return "unreachable"
+    except psycopg.Error as error:
+        if passing(error) or refuses_writes(error):
+            return "unreachable"
+        raise
 
 
 async def _unlocked(session: Session, thread_id: str) -> bool:
     """Give the lock back; a session that is gone has given it back already."""
-    return not alive(session) or await locks.unlock(session, thread_id)
+    return not await usable(session) or await locks.unlock(session, thread_id)
 
 
 async def _safely_locked(session: Session, now: datetime, ticket: Ticket, desk: Desk) -> str:
     """Come back later to a thread on which we stumbled, lest it is tried for ever at every turn."""
     try:
         return await _locked(session, now, ticket, desk)
-    except Exception:
-        if alive(session):
-            await cases.postpone(session, ticket.thread_id, _STUMBLE_DELAY)
+    except Exception as error:
+        if await usable(session):
+            later = _BUSY_DELAY if isinstance(error, psycopg.Error) and passing(error) else _STUMBLE_DELAY
+            with suppress(psycopg.Error):
+                await cases.postpone(session, ticket.thread_id, later)
         raise
 
 
@@ -99,6 +109,7 @@ async def _cleared(session: Session, seen: Look, ticket: Ticket, desk: Desk) -> 
     if begun is None:
         await cases.postpone(session, ticket.thread_id, _NOT_AT_ALL)
         return "looked"
+    saver.watch(Guard(begun.attempt.before, cleared.unfinished))
     returned = await run(_call(cleared, begun, ticket, desk), saver, ticket)
     if returned.error is not None and desk.exhausted is not None and memory.exhausted(returned.error):
         desk.exhausted(returned.error)
@@ -136,22 +147,27 @@ async def _begin(session: Session, seen: Look, ticket: Ticket, desk: Desk) -> Be
 
 
 def _call(cleared: Cleared, begun: Begun, ticket: Ticket, desk: Desk) -> Call:
-    policy = ticket.workflow.policy
+    workflow, head = cleared.workflow, begun.look.sighting.head
+    policy = workflow.policy
     stamps = {
         "workflow": begun.attempt.workflow,
-        "version": begun.attempt.version or begun.look.sighting.head.metadata_version,
+        "version": begun.attempt.version or head.metadata_version,
         "attempt": begun.attempt.attempt,
+        "resumed_run": head.run.run_id if head.run is not None else head.metadata_run,
     }
     config = config_of(ticket.thread_id, cleared.call, policy.configurable, stamps)
-    config["recursion_limit"] = policy.recursion_limit or desk.recursion_limit
-    return Call(cleared.graph, config, partial(context_of, policy, ticket.thread_id), cleared.given)
+    config["recursion_limit"] = workflow.limit(cleared.options.recursion_limit, desk.recursion_limit)
+    face = Face(policy.face or cleared.options.face or first(workflow.graph))
+    context = partial(context_of, policy, ticket.thread_id)
+    return Call(cleared.graph, config, context, cleared.given, face, workflow.graph)
 
 
 async def _end(saver: FencedSaver, begun: Begun, returned: Return, ticket: Ticket, desk: Desk) -> None:
     """Conclude on the session that holds the lock; where a node still runs, keep the lock until the process is gone."""
     returned = replace(returned, stuck=await _still_running(returned, ticket, desk))
+    await saver.rest()
     try:
-        if alive(saver.session):
+        if await usable(saver.session):
             await _conclude(saver, begun, returned, (ticket, desk))
         else:
             await _conclude_anew(saver, begun, (ticket, desk), stuck=returned.stuck)

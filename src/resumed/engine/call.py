@@ -3,11 +3,13 @@
 import asyncio
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 
-from resumed.workflows.workflow import Workflow
+from resumed.engine.faces import Face
+from resumed.workflows.workflow import Breakpoints, Workflow
 
 _LANGGRAPHS = frozenset(
     {"source", "step", "parents", "writes", "run_id", "thread_id", "created_by"}
@@ -16,6 +18,42 @@ _LANGGRAPHS = frozenset(
 _PREFIXES = ("checkpoint_", "langgraph_", "__")
 _OURS = frozenset({"workflow", "version", "attempt", "resumed_run"})
 _SCALARS = (str, int, float, bool)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the application called the graph, as far as a resume has to do it alike; a registered run stores it.
+
+    `face` is the value of a `Face`, None where it is not known.
+    """
+
+    face: str | None = None
+    interrupt_before: Breakpoints = ()
+    interrupt_after: Breakpoints = ()
+    recursion_limit: int | None = None
+
+    def kept(self) -> dict[str, Any]:
+        """Return what is to be stored, as JSON."""
+        return {name: value for name, value in asdict(self).items() if value}
+
+
+def options_of(found: object) -> Options:
+    """Read the options that a run stored; what cannot be one counts as not given."""
+    if not isinstance(found, Mapping):
+        return Options()
+    face, limit = found.get("face"), found.get("recursion_limit")
+    return Options(
+        face=face if face in tuple(Face) else None,
+        interrupt_before=_nodes(found.get("interrupt_before")),
+        interrupt_after=_nodes(found.get("interrupt_after")),
+        recursion_limit=limit if type(limit) is int and limit > 0 else None,
+    )
+
+
+def _nodes(found: object) -> Breakpoints:
+    if found == "*" or not isinstance(found, list | tuple):
+        return "*" if found == "*" else ()
+    return "*" if "*" in found else tuple(one for one in found if isinstance(one, str))
 
 
 def stored(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 
 from resumed.engine import memory
 from resumed.engine.desk import Desk, Ticket
+from resumed.engine.guard import Guard
 from resumed.engine.hooks import lasting, own_wait, permanent
 from resumed.engine.look import REFUSALS, RESUMABLE, Look, clear, look, standing_of
-from resumed.engine.running import Return, meaning
+from resumed.engine.running import Return, database_error, meaning
 from resumed.engine.saver import FencedSaver
 from resumed.engine.wire import finished
 from resumed.judge.case import Placement, place, vanished
@@ -61,7 +62,7 @@ async def conclude(
 
     `saver.head` is the head that the attempt itself saved last.
     """
-    session = saver.session
+    session, guard = saver.session, saver.guard
     await saver.rest()
     seen = await _look_after(saver, returned, ticket)
     if seen is None:
@@ -70,7 +71,7 @@ async def conclude(
     judgement, placement = _leaves(seen, begun, ending, (ticket, returned.error))
     version = ticket.registration.version
     extra = Extra(
-        consecutive=consecutive_after(begun.tally, ending),
+        consecutive=_consecutive(begun, ending, guard),
         refused_by=version if judgement.verdict in REFUSALS else None,
         spent_by=version if placement.state is State.QUARANTINED else None,
         own=ending.outcome not in _LEFT_TO_OTHERS,
@@ -82,6 +83,13 @@ async def conclude(
             await cases.settle(session, standing_of(seen, judgement, placement), extra)
             await runs.settle(session, seen.sighting.head.run, judgement.verdict)
     return closed, placement
+
+
+def _consecutive(begun: Begun, ending: Ending, guard: Guard | None) -> int:
+    """What was refused before it ran is charged to nobody, as what preflight refuses is not."""
+    if guard is not None and guard.refusal is not None and not ending.advanced:
+        return begun.tally.consecutive
+    return consecutive_after(begun.tally, ending)
 
 
 def _suspect(returned: Return, ending: Ending) -> bool | None:
@@ -101,11 +109,22 @@ async def _vanished(session: Session, begun: Begun, ticket: Ticket) -> Attempt |
 
 
 async def _look_after(saver: FencedSaver, returned: Return, ticket: Ticket) -> Look | None:
-    """Look at what the run left; where it returned and rows see work left, ask values and graph why it did."""
+    """Look at what the run left; where it returned and rows see work left, ask values and graph why it did.
+
+    What a hidden graph was stopped at only the guard of the run can tell.
+    """
+    guard = saver.guard
+    saver.watch(None)
     seen = await look(saver.session, await watermarks.clock(saver.session), ticket, ours=True)
-    if seen is None or seen.judgement.verdict not in RESUMABLE or returned.error or returned.stopped:
+    if seen is not None and saver.withheld is not None and seen.judgement.verdict in RESUMABLE:
+        return replace(seen, judgement=Judgement(Verdict.WAITING, saver.withheld))
+    if seen is None or seen.judgement.verdict not in RESUMABLE or returned.stopped:
         return seen
-    said = await clear(saver, seen, ticket)
+    if guard is not None and guard.refusal is not None:
+        return replace(seen, judgement=guard.refusal)
+    said = await clear(saver, seen, ticket) if returned.error is None else None
+    if not isinstance(said, Judgement) and guard is not None:
+        said = guard.reached
     return replace(seen, judgement=said) if isinstance(said, Judgement) else seen
 
 
@@ -115,13 +134,22 @@ def ending_of(returned: Return, before: str, expected: str, seen: Look) -> Endin
     advanced = after != before
     outcome = _outcome(returned, seen, advanced=advanced)
     if outcome is Outcome.LOCK_LOST:
-        return Ending(outcome, advanced, after)
+        return _failed_by_the_database(returned, Ending(outcome, advanced, after))
     if after != expected or outcome is Outcome.SUPERSEDED:
         return Ending(Outcome.SUPERSEDED, advanced, after)
     if outcome is Outcome.FAILED and returned.error is not None:
         report = describe(returned.error)
         return Ending(outcome, advanced, after, report.error_type, report.error_at, report.error)
     return Ending(outcome, advanced, after)
+
+
+def _failed_by_the_database(returned: Return, ending: Ending) -> Ending:
+    """Keep what the database said; a session that was lost has nothing to say."""
+    error = database_error(returned.error)
+    if error is None:
+        return ending
+    report = describe(error)
+    return replace(ending, error_type=report.error_type, error=report.error)
 
 
 def _outcome(returned: Return, seen: Look, *, advanced: bool) -> Outcome:

@@ -1,8 +1,8 @@
 """Looks at one thread: its rows, its case, then its values and its graph. Decides nothing, writes only the case."""
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,17 +12,21 @@ from langgraph.pregel import Pregel
 from langgraph.types import Command
 
 from resumed.engine import memory, preflight
-from resumed.engine.call import stored
+from resumed.engine.call import Options, options_of, stored
 from resumed.engine.desk import Ticket
 from resumed.engine.places import Reading, due
 from resumed.engine.saver import FencedSaver
+from resumed.errors import DatabaseError, GraphNotMadeError, LockLostError
 from resumed.judge.case import Placement, Standing, decide, place, standing, still_known
-from resumed.judge.verdict import Ages, Circumstances, Sighting, unchanged
+from resumed.judge.verdict import ANY_CHANNEL, Ages, Circumstances, Sighting, unchanged, work_left
 from resumed.model import Judgement, State, Verdict
 from resumed.rows import Run
 from resumed.store import cases, checkpoints, runs
 from resumed.store.cases import Extra
 from resumed.store.connect import Session
+from resumed.store.faults import blames_value
+from resumed.workflows.loaded import Graph, LoadedWorkflow, own_triggers
+from resumed.workflows.reasons import sentence
 
 RESUMABLE = (Verdict.FAILED, Verdict.STOPPED)
 _IMPORT_PATIENCE = timedelta(seconds=20)
@@ -40,11 +44,18 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Cleared:
-    """A thread that may go on: the graph bound to the saver, the scalars of the original call, what it is given."""
+    """A thread that may go on: the graph bound to the saver, the scalars of the original call, what it is given.
 
+    `workflow` is the one that the graph was bound from; `options` say how the application called the graph, where a
+    registered run stored that. `unfinished` are the namespaces of inner graphs under the head that have work left.
+    """
+
+    workflow: LoadedWorkflow
     graph: Pregel[Any, Any, Any, Any]
     call: Mapping[str, Any]
     given: Any = None
+    options: Options = field(default_factory=Options)
+    unfinished: Collection[str] = ()
 
 
 async def look(session: Session, now: datetime, ticket: Ticket, *, ours: bool = False) -> Look | None:
@@ -84,14 +95,22 @@ async def clear(saver: FencedSaver, seen: Look, ticket: Ticket) -> Cleared | Jud
 
     What cannot be read within the time of an attempt counts as what cannot be read: a class's module may hang. Never
     less than a time in which a busy machine imports it, and never what only a process without memory cannot read:
-    the verdict lasts until the next version.
+    the verdict lasts until the next version. Raises GraphNotMadeError.
     """
-    reading = Reading(ticket.thread_id, ticket.workflow.bind(saver), saver)
+    workflow = await made_for(saver, seen, ticket)
+    options = await _options(saver, seen)
+    graph = workflow.bind(saver, options.interrupt_before, options.interrupt_after)
+    reading = Reading(ticket.thread_id, graph, saver)
     try:
         async with asyncio.timeout(max(ticket.registration.numbers.timeout, _IMPORT_PATIENCE).total_seconds()):
-            return await _asked(reading, seen)
-    except psycopg.Error:
+            said = await _asked(reading, seen, workflow)
+            return replace(said, options=options) if isinstance(said, Cleared) else said
+    except (LockLostError, DatabaseError):
         raise
+    except psycopg.Error as error:
+        if not blames_value(error):
+            raise
+        return Judgement(Verdict.INCOMPATIBLE, f"the state does not load: {type(error).__name__}")
     except Exception as error:
         if memory.exhausted(error):
             raise
@@ -99,13 +118,42 @@ async def clear(saver: FencedSaver, seen: Look, ticket: Ticket) -> Cleared | Jud
         return Judgement(Verdict.INCOMPATIBLE, f"the state does not load: {type(error).__name__}")
 
 
-async def _asked(reading: Reading, seen: Look) -> Cleared | Judgement:
+async def made_for(saver: FencedSaver, seen: Look, ticket: Ticket) -> LoadedWorkflow:
+    """Return the workflow with the graph for this thread; a factory that takes a config is given what its call stored.
+
+    Raises GraphNotMadeError, and the thread may be tried again: it is the factory that failed.
+    """
+    workflow, head = ticket.workflow, seen.sighting.head
+    if isinstance(workflow, LoadedWorkflow):
+        return workflow
+    call = stored(await checkpoints.metadata(saver.session, head.thread_id, head.checkpoint_id))
+    if head.unapplied and head.run is not None and (begun := await runs.stored(saver.session, head.run.run_id)):
+        call |= begun.call
+    try:
+        return await ticket.made(workflow, {**call, "thread_id": head.thread_id})
+    except Exception as error:
+        message = f"its factory fails for what the thread's call stored: {sentence(error)}"
+        raise GraphNotMadeError(message) from error
+
+
+async def _options(saver: FencedSaver, seen: Look) -> Options:
+    """Read how the run called its graph that waits to be gone on with, or that saved the head."""
+    head = seen.sighting.head
+    run_id = head.run.run_id if head.run is not None else head.metadata_run
+    if run_id is None:
+        return Options()
+    return options_of(await runs.options(saver.session, head.thread_id, run_id))
+
+
+async def _asked(reading: Reading, seen: Look, workflow: LoadedWorkflow) -> Cleared | Judgement:
     loaded = await reading.load()
     if seen.sighting.head.unapplied:
-        return await _begun(reading, seen.sighting.head.run, loaded)
+        return await _begun(reading, seen.sighting.head.run, loaded, workflow)
     if loaded is None:
         return Judgement(Verdict.FINISHED, "the thread has no checkpoint any more")
     head = seen.sighting.head
+    if _starts_nothing(reading.graph, seen):
+        return Judgement(Verdict.FINISHED, "no channel of the head starts a node of the graph made for this thread")
     given = any(one in reading.graph.trigger_to_nodes for one in head.null_channels)
     if head.updated_channels is None and not given and not await due(reading.graph, loaded.config):
         return Judgement(Verdict.FINISHED, "the graph has no node left to run")
@@ -115,10 +163,18 @@ async def _asked(reading: Reading, seen: Look) -> Cleared | Judgement:
     if isinstance(said, Judgement):
         return said
     answer: Command[Any] | None = Command(resume={said.question: said.value}) if said is not None else None
-    return Cleared(reading.graph, stored(loaded.metadata), answer)
+    return Cleared(workflow, reading.graph, stored(loaded.metadata), answer, unfinished=reading.unfinished)
 
 
-async def _begun(reading: Reading, run: Run | None, loaded: CheckpointTuple | None) -> Cleared | Judgement:
+def _starts_nothing(graph: Graph, seen: Look) -> bool:
+    """Return whether a head that was taken for unfinished because nobody knew the triggers is finished after all."""
+    unknown = any(ANY_CHANNEL in one.triggers for one in seen.around.claim.registrations)
+    return unknown and work_left(seen.sighting.head, own_triggers(graph)) is None
+
+
+async def _begun(
+    reading: Reading, run: Run | None, loaded: CheckpointTuple | None, workflow: LoadedWorkflow
+) -> Cleared | Judgement:
     """Begin a registered run as its application would have: with the input that it stored."""
     kept = await runs.stored(reading.saver.session, run.run_id) if run is not None else None
     if kept is None:
@@ -127,7 +183,7 @@ async def _begun(reading: Reading, run: Run | None, loaded: CheckpointTuple | No
     if said := await preflight.ready_for(reading, loaded, given):
         return said
     before = stored(loaded.metadata) if loaded is not None else {}
-    return Cleared(reading.graph, {**before, **kept.call}, given)
+    return Cleared(workflow, reading.graph, {**before, **stored(kept.call)}, given)
 
 
 def _persons(said: object) -> bool:

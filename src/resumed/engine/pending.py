@@ -1,31 +1,28 @@
-"""Says of the work that waits at a place whether this code can do it: each node, each join, each stateful subgraph.
+"""Says of the work that waits at a checkpoint whether this code can do it: each node, each join.
 
-What LangGraph cannot do it drops in silence, and calls the rest success (facts sections 4.4 and 4.13).
+What LangGraph cannot do it drops in silence, and calls the rest success (facts section 4.4).
 """
-
-from collections.abc import Container, Mapping, Sequence
 
 from langgraph.channels.named_barrier_value import NamedBarrierValue
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.types import Send
 
-from resumed.engine.places import Place, path_of
+from resumed.engine.loops import Steps
 from resumed.judge.verdict import NULL_TASK
-from resumed.workflows.loaded import Graph
 
 _BRANCH = "branch:to:"
 _JOIN = "join:"
 _SENDS = "__pregel_tasks"
 
 
-def unknown_names(graph: Graph, stands: CheckpointTuple) -> set[str]:
+def unknown_names(graph: Steps, stands: CheckpointTuple) -> set[str]:
     """Name every node and join that pending work asks for and the graph lacks."""
     joins = {channel for channel, _ in _pending(stands) if channel.startswith(_JOIN)}
     named = {name for channel, value in _pending(stands) for name in _nodes(channel, value)}
     return {name for name in named if name not in graph.nodes} | {one for one in joins if not _kept(graph, one, stands)}
 
 
-def recounted(graph: Graph, stands: CheckpointTuple) -> dict[str, set[str] | None]:
+def recounted(graph: Steps, stands: CheckpointTuple) -> dict[str, set[str] | None]:
     """Map every join that is full, and yet triggered nothing, to the nodes it counts rightly; None where none is wrong.
 
     Under `durability="async"` LangGraph goes on counting in the very set that it is about to save, so a checkpoint may
@@ -39,7 +36,7 @@ def recounted(graph: Graph, stands: CheckpointTuple) -> dict[str, set[str] | Non
     return {name: _counted(graph, stands, name, members) for name, members in full.items()}
 
 
-def _counted(graph: Graph, stands: CheckpointTuple, join: str, members: set[str]) -> set[str] | None:
+def _counted(graph: Steps, stands: CheckpointTuple, join: str, members: set[str]) -> set[str] | None:
     """Give the members that had run by this checkpoint since the join was last full.
 
     What a node has seen of a channel is copied into a checkpoint as it is then. One that was asked for before the join
@@ -57,7 +54,7 @@ def _counted(graph: Graph, stands: CheckpointTuple, join: str, members: set[str]
     return members - late if late else None
 
 
-def _kept(graph: Graph, join: str, stands: CheckpointTuple) -> bool:
+def _kept(graph: Steps, join: str, stands: CheckpointTuple) -> bool:
     """A join that a deploy has deferred, or no longer defers, finds nothing in what one of the other kind has saved."""
     value = stands.checkpoint["channel_values"].get(join)
     plain = isinstance(graph.channels.get(join), NamedBarrierValue)
@@ -68,41 +65,6 @@ def commanded(stands: CheckpointTuple) -> set[str]:
     """Name the nodes that a `Command` given as input sends to; what tasks ask for is due only a superstep later."""
     written = [(channel, value) for task, channel, value in stands.pending_writes or () if task == NULL_TASK]
     return {name for channel, value in written for name in _nodes(channel, value)}
-
-
-def behind(place: Place, due: set[str], stateful: Mapping[str, str], known: Container[str]) -> str | None:
-    """Name the namespace of a due subgraph that keeps its own state, where that is older than what made it due.
-
-    LangGraph would take it for the state of this very call, run nothing and merge the old output once more. One that
-    has never run has no namespace yet; one below a subgraph that has yet to begin is started as it should be.
-    `stateful` maps namespaces to their newest checkpoint, `known` are the paths of the graph's subgraphs.
-    """
-    paths = {f"{place.path}|{node}" if place.path else node for node in due}
-    # A task of the functional API is no node: its namespace lies below that of the node that calls it.
-    above = tuple(f"{one}|" for one in paths if one not in known)
-    stands_at = place.stands.checkpoint["id"]
-    for namespace, newest in stateful.items():
-        path = path_of(namespace)
-        if newest < stands_at and (path in paths or path.startswith(above)):
-            return namespace
-    return None
-
-
-def ahead(found: Sequence[tuple[Place, set[str]]], stateful: Mapping[str, str], known: Container[str]) -> str | None:
-    """Name the namespace of a subgraph that keeps its own state and has saved since the head, though it is not due.
-
-    The checkpoint of its parent was lost on the way, as `durability="async"` allows; LangGraph would run it again on
-    top of what it has saved. `found` are the places, the root first, each with the nodes that are due there.
-    """
-    head = found[0][0].stands.checkpoint["id"]
-    for namespace, newest in stateful.items():
-        path = path_of(namespace)
-        above, _, node = path.rpartition("|")
-        parents = [(place, due) for place, due in found if place.path == above]
-        called = any(node in due or newest < place.stands.checkpoint["id"] for place, due in parents)
-        if newest > head and path in known and (not above or above in known) and not called:
-            return namespace
-    return None
 
 
 def _pending(stands: CheckpointTuple) -> list[tuple[str, object]]:

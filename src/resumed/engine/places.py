@@ -3,7 +3,7 @@
 It reads through savers that watch what values are loaded as, and knows the graphs; it judges nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
 from langchain_core.runnables import RunnableConfig
@@ -11,32 +11,42 @@ from langgraph.channels import DeltaChannel
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.pregel import Pregel
 
+from resumed.engine.breakpoints import has_run
 from resumed.engine.classes import watched
 from resumed.engine.saver import FencedSaver
-from resumed.judge.verdict import NULL_TASK
+from resumed.judge.verdict import trigger
 from resumed.store import checkpoints
 from resumed.workflows.loaded import Graph
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One thread as preflight reads it: the graph bound to the saver; `lost` gathers the classes that are gone."""
+    """One thread as preflight reads it: the graph bound to the saver.
+
+    `lost` gathers the classes that are gone, `unfinished` the namespaces of inner graphs that have work left.
+    """
 
     thread_id: str
     graph: Graph
     saver: FencedSaver
     lost: set[str] = field(default_factory=set)
+    unfinished: set[str] = field(default_factory=set)
 
     def reader(self, namespace: str = "") -> FencedSaver:
         """Give a saver that loads as the graph of this namespace would, and notes which classes are gone."""
-        inner = subgraphs(self.graph).get(path_of(namespace))
+        inner = self.graph_of(namespace)
         return watched(self.saver, (self.graph, inner) if inner is not None else (self.graph,), self.lost)
+
+    def graph_of(self, namespace: str) -> Graph | None:
+        """Give the subgraph of a namespace, as far as its path tells; of several in one node that is the first."""
+        known = subgraphs(self.graph)
+        return known.get(path_of(namespace, known))
 
     async def load(self, namespace: str = "", checkpoint_id: str | None = None) -> CheckpointTuple | None:
         """Load a checkpoint, the newest where none is named, with all that its graph would load of it."""
         reader = self.reader(namespace)
         loaded = await reader.aget_tuple(_config(self.thread_id, namespace, checkpoint_id))
-        graph = subgraphs(self.graph).get(path_of(namespace)) if namespace else self.graph
+        graph = self.graph_of(namespace) if namespace else self.graph
         deltas = [name for name, one in graph.channels.items() if isinstance(one, DeltaChannel)] if graph else []
         if loaded is not None and deltas:
             await reader.aget_delta_channel_history(config=loaded.config, channels=deltas)
@@ -45,21 +55,34 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where one graph of the thread stands: the root or a subgraph, its checkpoint, and whether it ran on since."""
+    """Where one graph of the thread stands: the root or a subgraph, its checkpoint, and whether it ran on since.
+
+    `certain` says that the node is the subgraph. What a node's code calls may be another graph than the one found.
+    """
 
     graph: Graph
     stands: CheckpointTuple
+    path: str
     moved_on: bool
-
-    @property
-    def path(self) -> str:
-        """The names of the nodes that lead to this graph; empty for the root."""
-        return path_of(self.stands.config["configurable"]["checkpoint_ns"])
+    certain: bool = True
 
 
-def path_of(namespace: str) -> str:
-    """Leave out of a namespace which task it was, and how often it called the same subgraph before."""
-    return "|".join(part.split(":")[0] for part in namespace.split("|") if not part.isdigit())
+def path_of(namespace: str, known: Container[str]) -> str:
+    """Leave out of a namespace which task it was, and how often it called a subgraph before.
+
+    A number is the name of a node where `known` has such a path.
+    """
+    path = ""
+    for part in namespace.split("|"):
+        longer = f"{path}|{part.split(':')[0]}" if path else part.split(":")[0]
+        path = longer if longer in known or not part.isdigit() else path
+    return path
+
+
+def is_counted(namespace: str, known: Container[str]) -> bool:
+    """Return whether the namespace is that of a second or later subgraph which one node has called."""
+    numbers = [part for part in namespace.split("|") if part.isdigit()]
+    return len(numbers) > sum(part.isdigit() for part in path_of(namespace, known).split("|"))
 
 
 def subgraphs(graph: Graph) -> Mapping[str, Graph]:
@@ -70,17 +93,24 @@ def subgraphs(graph: Graph) -> Mapping[str, Graph]:
 async def places(reading: Reading, loaded: CheckpointTuple) -> list[Place]:
     """Find where the root and each subgraph that runs under this head stand; one with a newer child has moved on.
 
-    A child whose own root checkpoint was lost proves that, and stands nowhere itself.
+    A child whose own root checkpoint was lost proves that, and stands nowhere itself. What no search finds, and what
+    one node calls after its first subgraph, is judged by the guard when it runs.
     """
     children = await checkpoints.children(reading.saver.session, reading.thread_id, loaded.checkpoint["id"])
-    found = [Place(reading.graph, loaded, _has_run(loaded) or bool(children))]
+    found = [Place(reading.graph, loaded, "", has_run(loaded) or bool(children))]
     known = subgraphs(reading.graph)
     for namespace, checkpoint_id in children.items():
         stands = await reading.load(namespace, checkpoint_id)
-        if stands is None or path_of(namespace) not in known or _astray(stands, loaded.checkpoint["id"]):
+        if stands is None or _astray(stands, loaded.checkpoint["id"]):
+            continue
+        if _has_work(stands):
+            reading.unfinished.add(namespace)
+        path = path_of(namespace, known)
+        if path not in known or is_counted(namespace, known):
             continue
         below = any(inner.startswith(f"{namespace}|") and made > checkpoint_id for inner, made in children.items())
-        found.append(Place(known[path_of(namespace)], stands, _has_run(stands) or below))
+        certain = _is_certain(reading.graph, path, known)
+        found.append(Place(known[path], stands, path, has_run(stands) or below, certain))
     return found
 
 
@@ -99,9 +129,18 @@ def _astray(stands: CheckpointTuple, head: str) -> bool:
     return (stands.metadata.get("parents") or {}).get("", head) != head
 
 
-def _has_run(stands: CheckpointTuple) -> bool:
-    """Rows of a task say that a breakpoint in front of it has been passed."""
-    return any(task != NULL_TASK for task, _, _ in stands.pending_writes or ())
+def _has_work(stands: CheckpointTuple) -> bool:
+    updated = stands.checkpoint.get("updated_channels")
+    return updated is None or any(trigger(channel) for channel in updated)
+
+
+def _is_certain(root: Graph, path: str, known: Mapping[str, Graph]) -> bool:
+    """Return whether each node on the path is itself the subgraph that runs there."""
+    above, _, name = path.rpartition("|")
+    parent = known.get(above) if above else root
+    if parent is None or name not in parent.nodes or parent.nodes[name].bound is not known[path]:
+        return False
+    return not above or _is_certain(root, above, known)
 
 
 def _config(thread_id: str, namespace: str, checkpoint_id: str | None) -> RunnableConfig:

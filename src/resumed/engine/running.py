@@ -4,26 +4,30 @@ What it never does: say how the attempt ended (rows decide that), or let go of a
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import Enum
 from typing import Any
 
+import psycopg
 from langchain_core.runnables import RunnableConfig
-from langgraph.errors import GraphDrained
+from langgraph.errors import GraphDrained, GraphInterrupt
 from langgraph.pregel import Pregel
 from langgraph.types import Durability
 
 from resumed.engine.desk import Ticket
+from resumed.engine.faces import Face, called, given_again, refused, remember
+from resumed.engine.loops import let_unsaved_graphs_run
 from resumed.engine.saver import FencedSaver
-from resumed.engine.unsaved import holds_unsaved
-from resumed.errors import LockLostError, SupersededError
+from resumed.errors import LockLostError, SessionFailedError, SupersededError
 from resumed.model import Outcome
 from resumed.store.connect import alive
 
 _POLL = timedelta(seconds=1)
 _GRACE = timedelta(seconds=5)
+_CONTEXT_GRACE = timedelta(milliseconds=200)
 
 
 class Stopped(Enum):
@@ -49,17 +53,22 @@ class Return:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A graph bound to its saver, and what it is called with; `context` is asked for within the time of the attempt."""
+    """A graph bound to its saver, and what it is called with; `context` is asked for within the time of the attempt.
+
+    `face` is the one that is tried first, `unbound` the graph as it was loaded.
+    """
 
     graph: Pregel[Any, Any, Any, Any]
     config: RunnableConfig
     context: Callable[[], Awaitable[Any]]
     given: Any = None
+    face: Face = Face.ASYNC
+    unbound: Pregel[Any, Any, Any, Any] | None = None
 
 
 async def run(call: Call, saver: FencedSaver, ticket: Ticket) -> Return:
     """Run the graph until it ends, its session dies, its time is over or a shutdown cannot wait for it."""
-    running = asyncio.ensure_future(_called(call, ticket))
+    running = asyncio.ensure_future(_called(call, saver, ticket))
     watches = {
         asyncio.ensure_future(_session_dies(saver)): Stopped.LOCK_LOST,
         asyncio.ensure_future(ticket.stop.wait()): Stopped.DRAINED,
@@ -67,23 +76,65 @@ async def run(call: Call, saver: FencedSaver, ticket: Ticket) -> Return:
     }
     try:
         done, _ = await asyncio.wait({running, *watches}, return_when=asyncio.FIRST_COMPLETED)
-        if running in done:
+        if running in done and not await _fails_with_context(running, ticket):
             return _returned(running, saver)
-        return await _stop(running, next(watches[one] for one in done if one in watches))
+        return await _stop(running, next((watches[one] for one in done if one in watches), Stopped.DRAINED))
     finally:
         for watch in watches:
             watch.cancel()
         await asyncio.gather(*watches, return_exceptions=True)
 
 
-async def _called(call: Call, ticket: Ticket) -> None:
-    saved, context = durability(call.graph), await call.context()
-    await call.graph.ainvoke(call.given, call.config, context=context, durability=saved, control=ticket.control)
+async def _fails_with_context(running: asyncio.Future[Any], ticket: Ticket) -> bool:
+    """Return whether a run failed because the context that its graph lives in ends, which is not the thread's fault.
+
+    A node may notice a moment before the context does that what both use is gone.
+    """
+    if running.cancelled() or running.exception() is None or not ticket.in_context:
+        return False
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(ticket.stop.wait(), _CONTEXT_GRACE.total_seconds())
+    return ticket.stop.is_set()
 
 
-def durability(graph: Pregel[Any, Any, Any, Any]) -> Durability:
-    """Save before the next superstep starts; a subgraph without a checkpointer cannot do that (facts section 4.14)."""
-    return "async" if holds_unsaved(graph) else "sync"
+async def _called(call: Call, saver: FencedSaver, ticket: Ticket) -> None:
+    """Call the graph; where a node refuses the way it is called before it has run, go on from there the other way.
+
+    That ends where a node refuses both: the other way has to get further.
+    """
+    options = {"durability": durability(call.graph), "context": await call.context(), "control": ticket.control}
+    refusals = 0
+    while True:
+        before = saver.head
+        try:
+            return await _faced(call.face, call, options, saver)
+        except Exception as error:
+            refusals = 1 if saver.head != before else refusals + 1
+            if refusals > 1 or not refused(error):
+                raise
+            remember(call.unbound or call.graph, call.face)
+            again, given = given_again(call.given, moved=saver.head != before)
+            if not again:
+                raise
+            await saver.rest()
+        call = replace(call, face=call.face.other, given=given)
+
+
+async def _faced(face: Face, call: Call, options: Mapping[str, Any], saver: FencedSaver) -> None:
+    try:
+        await called(face, call.graph, call.given, call.config, options)
+    except asyncio.CancelledError:
+        if face is Face.SYNC:
+            # Its thread goes on to the end of the superstep; what it leaves is no longer this attempt's to save.
+            options["control"].request_drain()
+            await saver.shut()
+        raise
+
+
+def durability(_: Pregel[Any, Any, Any, Any]) -> Durability:
+    """Save before the next superstep starts, whatever graphs without a checkpointer it may call on its way."""
+    let_unsaved_graphs_run()
+    return "sync"
 
 
 def meaning(error: BaseException) -> Outcome:
@@ -98,6 +149,12 @@ def meaning(error: BaseException) -> Outcome:
     return Outcome.FAILED
 
 
+def database_error(error: BaseException | None) -> psycopg.Error | None:
+    """Return what the database said where it failed an attempt on a session that lives."""
+    failed = next((one for one in _chain(error) if isinstance(one, SessionFailedError)), None)
+    return failed.__cause__ if failed is not None and isinstance(failed.__cause__, psycopg.Error) else None
+
+
 def _chain(error: BaseException | None) -> list[BaseException]:
     found: list[BaseException] = []
     while error is not None and error not in found:
@@ -110,6 +167,9 @@ def _returned(running: asyncio.Future[Any], saver: FencedSaver) -> Return:
     if running.cancelled():
         return Return(error=asyncio.CancelledError())
     error = running.exception()
+    guard = saver.guard
+    if guard is not None and (guard.refusal is not None or isinstance(error, GraphInterrupt)):
+        error = None  # it was stopped, by us or at a breakpoint; whatever came of that is no failure of the thread
     if error is not None and not alive(saver.session):
         return Return(error=error, stopped=Stopped.LOCK_LOST)
     return Return(error=error)

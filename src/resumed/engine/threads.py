@@ -11,6 +11,8 @@ from contextvars import ContextVar
 from threading import Lock
 from typing import ParamSpec, TypeVar
 
+from resumed.workflows import loops
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -31,7 +33,7 @@ class TrackedExecutor(ThreadPoolExecutor):
         attempt = CURRENT.get()
         with self._guard:
             self._running[attempt] += 1
-        future = super().submit(fn, *args, **kwargs)
+        future = super().submit(_with_a_loop, fn, *args, **kwargs)
         future.add_done_callback(lambda _: self._done(attempt))
         return future
 
@@ -45,3 +47,8 @@ class TrackedExecutor(ThreadPoolExecutor):
             self._running[attempt] -= 1
             if not self._running[attempt]:
                 del self._running[attempt]
+
+
+def _with_a_loop(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    with loops.lent():
+        return fn(*args, **kwargs)

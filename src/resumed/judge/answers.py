@@ -18,7 +18,8 @@ class Exchange:
 
     `ids` are the questions of an asking row, `values` the answers of an answering one, in their order; `order` grows
     with the transaction; `output_order` is when the task last saved ordinary writes; `failed` that it has an error;
-    `left_behind` that its subgraph has gone on to another superstep, which none does with a question open.
+    `left_behind` that its subgraph has gone on to another superstep, which none does with a question open, or was taken
+    there by a person's edit; `called` that another task has called it, which repeats what it asks.
     """
 
     task: tuple[str, str, str]
@@ -29,6 +30,7 @@ class Exchange:
     output_order: int | None = None
     failed: bool = False
     left_behind: bool = False
+    called: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +42,19 @@ class Given:
 
 
 def settle(rows: Sequence[Exchange]) -> Given | Judgement | None:
-    """Say which answer goes to which question; `waiting` where a person has to, None where nothing is asked."""
+    """Return which answer goes to which question; `waiting` where a person has to, None where the thread may go on.
+
+    It may where nothing is asked, and where no question has reached the root: then none has reached its person, it is
+    asked again, and nothing is answered.
+    """
     unanswered = _unanswered(rows)
     if not unanswered:
         return None
+    settled = _settled(unanswered, rows)
+    return settled if isinstance(settled, Given) or _reached(rows) & {*unanswered} else None
+
+
+def _settled(unanswered: Sequence[str], rows: Sequence[Exchange]) -> Given | Judgement:
     null = next((row for row in rows if row.task[2] == NULL_TASK and row.channel == RESUME), None)
     if null is None or _taken(null, rows):
         return Judgement(Verdict.WAITING, f"{len(unanswered)} question(s) without an answer, the first {unanswered[0]}")
@@ -59,6 +70,12 @@ def _unanswered(rows: Sequence[Exchange]) -> list[str]:
     asking = [row for row in rows if row.channel == INTERRUPT]
     answered = {one for row in asking if _finished(row) or _answered(row, rows) for one in row.ids}
     return sorted({one for row in asking for one in row.ids} - answered)
+
+
+def _reached(rows: Sequence[Exchange]) -> set[str]:
+    """Return the questions that a person is shown: LangGraph reads them from the root's own tasks."""
+    asking = [row for row in rows if row.channel == INTERRUPT and not row.task[0] and not row.called]
+    return {one for row in asking if not _finished(row) for one in row.ids}
 
 
 def _finished(row: Exchange) -> bool:

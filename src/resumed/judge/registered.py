@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from resumed.judge.verdict import Sighting
+from resumed.judge.verdict import Sighting, control_part
 from resumed.rows import Head, Run
 
 
@@ -27,7 +27,7 @@ def unapplied(found: Sighting, run: Run) -> bool:
     if not run.has_input or run.state == "submitted":
         return run.has_input
     same = found.head.checkpoint_id == run.head_before
-    return same and (run.rows_before is None or run.rows_before == found.fingerprint)
+    return same and run.rows_before in (None, found.fingerprint, control_part(found.fingerprint))
 
 
 def _blank(run: Run) -> Head:

@@ -36,8 +36,8 @@ def workflow_name(head: Head, names: Iterable[str], default: str | None) -> str 
 
 
 def accepts(registration: Registration, version: str | None) -> bool:
-    """Say whether this code can resume a thread of `version`: a party that names no version makes no condition."""
-    if version is None or not registration.version:
+    """Return whether this code can resume a thread of `version`: an empty version is none."""
+    if not version or not registration.version:
         return True
     return version == registration.version or version in registration.accepts
 

@@ -23,6 +23,9 @@ CONTROL_CHANNELS = (ERROR, ERROR_SOURCE, INTERRUPT, RESUME)
 _TRIGGERS = frozenset({"__start__", "__pregel_tasks"})
 _TRIGGER_PREFIXES = ("branch:to:", "join:")
 _EDITING_SOURCES = frozenset({"update", "fork"})
+# Among the triggers of a registration: its graphs are made for single threads, and none has been made yet.
+ANY_CHANNEL = "*"
+_CALLED = "~__pregel_push, ~"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +65,34 @@ class Sighting:
 
     @property
     def fingerprint(self) -> str:
-        """A digest that changes when a control row appears, vanishes or is written again."""
+        """A digest that changes when a control row appears, vanishes or is written again, or a task saves anything.
+
+        The latter stands behind a `+`: what has gone on since the head was judged is no longer where it was.
+        """
         lines = sorted(
             f"{row.checkpoint_ns}|{row.checkpoint_id}|{row.task_id}|{row.channel}|{row.writer}" for row in self.rows
         )
         if self.head.source in _EDITING_SOURCES and self.ran_since:
             lines.append("somebody has run it since")
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
+        lines += [f"{namespace}|edited" for namespace in self.head.edited_inside]
+        control, head = _digest("\n".join(lines)), self.head
+        if head.newest_id == head.checkpoint_id and not head.saved_since:
+            return control
+        return f"{control}+{_digest(f'{head.newest_id}|{head.saved_since}')[:8]}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def control_part(fingerprint: str) -> str:
+    """Return the part of a fingerprint that stands for the control rows."""
+    return fingerprint.partition("+")[0]
 
 
 def trigger(channel: str, own: Sequence[str] = ()) -> bool:
     """Say whether a value in this channel starts a node; `own` are the trigger names of a low-level `Pregel`."""
-    return channel in _TRIGGERS or channel in own or channel.startswith(_TRIGGER_PREFIXES)
+    return channel in _TRIGGERS or channel in own or ANY_CHANNEL in own or channel.startswith(_TRIGGER_PREFIXES)
 
 
 def work_left(head: Head, triggers: Sequence[str] = ()) -> str | None:
@@ -107,7 +126,8 @@ def changed_at(sighting: Sighting, known: Case | None, now: datetime) -> datetim
     """When we saw the control rows of a known head change; None for a head that is new to us."""
     if known is None or known.head != sighting.head.checkpoint_id:
         return None
-    return known.changed_at if known.fingerprint == sighting.fingerprint else now
+    same = control_part(known.fingerprint) == control_part(sighting.fingerprint)
+    return known.changed_at if same else now
 
 
 def quiet_since(sighting: Sighting, around: Circumstances) -> datetime:
@@ -128,7 +148,7 @@ def judge(sighting: Sighting, around: Circumstances) -> Judgement:
         return Judgement(Verdict.RUNNING, "somebody holds the thread's lock")
     return (
         _cancelled(sighting.head, around)
-        or _person_asked(sighting)
+        or _person_asked(sighting, around)
         or _nothing_left(sighting, around)
         or _edited(sighting, around)
         or _nobodys(sighting.head, around)
@@ -144,19 +164,35 @@ def _cancelled(head: Head, around: Circumstances) -> Judgement | None:
     return Judgement(Verdict.CANCELLED, "a person cancelled this head")
 
 
-def _person_asked(sighting: Sighting) -> Judgement | None:
+def _person_asked(sighting: Sighting, around: Circumstances) -> Judgement | None:
     """A question without any sign of an answer; where there is a sign, only values tell, and those preflight reads.
 
-    A question is open until its task has finished: has saved what it made, and no error beside it.
+    One that its process died on before it reached the root is asked again, wherever a workflow can do so.
     """
-    failed = {_task(row) for row in sighting.rows if row.channel == ERROR}
+    open_questions = _open_questions(sighting)
     questions = [row for row in sighting.rows if row.channel == INTERRUPT]
-    open_questions = [row for row in questions if not row.has_output or _task(row) in failed]
     answers = [row for row in sighting.rows if row.channel == RESUME]
     if not open_questions or answers or len(open_questions) < len(questions):
         return None
+    if _unseen(open_questions):
+        said = (
+            "asked, but nobody can see it: the question has not reached the root, and no workflow is there to ask again"
+        )
+        return None if around.claim.registrations else Judgement(Verdict.WAITING, said)
     where = open_questions[0].checkpoint_ns or "the root graph"
     return Judgement(Verdict.WAITING, f"{len(open_questions)} task(s) wait for a person's answer, the first in {where}")
+
+
+def _open_questions(sighting: Sighting) -> list[ControlRow]:
+    """A question is open until its task has finished: has saved what it made, and no error beside it."""
+    failed = {_task(row) for row in sighting.rows if row.channel == ERROR}
+    questions = [row for row in sighting.rows if row.channel == INTERRUPT]
+    return [row for row in questions if not row.has_output or _task(row) in failed]
+
+
+def _unseen(open_questions: Sequence[ControlRow]) -> bool:
+    """Return whether no question has reached a person: LangGraph shows what the root's tasks ask, called ones apart."""
+    return not any(not row.checkpoint_ns and not row.task_path.startswith(_CALLED) for row in open_questions)
 
 
 def _task(row: ControlRow) -> tuple[str, str, str]:
@@ -164,8 +200,10 @@ def _task(row: ControlRow) -> tuple[str, str, str]:
 
 
 def _nothing_left(sighting: Sighting, around: Circumstances) -> Judgement | None:
-    triggers = [one for registration in around.claim.registrations for one in registration.triggers]
-    if work_left(sighting.head, triggers) is None:
+    live = around.claim.live(around.now)
+    known = [one for registration in around.claim.registrations for one in registration.triggers if one != ANY_CHANNEL]
+    unknown = [ANY_CHANNEL for registration in live if ANY_CHANNEL in registration.triggers]
+    if work_left(sighting.head, [*known, *unknown]) is None:
         return Judgement(Verdict.FINISHED, "no channel of the head has work waiting")
     return None
 
@@ -173,11 +211,20 @@ def _nothing_left(sighting: Sighting, around: Circumstances) -> Judgement | None
 def _edited(sighting: Sighting, around: Circumstances) -> Judgement | None:
     """An edit says nothing of what is left to run; the graph is asked once the thread is quiet."""
     head = sighting.head
+    quiet = quiet_since(sighting, around) + around.ages.min_age <= around.now
+    if head.edited_inside:
+        where = _nodes_of(head.edited_inside[0])
+        said = f"a person has edited the subgraph {where} and nothing has run since"
+        return Judgement(Verdict.EDITED, said, unsure=quiet and _askable(head, around))
     if head.source not in _EDITING_SOURCES or sighting.ran_since:
         return None
-    quiet = quiet_since(sighting, around) + around.ages.min_age <= around.now
     said = f"the head was written by {head.source} and nothing has run since"
     return Judgement(Verdict.EDITED, said, unsure=quiet and head.updated_channels is None and _askable(head, around))
+
+
+def _nodes_of(namespace: str) -> str:
+    """Name the nodes that lead to a subgraph, without the tasks that ran them."""
+    return "|".join(part.split(":")[0] for part in namespace.split("|"))
 
 
 def _askable(head: Head, around: Circumstances) -> bool:
@@ -237,4 +284,7 @@ def _why_stopped(sighting: Sighting) -> Judgement:
     errors = [row for row in sighting.rows if row.channel == ERROR]
     if any(not row.cancelled for row in errors):
         return Judgement(Verdict.FAILED, f"a task of the head has an error; work waits in {pending}")
+    open_questions = _open_questions(sighting)
+    if open_questions and _unseen(open_questions):
+        return Judgement(Verdict.STOPPED, "asked, but nobody can see it: the question has not reached the root")
     return Judgement(Verdict.STOPPED, f"work waits in {pending} and no task has an error")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from resumed.judge.verdict import ERROR, ERROR_SOURCE, INTERRUPT, NULL_TASK, RESUME
 
 PendingWrite = tuple[str, str, object]
-_CONTROL = frozenset({ERROR, ERROR_SOURCE, INTERRUPT, RESUME, "__scheduled__"})
+CONTROL = frozenset({ERROR, ERROR_SOURCE, INTERRUPT, RESUME, "__scheduled__"})
 
 
 def sanitise(writes: Sequence[PendingWrite]) -> list[PendingWrite]:
@@ -20,7 +20,7 @@ def sanitise(writes: Sequence[PendingWrite]) -> list[PendingWrite]:
     """
     failed = _failed_tasks(writes)
     return [
-        (_unknown(task) if task in failed and channel not in _CONTROL else task, channel, value)
+        (_unknown(task) if task in failed and channel not in CONTROL else task, channel, value)
         for task, channel, value in writes
         if not (task == NULL_TASK and channel == RESUME)
     ]

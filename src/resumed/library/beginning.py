@@ -98,7 +98,7 @@ class Beginner:
             if run.run_id == new.run_id and run.state == "open":
                 return run.run_id, run.head_before, call.input
             if call.input is None and await self._unfinished(session, found):
-                return await self._adopted(session, found, run, new.owner)
+                return await self._adopted(session, found, run, new)
         try:
             await self._end_earlier(session, call.thread_id, found, new)
         finally:
@@ -119,9 +119,9 @@ class Beginner:
             raise WorkflowAlreadyRunningError(message)
         await runs.end(session, run.run_id, "finished")
 
-    async def _adopted(self, session: Session, found: Sighting, run: Run, owner: str) -> tuple[str, str, Any]:
+    async def _adopted(self, session: Session, found: Sighting, run: Run, new: NewRun) -> tuple[str, str, Any]:
         kept = await runs.stored(session, run.run_id) if found.head.unapplied else None
-        await runs.adopt(session, run.run_id, owner, found.head.checkpoint_id)
+        await runs.adopt(session, run.run_id, new, found.head.checkpoint_id)
         given = await asyncio.to_thread(self._serde.loads_typed, kept.input) if kept is not None else None
         return run.run_id, found.head.checkpoint_id, given
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
+from resumed.store import watermarks
 from resumed.store.connect import Session
 from resumed.store.queries import load
 
@@ -44,4 +45,11 @@ async def write(session: Session, entries: Sequence[Entry]) -> None:
 async def of_thread(session: Session, thread_id: str) -> list[Entry]:
     """Read what was asked for on a thread, in its order."""
     cursor = await session.execute(_SQL["of_thread"], {"thread": thread_id})
+    return [Entry(**{**row, "action": Act(row["action"])}) async for row in cursor]
+
+
+async def since(session: Session, length: timedelta, rows: int) -> list[Entry]:
+    """Read what was asked for within this length of time, the newest first, at most so many."""
+    parameters = {"since": await watermarks.clock(session) - length, "rows": rows}
+    cursor = await session.execute(_SQL["since"], parameters)
     return [Entry(**{**row, "action": Act(row["action"])}) async for row in cursor]

@@ -8,7 +8,9 @@ from psycopg.rows import DictRow
 
 from resumed.judge.case import Standing
 from resumed.judge.policy import Tally
+from resumed.judge.verdict import control_part
 from resumed.model import Case, Registration, State, Verdict
+from resumed.store import texts
 from resumed.store.connect import Session
 from resumed.store.queries import load
 
@@ -65,12 +67,6 @@ async def to_look_at(session: Session, now: datetime, rows: int) -> list[str]:
     return [row["thread_id"] async for row in cursor]
 
 
-async def open_threads(session: Session) -> list[str]:
-    """Name the threads that have an open case, oldest first."""
-    cursor = await session.execute(_SQL["open_threads"])
-    return [row["thread_id"] async for row in cursor]
-
-
 async def listing(session: Session, state: str | None = None) -> list[Case]:
     """Read the open cases, oldest first, of one state where one is named."""
     cursor = await session.execute(_SQL["listing"], {"state": state})
@@ -80,7 +76,9 @@ async def listing(session: Session, state: str | None = None) -> list[Case]:
 async def record(session: Session, standings: Sequence[tuple[Standing, Case | None]], now: datetime) -> None:
     """Write what a look found, each over the case as the look saw it; a case that moved since is left alone."""
     async with session.cursor() as cursor:
-        await cursor.executemany(_SQL["record"], [_recorded(standing, known, now) for standing, known in standings])
+        await cursor.executemany(
+            _SQL["record"], [_recorded(session, standing, known, now) for standing, known in standings]
+        )
 
 
 async def claim(
@@ -132,18 +130,18 @@ async def make_due(session: Session, standing: Standing, claimant: str, *, pinne
 
     `pinned` says that the person knew of another one's quarantine. False where somebody has forbidden it meanwhile.
     """
-    parameters = {**_columns(standing), "claimant": claimant, "pinned": pinned}
+    parameters = {**_columns(session, standing), "claimant": claimant, "pinned": pinned}
     return await (await session.execute(_SQL["make_due"], parameters)).fetchone() is not None
 
 
 async def settle(session: Session, standing: Standing, extra: Extra = _NOTHING_MORE) -> None:
     """Write what was said under the thread's lock."""
-    await session.execute(_SQL["settle"], {**_columns(standing), **asdict(extra)})
+    await session.execute(_SQL["settle"], {**_columns(session, standing), **asdict(extra)})
 
 
 async def begin(session: Session, standing: Standing) -> Tally | None:
     """Mark the case as being tried, and count the attempt; None where a person has forbidden it since the look."""
-    row = await (await session.execute(_SQL["begin"], _columns(standing))).fetchone()
+    row = await (await session.execute(_SQL["begin"], _columns(session, standing))).fetchone()
     return Tally(row["attempts"], row["consecutive"]) if row else None
 
 
@@ -151,32 +149,33 @@ def _accepted(registration: Registration) -> tuple[str, ...]:
     return registration.version, *registration.accepts
 
 
-def _columns(standing: Standing) -> dict[str, object]:
+def _columns(session: Session, standing: Standing) -> dict[str, object]:
     return {
         "thread_id": standing.thread_id,
         "workflow": standing.workflow,
         "version": standing.version,
         "verdict": standing.judgement.verdict.value,
-        "reason": standing.judgement.reason,
+        "reason": texts.fitting(session, standing.judgement.reason),
         "state": standing.placement.state.value,
         "head": standing.head,
         "fingerprint": standing.fingerprint,
         "last_activity_at": standing.last_activity_at,
         "due_at": standing.placement.due_at,
         "next_look_at": standing.placement.next_look_at,
-        "quarantine_reason": standing.placement.quarantine_reason,
+        "quarantine_reason": texts.fitting(session, standing.placement.quarantine_reason),
     }
 
 
-def _recorded(standing: Standing, known: Case | None, now: datetime) -> dict[str, object]:
-    same_head = known is not None and known.head == standing.head
-    same = same_head and known is not None and known.fingerprint == standing.fingerprint
-    kept = known.changed_at if same and known is not None else None
+def _recorded(session: Session, standing: Standing, known: Case | None, now: datetime) -> dict[str, object]:
+    before = known if known is not None and known.head == standing.head else None
+    same = before is not None and before.fingerprint == standing.fingerprint
+    unchanged = before is not None and control_part(before.fingerprint) == control_part(standing.fingerprint)
+    kept = before.changed_at if before is not None and unchanged else None
     return {
-        **_columns(standing),
+        **_columns(session, standing),
         "now": now,
         "same": same,
-        "changed_at": now if same_head and not same else kept,
+        "changed_at": now if before is not None and not unchanged else kept,
         "anew": known is not None and known.state is State.CLOSED,
         "revision": known.revision if known is not None else -1,
     }

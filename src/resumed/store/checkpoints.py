@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from psycopg.rows import DictRow
@@ -33,6 +34,27 @@ async def window_page(session: Session, after: str, upper: str, rows: int) -> Pa
     found = await cursor.fetchall()
     threads = tuple(sorted(row["thread_id"] for row in found))
     return Page(threads, sum(row["rows"] for row in found), max((row["last_id"] for row in found), default=None))
+
+
+async def window_ends(session: Session, after: str, upper: str, rows: int) -> Page:
+    """Read the next `rows` checkpoints as `window_page` does; its threads are those with no newer one in the window."""
+    cursor = await session.execute(_SQL["window_ends"], {"after": after, "upper": upper, "rows": rows})
+    found = await cursor.fetchall()
+    threads = tuple(sorted(row["thread_id"] for row in found if row["ends"]))
+    return Page(threads, sum(row["rows"] for row in found), max((row["last_id"] for row in found), default=None))
+
+
+async def cases_outside(
+    session: Session, window: tuple[str, str], beyond: tuple[datetime, str] | None, rows: int
+) -> list[tuple[datetime, str]]:
+    """Read the next open cases of threads without a checkpoint in the window: quiet since when, and the thread.
+
+    `beyond` is the last one that was read, None at the beginning.
+    """
+    quiet_since, thread = beyond if beyond is not None else (None, None)
+    parameters = {"after": window[0], "upper": window[1], "quiet_since": quiet_since, "thread": thread, "rows": rows}
+    cursor = await session.execute(_SQL["cases_outside"], parameters)
+    return [(row["last_activity_at"], row["thread_id"]) async for row in cursor]
 
 
 async def timeless(session: Session, span: tuple[str, str], rows: int) -> list[str]:
@@ -92,6 +114,13 @@ async def history(session: Session, thread_id: str, rows: int) -> list[dict[str,
     return await cursor.fetchall()
 
 
+async def metadata(session: Session, thread_id: str, checkpoint_id: str) -> dict[str, Any]:
+    """Read what a root checkpoint's call left in metadata; nothing where the checkpoint is gone."""
+    parameters = {"thread": thread_id, "checkpoint": checkpoint_id}
+    row = await (await session.execute(_SQL["metadata"], parameters)).fetchone()
+    return row["metadata"] if row is not None and isinstance(row["metadata"], dict) else {}
+
+
 async def _heads(session: Session, threads: Sequence[str]) -> list[Head]:
     cursor = await session.execute(_SQL["heads"], {"threads": list(threads)})
     heads = [_head(row) async for row in cursor]
@@ -118,5 +147,6 @@ def _head(row: DictRow) -> Head:
             **row,
             "updated_channels": None if updated is None else tuple(updated),
             "null_channels": tuple(row["null_channels"]),
+            "edited_inside": tuple(row["edited_inside"]),
         }
     )

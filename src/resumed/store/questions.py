@@ -14,7 +14,8 @@ _SCHEDULED = "__scheduled__"
 class Stored:
     """A question or an answer as it is stored; `order` grows with the transaction that wrote it.
 
-    `left_behind` says that its subgraph has saved a later superstep.
+    `left_behind` says that its subgraph has saved a later superstep, or a person's edit; `called` that another task has
+    called it, as the functional API does.
     """
 
     checkpoint_ns: str
@@ -27,6 +28,7 @@ class Stored:
     output_order: int | None
     failed: bool
     left_behind: bool
+    called: bool
 
 
 async def exchanged(session: Session, thread_id: str, head: str) -> list[Stored]:

@@ -12,6 +12,7 @@ from resumed.store.connect import Session, one_row
 from resumed.store.locks import thread_key
 from resumed.store.queries import load
 
+OPTIONS = "__options"
 _SQL = load("runs")
 _ENDS = {
     Verdict.FINISHED: "finished",
@@ -26,7 +27,8 @@ _ENDS = {
 class NewRun:
     """A run as it is registered. `input` is its type and bytes, as LangGraph serialises values; None: go on.
 
-    `call` are the scalars of the call's `configurable` and metadata; `rows_before` see `Run`.
+    `call` are the scalars of the call's `configurable` and metadata; under `OPTIONS`, a name that none of
+    them can have, how the graph was called. `rows_before` see `Run`.
     """
 
     run_id: str
@@ -105,6 +107,13 @@ async def stored(session: Session, run_id: str) -> Stored | None:
     return Stored((row["input_type"], row["input"]), row["call"]) if row and row["input_type"] else None
 
 
+async def options(session: Session, thread_id: str, run_id: str) -> object:
+    """Read how a run, ended or not, called its graph; None where it does not say, or is no longer on record."""
+    parameters = {"thread": thread_id, "run_id": run_id, "name": OPTIONS}
+    row = await (await session.execute(_SQL["options"], parameters)).fetchone()
+    return row["options"] if row is not None else None
+
+
 async def take(session: Session, thread_id: str, head: str) -> None:
     """Make the thread's run the daemon's, in the transaction in which its attempt begins on this head."""
     await session.execute(_SQL["take"], {"thread": thread_id, "head": head})
@@ -121,9 +130,13 @@ async def end(session: Session, run_id: str, state: str) -> None:
     await session.execute(_SQL["end"], {"run_id": run_id, "state": state})
 
 
-async def adopt(session: Session, run_id: str, owner: str, head: str) -> None:
-    """Make a run that had died one's own, under its thread's lock; `head` is the thread's, empty for none."""
-    await session.execute(_SQL["adopt"], {"run_id": run_id, "owner": owner, "head": head})
+async def adopt(session: Session, run_id: str, new: NewRun, head: str) -> None:
+    """Make a run that had died that of a new call, under its thread's lock; `head` is the thread's, empty for none.
+
+    What the new call says of itself goes before what the old one said; its options take the place of the old one's.
+    """
+    parameters = {"owner": new.owner, "head": head, "call": Jsonb(dict(new.call)), "name": OPTIONS}
+    await session.execute(_SQL["adopt"], {"run_id": run_id, **parameters})
 
 
 async def cancel(session: Session, thread_id: str) -> bool:

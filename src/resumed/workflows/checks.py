@@ -101,6 +101,13 @@ def function(name: str, value: Any) -> Any:
     return value
 
 
+def face(name: str, value: Any) -> str:
+    """Take one of the two ways in which a graph can be called."""
+    if value not in ("sync", "async"):
+        raise RegistrationError(f"{name} must be 'sync' or 'async', not {value!r}")
+    return str(value)
+
+
 def truth(name: str, value: Any) -> bool:
     """Take True or False."""
     if not isinstance(value, bool):

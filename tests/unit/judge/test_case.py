@@ -115,7 +115,7 @@ def test_only_what_a_person_has_to_decide_is_remembered(verdict: Verdict | None)
 def test_it_holds_while_a_version_that_said_it_is_about_or_none_is(
     live: tuple[Registration, ...],
     refused_by: tuple[str, ...],
-    holds: bool,  # noqa: FBT001
+    holds: bool,
 ) -> None:
     found = remembered(sighting(), around(known=personal(refused_by=refused_by), claim=claimed_by(*live)))
     assert (found is not None) is holds
@@ -289,7 +289,7 @@ def test_a_case_that_a_person_quarantined_never_becomes_due(
     last: Verdict,
     due_at: datetime | None,
     live: tuple[Registration, ...],
-    held: bool,  # noqa: FBT001
+    held: bool,
 ) -> None:
     known = quarantined(verdict=last, due_at=due_at, pinned=True)
     assert place(judgement, around(known=known, claim=claimed_by(*live), lock_held=held)) == HELD_BACK
@@ -300,7 +300,7 @@ def test_a_case_whose_attempts_are_used_up_never_becomes_due_by_the_same_version
     judgement: Judgement,
     last: Verdict,
     due_at: datetime | None,
-    held: bool,  # noqa: FBT001
+    held: bool,
 ) -> None:
     known = quarantined(verdict=last, due_at=due_at, spent_by=("0", "1"))
     assert place(judgement, around(known=known, lock_held=held)) == HELD_BACK
@@ -321,7 +321,7 @@ def test_a_case_whose_attempts_are_used_up_never_becomes_due_by_the_same_version
 )
 def test_attempts_that_are_used_up_are_given_back_only_to_a_version_that_has_not_tried(
     live: tuple[Registration, ...],
-    stays: bool,  # noqa: FBT001
+    stays: bool,
 ) -> None:
     circumstances = around(known=quarantined(version="1", spent_by=("1",)), claim=claimed_by(*live))
     assert (kept_out(circumstances) == REASON) is stays
@@ -376,7 +376,7 @@ def test_a_deploy_of_a_version_that_takes_the_thread_releases_it() -> None:
 
 
 @pytest.mark.parametrize("refused", [False, True], ids=["not accepted", "refused"])
-def test_a_thread_that_no_version_took_stays_quarantined_while_no_version_is_live(refused: bool) -> None:  # noqa: FBT001
+def test_a_thread_that_no_version_took_stays_quarantined_while_no_version_is_live(refused: bool) -> None:
     found = sighting(metadata_version=None if refused else "1")
     refusal = {"refused_by": ("2",), "refusal": Verdict.INCOMPATIBLE} if refused else {}
     known = quarantined(verdict=Verdict.INCOMPATIBLE, **refusal)

@@ -110,7 +110,7 @@ def test_an_instant_before_all_ids_gives_the_lowest_id(before: datetime) -> None
         (NOW + timedelta(days=3651), False),
     ],
 )
-def test_an_id_is_plausible_from_the_unix_epoch_to_ten_years_ahead(made: datetime, inside: bool) -> None:  # noqa: FBT001
+def test_an_id_is_plausible_from_the_unix_epoch_to_ten_years_ahead(made: datetime, inside: bool) -> None:
     lowest, highest = plausible_span(NOW)
     assert (lowest <= id_at(made) < highest) is inside
 

@@ -132,7 +132,7 @@ def test_the_longest_base_that_settings_allow_stays_under_the_cap(base: timedelt
 def test_the_last_charged_attempt_without_progress_ends_in_quarantine(
     outcome: Outcome,
     consecutive: int,
-    gives_up: bool,  # noqa: FBT001
+    gives_up: bool,
 ) -> None:
     placement = after_attempt(Tally(9, consecutive), Ending(outcome), NUMBERS, chance())
     assert (placement.state is State.QUARANTINED) is gives_up
@@ -156,7 +156,7 @@ def test_progress_saves_from_the_count_of_consecutive_attempts(outcome: Outcome)
 
 @pytest.mark.parametrize("outcome", list(Outcome))
 @pytest.mark.parametrize("advanced", [False, True])
-def test_the_total_cap_counts_attempts_of_every_kind(outcome: Outcome, advanced: bool) -> None:  # noqa: FBT001
+def test_the_total_cap_counts_attempts_of_every_kind(outcome: Outcome, advanced: bool) -> None:
     ending = Ending(outcome, advanced=advanced)
     assert given_up(Tally(49, 0), ending, NUMBERS) is None
     assert after_attempt(Tally(50, 0), ending, NUMBERS, chance()).state is State.QUARANTINED
@@ -164,7 +164,7 @@ def test_the_total_cap_counts_attempts_of_every_kind(outcome: Outcome, advanced:
 
 @pytest.mark.parametrize("error_type", ["GraphRecursionError", "InvalidUpdateError"])
 @pytest.mark.parametrize("advanced", [False, True])
-def test_an_error_that_does_not_pass_by_itself_quarantines_at_once(error_type: str, advanced: bool) -> None:  # noqa: FBT001
+def test_an_error_that_does_not_pass_by_itself_quarantines_at_once(error_type: str, advanced: bool) -> None:
     ending = Ending(Outcome.FAILED, advanced=advanced, error_type=error_type)
     placement = after_attempt(Tally(1, 0), ending, NUMBERS, chance())
     assert placement.state is State.QUARANTINED

@@ -96,7 +96,7 @@ def test_a_version_takes_its_own_those_it_accepts_and_threads_that_name_none(
     own: str,
     also: tuple[str, ...],
     version: str | None,
-    taken: bool,  # noqa: FBT001
+    taken: bool,
 ) -> None:
     assert accepts(registration(version=own, accepts=also), version) is taken
 

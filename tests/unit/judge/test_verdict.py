@@ -240,7 +240,7 @@ def test_a_question_of_a_task_that_has_output_and_an_error_is_open() -> None:
         ("", False),
     ],
 )
-def test_a_channel_starts_a_node_by_its_name(channel: str, starts: bool) -> None:  # noqa: FBT001
+def test_a_channel_starts_a_node_by_its_name(channel: str, starts: bool) -> None:
     assert trigger(channel) is starts
     assert (work_left(head(updated_channels=(channel,))) == channel) is starts
     assert verdict(sighting(updated_channels=("messages", channel))) is (
@@ -294,7 +294,7 @@ def test_a_trigger_on_the_null_task_of_a_low_level_graph_is_work() -> None:
 
 
 @given(st.lists(st.text(max_size=6), max_size=4), st.lists(st.text(max_size=6), max_size=4), st.booleans())
-def test_one_trigger_among_any_channels_is_enough(updated: list[str], null: list[str], there: bool) -> None:  # noqa: FBT001
+def test_one_trigger_among_any_channels_is_enough(updated: list[str], null: list[str], there: bool) -> None:
     waiting = ("branch:to:pay",)
     seen = head(
         updated_channels=(*updated, *(waiting if there else ())), null_channels=(*null, *(() if there else waiting))

@@ -9,3 +9,11 @@ select at, actor, action, thread_id, workflow, reason
 from resumed.audit
 where thread_id = %(thread)s::text
 order by id
+
+-- name: since
+-- What was asked for since an instant, the newest first.
+select at, actor, action, thread_id, workflow, reason
+from resumed.audit
+where at >= %(since)s::timestamptz
+order by id desc
+limit %(rows)s::int

@@ -14,10 +14,6 @@ where next_look_at <= %(now)s::timestamptz
 order by next_look_at, thread_id
 limit %(rows)s::int
 
--- name: open_threads
--- Threads with an open case, oldest first.
-select thread_id from resumed.cases where state <> 'closed' order by first_seen_at, thread_id
-
 -- name: listing
 -- Open cases for a person to read.
 select thread_id, workflow, version, verdict, reason, state, head, fingerprint, last_activity_at, first_seen_at,
@@ -151,7 +147,7 @@ set verdict = case when s.open and c.cancel_pending then 'cancelled' else %(verd
     cancel_pending = false, head = %(head)s::text,
     fingerprint = %(fingerprint)s::text, last_activity_at = %(last_activity_at)s::timestamptz,
     head_seen_at = case when s.same_head then head_seen_at else clock_timestamp() end,
-    changed_at = case when s.same then changed_at when s.same_head then clock_timestamp() end,
+    changed_at = case when s.same_rows then changed_at when s.same_head then clock_timestamp() end,
     due_at = case when not (c.pinned or c.cancel_pending) then %(due_at)s::timestamptz end,
     next_look_at = case when s.open and (c.pinned or c.cancel_pending) then clock_timestamp()
         else %(next_look_at)s::timestamptz end,
@@ -168,6 +164,8 @@ set verdict = case when s.open and c.cancel_pending then 'cancelled' else %(verd
 from (
     select thread_id, %(state)s::text <> 'closed' as open, head = %(head)s::text as same_head,
         head = %(head)s::text and fingerprint = %(fingerprint)s::text as same,
+        head = %(head)s::text and split_part(fingerprint, '+', 1) = split_part(%(fingerprint)s::text, '+', 1)
+            as same_rows,
         case when head = %(head)s::text and fingerprint = %(fingerprint)s::text
             then array_remove(refused_by, %(refused_by)s::text) else '{}' end as refused_before
     from resumed.cases where thread_id = %(thread_id)s::text

@@ -14,6 +14,44 @@ select thread_id, max(checkpoint_id) as last_id, count(*)::int as rows
 from page
 group by thread_id
 
+-- name: metadata
+-- What the call of one root checkpoint left in its metadata; for a factory that is called for its thread.
+select metadata
+from checkpoints
+where thread_id = %(thread)s::text and checkpoint_ns = '' and checkpoint_id = %(checkpoint)s::text
+
+-- name: window_ends
+-- As window_page, and of each thread whether it ends there: has no newer checkpoint in the window. So each thread of
+-- the window ends in one page, and pages come in the order in which threads became quiet.
+with page as materialized (
+    select thread_id, checkpoint_id
+    from checkpoints
+    where checkpoint_id > %(after)s::text and checkpoint_id < %(upper)s::text
+    order by checkpoint_id
+    fetch first (%(rows)s::int) rows with ties
+)
+select thread_id, max(checkpoint_id) as last_id, count(*)::int as rows, not exists (
+    select from checkpoints newer
+    where newer.thread_id = page.thread_id and newer.checkpoint_id > (select max(checkpoint_id) from page)
+    and newer.checkpoint_id < %(upper)s::text
+) as ends
+from page
+group by thread_id
+
+-- name: cases_outside
+-- Open cases of threads without a checkpoint in the window, the longest quiet first.
+select c.thread_id, c.last_activity_at
+from resumed.cases c
+where c.state <> 'closed'
+and (%(quiet_since)s::timestamptz is null
+    or (c.last_activity_at, c.thread_id) > (%(quiet_since)s::timestamptz, %(thread)s::text))
+and not exists (
+    select from checkpoints k
+    where k.thread_id = c.thread_id and k.checkpoint_id > %(after)s::text and k.checkpoint_id < %(upper)s::text
+)
+order by c.last_activity_at, c.thread_id
+limit %(rows)s::int
+
 -- name: timeless
 -- Threads whose head has an id that tells no time and is not the one on record: the window can never show them.
 select distinct odd.thread_id
@@ -30,7 +68,9 @@ limit %(rows)s::int
 
 -- name: heads
 -- The newest root checkpoint of each thread. `|| ''` keeps the planner from walking the index on checkpoint_id
--- backwards through every newer row of other threads to find the maximum of one.
+-- backwards through every newer row of other threads to find the maximum of one. `edited_inside`: the subgraphs that a
+-- person has edited since, where neither the subgraph nor what it calls has run on, and no graph that calls it has
+-- left that run of it behind.
 select
     t.thread_id,
     head.checkpoint_id,
@@ -49,7 +89,7 @@ select
     ) as null_channels,
     left(head.metadata ->> 'workflow', 200) as metadata_workflow,
     left(head.metadata ->> 'graph_id', 200) as metadata_graph,
-    left(head.metadata ->> 'version', 200) as metadata_version,
+    nullif(left(head.metadata ->> 'version', 200), '') as metadata_version,
     left(head.metadata ->> 'attempt', 20) as metadata_attempt,
     left(head.metadata ->> 'resumed_run', 40) as metadata_run,
     exists (
@@ -60,7 +100,36 @@ select
         select from checkpoints c
         where c.thread_id = t.thread_id and c.checkpoint_ns > '' and c.checkpoint_id > head.checkpoint_id
         and coalesce(c.metadata ->> 'source', '') not in ('update', 'fork')
-    ) as ran_since
+    ) as ran_since,
+    array(
+        select c.checkpoint_ns from checkpoints c
+        where newest.checkpoint_id > head.checkpoint_id
+        and c.thread_id = t.thread_id and c.checkpoint_ns > '' and c.checkpoint_id > head.checkpoint_id
+        and c.metadata ->> 'source' in ('update', 'fork')
+        and not exists (
+            select from checkpoints later
+            where later.thread_id = c.thread_id and later.checkpoint_ns > '' and later.checkpoint_id > c.checkpoint_id
+            and (
+                later.checkpoint_ns = c.checkpoint_ns
+                or starts_with(c.checkpoint_ns, later.checkpoint_ns || '|')
+                or starts_with(later.checkpoint_ns, c.checkpoint_ns || '|')
+                and coalesce(later.metadata ->> 'source', '') not in ('update', 'fork')
+            )
+        )
+        and not exists (
+            select from checkpoint_writes w
+            where w.thread_id = c.thread_id and w.checkpoint_ns = c.checkpoint_ns
+            and w.checkpoint_id = c.checkpoint_id and w.task_id <> '00000000-0000-0000-0000-000000000000'
+        )
+        order by c.checkpoint_ns
+    ) as edited_inside,
+    (
+        select count(*)::int from checkpoint_writes w
+        where w.thread_id = t.thread_id and w.task_id <> '00000000-0000-0000-0000-000000000000'
+        and (w.checkpoint_ns = '' and w.checkpoint_id = head.checkpoint_id
+            or w.checkpoint_ns > '' and newest.checkpoint_id > head.checkpoint_id
+            and w.checkpoint_id > head.checkpoint_id)
+    ) as saved_since
 from unnest(%(threads)s::text[]) as t (thread_id)
 cross join lateral (
     select c.checkpoint_id, c.checkpoint, c.metadata from checkpoints c
@@ -74,7 +143,8 @@ cross join lateral (
 -- name: control_rows
 -- The rows that say why a head stopped, on it and on the checkpoints of child namespaces that are newer than it.
 -- A transaction id is younger the smaller its age; LangGraph's rows have no time of their own. `has_output` also where
--- the rows of a subgraph's superstep were lost, but not the checkpoint that came of it.
+-- the rows of a subgraph's superstep were lost, but not the checkpoint that came of it, and where a person's edit has
+-- taken the subgraph away from what it asked.
 with looked_at as (
     select h.thread_id, '' as checkpoint_ns, h.head as checkpoint_id
     from unnest(%(threads)s::text[], %(heads)s::text[]) as h (thread_id, head)
@@ -92,7 +162,7 @@ select
     output."order" is not null or (w.checkpoint_ns > '' and exists (
         select from checkpoints later
         where later.thread_id = w.thread_id and later.checkpoint_ns = w.checkpoint_ns
-        and later.checkpoint_id > w.checkpoint_id and later.metadata ->> 'source' = 'loop'
+        and later.checkpoint_id > w.checkpoint_id and later.metadata ->> 'source' in ('loop', 'update', 'fork')
     )) as has_output,
     output."order" as output_order,
     left(w.task_path, 200) as task_path

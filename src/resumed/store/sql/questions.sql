@@ -4,7 +4,9 @@
 -- On the head, and on the checkpoints of child namespaces that are newer than it. A transaction id is younger the
 -- smaller its age. `output_order` is when the same task last saved ordinary writes (`__no_writes__` says that it has
 -- finished without any), `failed` that it has an error. `left_behind`: the subgraph has gone on to another superstep,
--- and only the rows of this one were lost; one that a person edited has not gone on.
+-- and only the rows of this one were lost, or a person's edit has taken it there: its tasks have other ids from then
+-- on, and nobody asks that question any more. `called`: the task was called by another task, which repeats what it
+-- asks; LangGraph shows a person only what the latter asks.
 with looked_at as (
     select '' as checkpoint_ns, %(head)s::text as checkpoint_id
     union all
@@ -16,8 +18,9 @@ select w.checkpoint_ns, w.checkpoint_id, w.task_id, w.channel, w.type, w.blob, -
     w.checkpoint_ns > '' and exists (
         select from checkpoints later
         where later.thread_id = w.thread_id and later.checkpoint_ns = w.checkpoint_ns
-        and later.checkpoint_id > w.checkpoint_id and later.metadata ->> 'source' = 'loop'
-    ) as left_behind
+        and later.checkpoint_id > w.checkpoint_id and later.metadata ->> 'source' in ('loop', 'update', 'fork')
+    ) as left_behind,
+    starts_with(w.task_path, '~__pregel_push, ~') as called
 from looked_at l
 join checkpoint_writes w on w.thread_id = %(thread)s::text and w.checkpoint_ns = l.checkpoint_ns
     and w.checkpoint_id = l.checkpoint_id

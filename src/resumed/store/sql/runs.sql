@@ -31,6 +31,11 @@ where r.thread_id = any (%(threads)s::text[]) and r.ended_at is null
 -- name: input
 select input_type, input, call from resumed.runs where run_id = %(run_id)s::text
 
+-- name: options
+-- How the application called the graph, where the run says so; a run that has ended still says it.
+select call -> %(name)s::text as options from resumed.runs
+where run_id = %(run_id)s::text and thread_id = %(thread)s::text
+
 -- name: abandoned
 -- Threads of runs that nobody has taken and whose lock nobody holds, where no case says already when to try or to look.
 with held as materialized (
@@ -92,7 +97,7 @@ from pg_database d where d.datname = current_database()
 -- Go on in this process with a run that had died; what was only submitted begins now.
 update resumed.runs
 set head_before = case when state = 'submitted' then %(head)s::text else head_before end, state = 'open',
-    taken = false, owner = %(owner)s::text
+    taken = false, owner = %(owner)s::text, call = (call - %(name)s::text) || %(call)s::jsonb
 where run_id = %(run_id)s::text and ended_at is null
 
 -- name: have

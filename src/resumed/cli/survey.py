@@ -1,0 +1,128 @@
+"""The command `survey`: what lies dead in a database, before anything of ours is installed in it."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from resumed import durations
+from resumed.cli import given
+from resumed.cli.context import prepared, run
+from resumed.cli.output import document, line, readable, table
+from resumed.cli.reading import Json
+from resumed.judge.survey import NO_NAME, NUMBERS, OTHERS, UUIDS, Status, suggested_min_age
+from resumed.operations import survey as operation
+from resumed.operations.survey import By, Progress, Question, Report, Survey
+from resumed.store.connect import Target
+
+_COLUMNS = "group threads finished stopped failed waiting undecidable recent longest_step_s oldest newest"
+_MOST_SHOWN = 5
+_LEAST_MIN_AGE = timedelta(minutes=5)
+_NO_NAMES = (NO_NAME, UUIDS, NUMBERS, OTHERS)
+
+
+def survey(
+    since: Annotated[str, typer.Option(help="Threads that saved within this time.")] = "90d",
+    by: Annotated[By, typer.Option(help="Group by id prefix or by workflow.")] = By.PREFIX,
+    as_json: Json = False,
+) -> None:
+    """Count what lies dead in this database; reads only.
+
+    Needs SELECT on LangGraph's tables and nothing else: no schema of ours, no index, no graphs. Beyond 200 000 threads
+    it reads a sample and says so.
+    """
+    settings, _ = prepared(quiet=True)
+    question = Question(given.duration(since, "--since"), by, settings.min_age)
+    with _reporting(quiet=as_json) as report:
+        target = Target(settings.dsn, settings.checkpoint_schema)
+        found = run(operation.survey(target, question, report))
+    if as_json:
+        document(found.as_fields())
+        return
+    _print(found, question)
+
+
+@contextmanager
+def _reporting(*, quiet: bool) -> Iterator[Report]:
+    """Show the forecast and a bar on stderr; on no terminal the forecast alone, and nothing for a program."""
+    said: list[str] = []
+    if quiet or not sys.stderr.isatty():
+
+        def once(progress: Progress) -> None:
+            if not quiet and progress.forecast not in said:
+                said.append(progress.forecast)
+                typer.echo(f"resumed: {progress.forecast}", err=True)
+
+        yield once
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("threads")
+
+        def shown(progress: Progress) -> None:
+            if progress.forecast not in said:
+                said.append(progress.forecast)
+                bar.console.print(f"resumed: {progress.forecast}")
+            bar.update(task, completed=progress.read, total=max(progress.expected, progress.read, 1))
+
+        yield shown
+
+
+def _print(found: Survey, question: Question) -> None:
+    fields = found.as_fields()
+    groups = fields["groups"]
+    rows = [[one[name] for name in _COLUMNS.split()] for one in groups]
+    table(tuple(_COLUMNS.split()), rows, f"no thread saved within {durations.text(question.since)}")
+    for one in groups:
+        _print_group(one)
+    sizes = ", ".join(f"{one.name} {_size(one.bytes)}" for one in found.relations)
+    line(
+        f"tables: {sizes}; about {found.threads_a_day:.0f} new threads and {_size(found.bytes_a_day)} a day (last week)"
+    )
+    if found.older:
+        line(f"left out: {round(found.older / found.fraction)} threads that last saved before that; --since takes more")
+    if found.fraction < 1.0:
+        line(f"estimated from a sample of {found.fraction:.2%} of the threads")
+    if dead := sum(one["stopped"] + one["failed"] for one in groups):
+        _print_advice(found, groups, dead)
+
+
+def _print_group(one: Mapping[str, Any]) -> None:
+    for name, words in (("stopped_at", "stopped at"), ("errors", "raised")):
+        if one[name]:
+            most = list(one[name].items())[:_MOST_SHOWN]
+            rest = len(one[name]) - len(most)
+            listed = ", ".join(f"{readable(what)} ({number})" for what, number in most)
+            line(f"{readable(one['group'])}: {words} {listed}" + (f" and {rest} more" if rest else ""))
+
+
+def _print_advice(found: Survey, groups: list[dict[str, Any]], dead: int) -> None:
+    """Say what it would take to have these threads resumed."""
+    line("")
+    line(f"{dead} threads stopped or failed with work left. To have them resumed, register their graphs:")
+    line("")
+    line('    [project.entry-points."resumed.workflows"]')
+    named = [
+        one["group"] for one in groups if one[Status.STOPPED] + one[Status.FAILED] and one["group"] not in _NO_NAMES
+    ]
+    for name in named[:_MOST_SHOWN] or ["my_workflow"]:
+        line(f'    {readable(name)} = "your_package.graphs:{readable(name)}"')
+    line("")
+    if any(one["group"] in _NO_NAMES for one in groups):
+        line("Threads whose id or metadata names no workflow: RESUMED_DEFAULT_WORKFLOW names the one that takes them.")
+    age = suggested_min_age(found.groups, _LEAST_MIN_AGE)
+    line(f"Begin with RESUMED_MIN_AGE={durations.text(age)}, twice the longest step seen. Then `resumed migrate`.")
+
+
+def _size(number: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1024:  # noqa: PLR2004 - bytes
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} TiB"

@@ -1,0 +1,165 @@
+"""Watches what really runs in one attempt: every loop under its saver, seen as it loads its checkpoint.
+
+Inner graphs that no search finds (called through a dict, a helper, a tool, made on the spot) show themselves here
+before a node of theirs runs. At a breakpoint a loop is stopped as LangGraph itself would stop it. Where work would be
+lost the whole attempt ends: the refusal cannot be caught as an `Exception`, and nothing is saved after it.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import CheckpointTuple
+from langgraph.errors import GraphInterrupt
+from langgraph.pregel._loop import PregelLoop
+
+from resumed.engine.breakpoints import Load, breakpoint_at, has_run, stops
+from resumed.engine.loops import LoopSteps, namespace_of, parents_of, resumes, steps_of, stopped_at, task_of
+from resumed.engine.pending import recounted, unknown_names
+from resumed.judge.verdict import ERROR, INTERRUPT, RESUME
+from resumed.model import Judgement, Verdict
+
+_SEEN = "__interrupt__"
+_NO_OUTPUT = frozenset({ERROR, INTERRUPT})
+
+
+class WorkRefusedError(BaseException):
+    """The attempt has ended: going on would lose work. No `Exception`, so that neither nodes nor retries catch it."""
+
+
+class _Closed(dict[str, Any]):
+    """What a checkpoint has seen of breakpoints, which a loop that resumes cannot change.
+
+    It is by marking all channels as seen here that a resumed loop passes the breakpoint at which it stands.
+    """
+
+    def __setitem__(self, _: str, __: Any) -> None:
+        """Leave it as it was loaded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """How the guard reads more: a checkpoint of the same namespace by its id, and what inner graphs saved after one."""
+
+    load: Load
+    children: Callable[[str], Awaitable[Mapping[str, str]]]
+
+
+class Guard:
+    """Judges each loop of one attempt as it loads; knows afterwards what was stopped and what was refused."""
+
+    def __init__(self, head: str, unfinished: Collection[str] = ()) -> None:
+        """`unfinished` are the namespaces under the head that had work left when the attempt began."""
+        self.refusal: Judgement | None = None
+        self._head = head
+        self._unfinished = set(unfinished)
+        self._met: set[str] = set()
+        self._finished: set[str] = set()
+        self._loops: list[PregelLoop] = []
+        self._held: list[tuple[PregelLoop, str]] = []
+
+    @property
+    def reached(self) -> Judgement | None:
+        """The breakpoint that a loop has reached, unless its node went on all the same; None where none was."""
+        stood = [*self._held, *((loop, stopped_at(loop)) for loop in self._loops)]
+        for loop, said in stood:
+            namespace = namespace_of(loop)
+            above = {task_of(loop), *(part.rpartition(":")[2] for part in namespace.split("|"))}
+            if said is not None and not above & self._finished:
+                where = f"in {namespace}" if namespace else "in the root graph"
+                return Judgement(Verdict.BREAKPOINT, f"it has reached the breakpoint {said}, {where}")
+        return None
+
+    async def admit(self, loop: PregelLoop, loaded: CheckpointTuple | None, reads: Reads) -> None:
+        """Let a loop begin with what it has loaded, or raise what stops it."""
+        self._loops.append(loop)
+        namespace = namespace_of(loop)
+        self._unfinished.discard(namespace)
+        if loaded is None:
+            return
+        if said := self._out_of_step(loop, loaded):
+            raise self.refuse(said)
+        if not resumes(loop, loaded):
+            return
+        self._met.add(namespace)
+        steps = steps_of(loop)
+        if said := _spoilt(steps, loaded):
+            raise self.refuse(said)
+        if not stops(steps) or has_run(loaded) or await _below(namespace, loaded, reads):
+            _open(loaded)
+        elif stands_at := await breakpoint_at(steps, loaded, reads.load):
+            self._held.append((loop, stands_at.removeprefix("it stands at the breakpoint ")))
+            raise GraphInterrupt
+        if unknown := unknown_names(steps, loaded):
+            where = f" of {namespace}" if namespace else ""
+            said = f"pending work{where} names what the graph does not have: {', '.join(sorted(unknown))}"
+            raise self.refuse(said)
+
+    def close(self, loaded: CheckpointTuple) -> None:
+        """Keep whoever loads this from passing a breakpoint by the mere fact that it resumes."""
+        seen = loaded.checkpoint["versions_seen"]
+        seen[_SEEN] = _Closed(seen.get(_SEEN, {}))
+
+    def require(self) -> None:
+        """Raise what the attempt ended with, where it has ended."""
+        if self.refusal is not None:
+            raise WorkRefusedError(self.refusal.reason)
+
+    def settles(self, writes: Sequence[tuple[str, Any]], task_id: str) -> None:
+        """Note that a task has finished. Raises WorkRefusedError where it went past what its inner graphs had left."""
+        channels = {channel for channel, _ in writes}
+        if channels & _NO_OUTPUT or channels <= {RESUME}:
+            return
+        passed = [name for name in self._unfinished if f":{task_id}" in name]
+        if passed:
+            raise self.refuse(f"a node did not go on with the work that its inner graph had left in {min(passed)}")
+        self._finished.add(task_id)
+
+    def saves(self, config: RunnableConfig) -> None:
+        """Note in which namespace this attempt itself saves a checkpoint."""
+        self._met.add(config["configurable"].get("checkpoint_ns") or "")
+
+    def refuse(self, said: str) -> WorkRefusedError:
+        """End the attempt: what comes after this is not saved. The first word stands."""
+        self.refusal = self.refusal or Judgement(Verdict.INCOMPATIBLE, said)
+        return WorkRefusedError(self.refusal.reason)
+
+    def _out_of_step(self, loop: PregelLoop, loaded: CheckpointTuple) -> str | None:
+        """Say that a graph which keeps its own state stands elsewhere than its parents take it to stand."""
+        parents, namespace = parents_of(loop), namespace_of(loop)
+        if not parents or namespace in self._met:
+            return None
+        made, above = loaded.checkpoint["id"], max(parents.values())
+        if resumes(loop, loaded) and made < above:
+            return f"the stateful subgraph {namespace} is behind its parent"
+        elsewhere = (loaded.metadata.get("parents") or {}).get("", self._head) != self._head
+        if made > self._head and elsewhere:
+            return f"the stateful subgraph {namespace} is ahead of its parent"
+        return None
+
+
+def _open(loaded: CheckpointTuple) -> None:
+    seen = loaded.checkpoint["versions_seen"]
+    seen[_SEEN] = dict(seen.get(_SEEN, {}))
+
+
+def _spoilt(steps: LoopSteps, loaded: CheckpointTuple) -> str | None:
+    """Count each join as it was at this checkpoint; name those of which that cannot be told."""
+    known = recounted(steps, loaded)
+    values = loaded.checkpoint["channel_values"]
+    values.update({name: set(members) for name, members in known.items() if members is not None})
+    lost = sorted(name for name, members in known.items() if members is None)
+    return f"a join has counted what was never saved: {', '.join(lost)}" if lost else None
+
+
+async def _below(namespace: str, loaded: CheckpointTuple, reads: Reads) -> bool:
+    """Whether an inner graph of this one has saved since: then a task of it has run.
+
+    A namespace that goes on with a mere number may be the next graph that the same node has called.
+    """
+    children = await reads.children(loaded.checkpoint["id"])
+    if not namespace:
+        return bool(children)
+    inner = [name.removeprefix(f"{namespace}|") for name in children if name.startswith(f"{namespace}|")]
+    return any(not name.partition("|")[0].isdigit() for name in inner)
