@@ -94,7 +94,11 @@ class Cutter:
         call = whole.call
         if said := self._unsaved(call, cut):
             return Ruling("explained", said)
-        if cut.tried.outcome is None and cut.tried.verdict in _HELD and (said := await self._documented(call, cut)):
+        if (
+            cut.tried.outcome in (None, "incompatible")
+            and cut.tried.verdict in _HELD
+            and (said := await self._documented(call, cut))
+        ):
             return Ruling("held", said)
         said = _cannot_be_given_back(call)
         return Ruling("explained", said) if said else None

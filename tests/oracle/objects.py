@@ -81,7 +81,7 @@ def _container(one: Any) -> Restore:
     return restore
 
 
-def _below(one: Any) -> Iterator[Any]:  # noqa: C901 - a case a kind
+def _below(one: Any) -> Iterator[Any]:
     match one:
         case Pregel():
             for node in one.nodes.values():

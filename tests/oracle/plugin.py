@@ -60,8 +60,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = kept
     config.hook.pytest_deselected(items=left)
     theirs: Any = sys.modules["tests.conftest"]
-    theirs._checkpointer_postgres = savers.journalled  # noqa: SLF001 - what their fixture calls
-    theirs._checkpointer_postgres_aio = savers.ajournalled  # noqa: SLF001
+    theirs._checkpointer_postgres = savers.journalled
+    theirs._checkpointer_postgres_aio = savers.ajournalled
     for module in {getattr(item, "module", None) for item in kept} - {None}:
         for name in ("InMemorySaver", "MemorySaver"):
             if hasattr(module, name):
@@ -107,7 +107,7 @@ def _judged_in_time(test: str, outcome: str, calls: list[Call]) -> None:
     while thread.is_alive() and time.monotonic() < max(began, _BEAT[0]) + SILENCE:
         thread.join(1)
     if thread.is_alive():
-        frames = sys._current_frames()  # noqa: SLF001 - the only way to see where it stands
+        frames = sys._current_frames()
         stack = "".join(traceback.format_stack(frames[thread.ident or 0])[-6:])
         _write({"test": test, "kind": "stuck", "why": f"the judging of this test never ended: {stack}"})
         with suppress(OSError):
