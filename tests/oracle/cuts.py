@@ -1,6 +1,7 @@
 """Judges cuts: killed after each transaction of a call, whether our attempt on a copy comes to the call's own end."""
 
 import asyncio
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,7 +142,7 @@ class Cutter:
             return "the order of answer and question cannot be known"
         if verdict == "waiting" and cut.asked:
             return "a question waits, other branches with it"
-        if verdict == "incompatible" and "classes of the state" in reason and "<locals>" in reason:
+        if verdict == "incompatible" and _local_classes(reason):
             return "its classes live inside a test's function, where no other process finds them"
         if verdict == "incompatible" and any(one in reason for one in _DOCUMENTED):
             return f"incompatible: {next(one for one in _DOCUMENTED if one in reason)}"
@@ -169,6 +170,15 @@ class Cutter:
 def _asks_nobody(cut: Cut) -> bool:
     """Whether the thread is held for a question that the application cannot see."""
     return cut.tried.outcome is None and cut.tried.verdict == "waiting" and not cut.asked
+
+
+def _local_classes(reason: str) -> bool:
+    """Whether the classes that are missing were never in their modules: only the test's own function knows them."""
+    before, _, names = reason.partition(": ")
+    if not before.startswith("classes of the state"):
+        return False
+    found = [name.rpartition(".") for name in names.split(", ")]
+    return all(module in sys.modules and not hasattr(sys.modules[module], name) for module, _, name in found)
 
 
 def _goes_on(call: Call) -> bool:
