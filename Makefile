@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 BIN := .venv/bin
 PYTEST_ARGS ?= -n 4 --dist worksteal
-.PHONY: demo test check deploy-check image-test compat soak lint format install lock clean
+.PHONY: demo test check deploy-check image-test compat oracle soak lint format install lock clean
 
 demo: .venv/example ## the whole story on a private Postgres
 	@PYTHONPATH="$(CURDIR)/.venv/example" $(BIN)/resumed demo $(DEMO_ARGS)
@@ -29,6 +29,10 @@ image-test: install ## build the images and run them once (needs root and Debian
 
 compat: install ## the crash points under other versions of LangGraph, which pip installs (half an hour; docs/verdicts.md)
 	@$(BIN)/python -m pytest tests/compat/versions.py --timeout 3000 -s
+
+# Fetches nothing of LangGraph's: LANGGRAPH names a checkout of its repository, TESTS narrows the files.
+oracle: install ## LangGraph's own tests as the judge of verdicts, attempts and checkpointers (half an hour; docs/reliability.md)
+	@PYTHONPATH=tests $(BIN)/python -m oracle "$(LANGGRAPH)" $(TESTS)
 
 soak: install ## twenty minutes of random faults (SOAK_MINUTES says how many; docs/reliability.md)
 	@$(BIN)/python -m pytest tests/soak/soak.py -s -x -n 0

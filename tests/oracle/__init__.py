@@ -1,1 +1,1 @@
-"""LangGraph's test suite as a judge of verdicts, attempts and savers: `make oracle LANGGRAPH=/path/to/langgraph`."""
+"""LangGraph's own tests as a judge of verdicts, attempts and savers: `make oracle LANGGRAPH=/path/to/langgraph`."""

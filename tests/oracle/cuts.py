@@ -1,6 +1,7 @@
 """Judges cuts: killed after each transaction of a call, whether our attempt on a copy comes to the call's own end."""
 
 import asyncio
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,7 +95,11 @@ class Cutter:
         call = whole.call
         if said := self._unsaved(call, cut):
             return Ruling("explained", said)
-        if cut.tried.outcome is None and cut.tried.verdict in _HELD and (said := await self._documented(call, cut)):
+        if (
+            cut.tried.outcome in (None, "incompatible")
+            and cut.tried.verdict in _HELD
+            and (said := await self._documented(call, cut))
+        ):
             return Ruling("held", said)
         said = _cannot_be_given_back(call)
         return Ruling("explained", said) if said else None
@@ -137,7 +142,7 @@ class Cutter:
             return "the order of answer and question cannot be known"
         if verdict == "waiting" and cut.asked:
             return "a question waits, other branches with it"
-        if verdict == "incompatible" and "classes of the state" in reason and "<locals>" in reason:
+        if verdict == "incompatible" and _local_classes(reason):
             return "its classes live inside a test's function, where no other process finds them"
         if verdict == "incompatible" and any(one in reason for one in _DOCUMENTED):
             return f"incompatible: {next(one for one in _DOCUMENTED if one in reason)}"
@@ -167,6 +172,15 @@ def _asks_nobody(cut: Cut) -> bool:
     return cut.tried.outcome is None and cut.tried.verdict == "waiting" and not cut.asked
 
 
+def _local_classes(reason: str) -> bool:
+    """Whether the classes that are missing were never in their modules: only the test's own function knows them."""
+    before, _, names = reason.partition(": ")
+    if not before.startswith("classes of the state"):
+        return False
+    found = [name.rpartition(".") for name in names.split(", ")]
+    return all(module in sys.modules and not hasattr(sys.modules[module], name) for module, _, name in found)
+
+
 def _goes_on(call: Call) -> bool:
     return call.given is None or isinstance(call.given, Command)
 
@@ -178,7 +192,7 @@ def _cannot_be_given_back(call: Call) -> str | None:
     if isinstance(call.error, GraphDrained | asyncio.CancelledError | GeneratorExit | TimeoutError):
         return f"the application stopped the call itself ({type(call.error).__name__}); the attempt goes on"
     named = call.config.get("configurable", {})
-    own = {key: value for key, value in named.items() if not key.startswith(("__", "checkpoint_"))}
+    own = {key: value for key, value in named.items() if not key.startswith(("__", "checkpoint_", "thread_id"))}
     lost = [key for key, value in own.items() if not isinstance(value, _SCALARS)]
     return f"the call gave objects that no row keeps: {', '.join(lost)}" if lost else None
 

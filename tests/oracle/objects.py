@@ -6,6 +6,7 @@ LangGraph's tests count calls in variables of their own. A copy that is run on m
 import copy
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from types import CellType, FunctionType, GeneratorType, MethodType
 from typing import Any
@@ -80,16 +81,14 @@ def _container(one: Any) -> Restore:
     return restore
 
 
-def _below(one: Any) -> Iterator[Any]:  # noqa: C901 - a case a kind
+def _below(one: Any) -> Iterator[Any]:
     match one:
         case Pregel():
             for node in one.nodes.values():
                 yield from (node.bound, *node.writers, *(node.subgraphs or ()))
         case CellType():
-            try:
+            with suppress(ValueError):
                 yield one.cell_contents
-            except ValueError:
-                return
         case FunctionType():
             yield from one.__closure__ or ()
             if one.__module__.startswith(_THEIRS):
@@ -98,11 +97,14 @@ def _below(one: Any) -> Iterator[Any]:  # noqa: C901 - a case a kind
             yield from (one.__func__, one.__self__)
         case partial():
             yield from (one.func, *one.args, *one.keywords.values())
-        case dict():
-            yield from list(one.values())
-        case list() | tuple() | set() | deque():
-            yield from list(one)
-        case _ if isinstance(one, Runnable) or type(one).__module__.startswith((_THEIRS, "langgraph.")):
-            yield from list(getattr(one, "__dict__", {}).values())
         case _:
-            return
+            yield from _held(one)
+
+
+def _held(one: Any) -> list[Any]:
+    if isinstance(one, dict):
+        return list(one.values())
+    if isinstance(one, list | tuple | set | deque):
+        return list(one)
+    known = isinstance(one, Runnable) or type(one).__module__.startswith((_THEIRS, "langgraph."))
+    return list(getattr(one, "__dict__", {}).values()) if known else []

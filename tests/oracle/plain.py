@@ -1,10 +1,11 @@
-"""LangGraph itself, run on a copy of a thread's rows: the judge of our verdicts and of what our attempts made."""
+"""LangGraph itself, really run on a copy of a thread's rows: the judge of our verdicts and of our attempts."""
 
 import asyncio
 import copy
 import re
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,11 +74,9 @@ class State:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    try:
+    with suppress(Exception):  # values of any class
         if bool(one == other):
             return True
-    except Exception:  # noqa: BLE001 - values of any class
-        pass
     return _CHANCE.sub("#", repr(one)) == _CHANCE.sub("#", repr(other))
 
 
@@ -97,7 +96,7 @@ def stops_of(call: Call, name: str) -> Any:
 
 
 def config_of(call: Call) -> Any:
-    """What a resume would be called with: the thread, and everything that the call brought that names no checkpoint."""
+    """What a resume would be called with: the thread, and what the call brought that names no checkpoint."""
     named = {
         key: value
         for key, value in call.config.get("configurable", {}).items()
@@ -213,7 +212,7 @@ def told(before: Rows, after: Rows, run: Run) -> str:
     had_asked = any(row[3] == "__interrupt__" and row[1] >= before.head for row in before.writes)
     if run.asked and had_asked and after.head == before.head:
         return "waiting"
-    if after.new_since(before) or run.asked:
+    if after.new_since(before) or run.asked or (run.started and run.error is not None):
         return "runs"
     if run.error is not None:
         return f"unknown: {type(run.error).__name__} before anything ran"

@@ -107,7 +107,8 @@ def _judged_in_time(test: str, outcome: str, calls: list[Call]) -> None:
     while thread.is_alive() and time.monotonic() < max(began, _BEAT[0]) + SILENCE:
         thread.join(1)
     if thread.is_alive():
-        stack = "".join(traceback.format_stack(sys._current_frames()[thread.ident or 0])[-6:])
+        frames = sys._current_frames()
+        stack = "".join(traceback.format_stack(frames[thread.ident or 0])[-6:])
         _write({"test": test, "kind": "stuck", "why": f"the judging of this test never ended: {stack}"})
         with suppress(OSError):
             os._exit(70)
@@ -147,7 +148,7 @@ async def _all(test: str, calls: list[Call], deadline: float) -> None:
 
 
 def _with_breakpoints_of(call: Call, earlier: dict[tuple[str, str], dict[str, Any]]) -> None:
-    """An edit brings no breakpoints and no context: those of the thread's last call still hold."""
+    """An edit brings no breakpoints and no context: those of the thread's last call still count."""
     if call.edit:
         call.options = earlier.get((call.source, call.thread), {})
     else:

@@ -23,8 +23,8 @@ _EDITING: ContextVar[bool] = ContextVar("editing", default=False)
 class Call:
     """One call or edit: of which graph, on which thread of which checkpointer, and from where to where in the journal.
 
-    `objects` are what the test itself remembered at each transaction of the call, its beginning and its end among them.
-    `stops` are the breakpoints at which LangGraph's loops said that they stopped; None for an edit, which runs none.
+    `objects` are what the test itself remembered at each transaction of the call, its ends among them.
+    `stops` are the breakpoints at which LangGraph's own loops stopped; None for an edit, which runs none.
     """
 
     graph: Any
