@@ -31,6 +31,10 @@ class LockLostError(ResumedError):
     """The session that held the thread's lock is gone, and the lock with it."""
 
 
+class SessionFailedError(LockLostError):
+    """The database failed the session that holds the thread's lock; the session lives, the thread is not to blame."""
+
+
 class SupersededError(ResumedError):
     """Somebody else moved the thread's head while the attempt was running."""
 

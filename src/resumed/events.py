@@ -43,7 +43,8 @@ class Events(WorkerEvents):
         """Tell of a closed attempt; `stopped_at` is the thread's last sign of life before it stopped, where known."""
         self.attempt_forgotten(attempt)
         self._count(attempt, stopped_at)
-        say("attempt.finished", "warning" if attempt.outcome in _TROUBLE else "info", **self._facts(attempt))
+        troubled = attempt.outcome in _TROUBLE or attempt.error_type is not None
+        say("attempt.finished", "warning" if troubled else "info", **self._facts(attempt))
 
     def attempt_forgotten(self, attempt: Attempt) -> None:
         """Count an attempt as in flight no longer."""
@@ -60,8 +61,10 @@ class Events(WorkerEvents):
         self.metrics.attempt_duration.labels(attempt.workflow).observe(
             _seconds(attempt.started_at, attempt.finished_at)
         )
-        if attempt.outcome is Outcome.LOCK_LOST:
+        if attempt.outcome is Outcome.LOCK_LOST and attempt.error_type is None:
             self.metrics.locks_lost.inc()
+        elif attempt.outcome is Outcome.LOCK_LOST:  # the lock was held, the database failed
+            self.metrics.database_errors.labels("attempt").inc()
         if attempt.outcome is Outcome.FINISHED and stopped_at:
             recovery = self.metrics.recovery_duration.labels(attempt.workflow)
             recovery.observe(_seconds(stopped_at, attempt.finished_at))

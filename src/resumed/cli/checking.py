@@ -9,7 +9,7 @@ from resumed.cli.reading import Json
 from resumed.daemon import doctor as examination
 from resumed.daemon.doctor import Finding, Level
 
-_OF_THE_DATABASE = ("database", "schema", "locks")
+_OF_THE_DATABASE = ("database", "schema", "row security", "locks")
 
 
 def doctor(as_json: Json = False, _: Graphs = None) -> None:

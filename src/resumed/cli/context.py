@@ -13,6 +13,7 @@ import typer
 from resumed import events, settings
 from resumed.errors import ResumedError
 from resumed.events import Events
+from resumed.store.faults import explained
 
 T = TypeVar("T")
 INTERRUPTED = 130
@@ -57,8 +58,9 @@ def prepared(*, quiet: bool = False) -> tuple[settings.Settings, Events]:
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's work to its end."""
-    return asyncio.run(work)
+    """Run a command's work to its end; whatever the database refuses in it becomes one sentence and exit 3."""
+    with explained():
+        return asyncio.run(work)
 
 
 def fail(error: ResumedError) -> int:

@@ -38,13 +38,15 @@ def once(
 ) -> None:
     """Make one sweep and see its attempts to their end. Exit 1 if any attempt failed."""
     settings, events = prepared()
-    attempts, stumbled = finish(_once(settings, events, wait=wait))
+    attempts, stumbled, unjudged = finish(_once(settings, events, wait=wait))
     if as_json:
         document({"attempts": [_fields(one) for one in attempts]})
     else:
         rows = [(one.thread_id, one.workflow, one.attempt, one.outcome, one.error_type) for one in attempts]
         table(("thread", "workflow", "attempt", "outcome", "error"), rows, "nothing was due")
-    if stumbled or any(one.outcome in _FAILED for one in attempts):
+    if unjudged:
+        typer.echo(f"resumed: {unjudged} threads could not be judged: the log names each with its error", err=True)
+    if stumbled or unjudged or any(one.outcome in _FAILED for one in attempts):
         raise typer.Exit(1)
 
 
@@ -74,10 +76,11 @@ def _on_signals(service: Service, stop: asyncio.Event, received: list[int]) -> N
         asyncio.get_running_loop().add_signal_handler(number, heard, number)
 
 
-async def _once(settings: Settings, events: Events, *, wait: bool) -> tuple[list[Attempt], int]:
+async def _once(settings: Settings, events: Events, *, wait: bool) -> tuple[list[Attempt], int, int]:
     service = Service(settings, events)
     attempts = await service.once(wait=wait)
-    return attempts, sum(service.crew.handed.get(word, 0) for word in _STUMBLED)
+    stumbled = sum(service.crew.handed.get(word, 0) for word in _STUMBLED)
+    return attempts, stumbled, len(service.rounds.unjudged)
 
 
 def _fields(one: Attempt) -> dict[str, object]:

@@ -13,7 +13,7 @@ from resumed.cli.reading import Json
 from resumed.daemon import pausing
 from resumed.daemon.pausing import Switched
 from resumed.store import schema
-from resumed.store.connect import DatabaseFault, Session, Target, explain, opened
+from resumed.store.connect import Session, Target, opened
 
 Reason = Annotated[str, typer.Option("--reason", help="Why, in your words; shown to whoever looks, never logged.")]
 Workflow = Annotated[str | None, typer.Argument(metavar="[WORKFLOW]", help="A workflow; without it, everything.")]
@@ -42,14 +42,11 @@ async def _unpause(workflow: str, actor: str) -> Switched:
 
 @asynccontextmanager
 async def acting_session() -> AsyncIterator[Session]:
-    """Open a session in which a person acts. Raises DatabaseError for whatever the database does not do."""
+    """Open a session in which a person acts."""
     settings, _ = prepared(quiet=True)
-    try:
-        async with opened(Target(settings.dsn, settings.checkpoint_schema), "resumed command") as session:
-            await schema.check(session)
-            yield session
-    except DatabaseFault as fault:
-        raise explain(fault) from None
+    async with opened(Target(settings.dsn, settings.checkpoint_schema), "resumed command") as session:
+        await schema.check(session)
+        yield session
 
 
 def _tell(switched: Switched, *, as_json: bool) -> None:

@@ -46,12 +46,14 @@ def scan(
     _: Graphs = None,
 ) -> None:
     """Judge every unfinished thread that a sweep would see, and say what would be done; changes nothing."""
-    found, steps, paused = run(_scan())
+    found, steps, paused, unjudged = run(_scan())
     chosen = [one.as_fields() for one in found if _chosen(one, workflow, verdict)][:limit]
     if as_json:
         document({"threads": chosen})
+        _require_judged(unjudged)
         return
-    _columns(chosen, "thread_id workflow verdict action last_activity reason", "no unfinished threads")
+    empty = "no unfinished threads" if not unjudged else "no other unfinished threads"
+    _columns(chosen, "thread_id workflow verdict action last_activity reason", empty)
     _warn(paused)
     for step in steps:
         if step.too_close:
@@ -60,6 +62,7 @@ def scan(
                 f"raise its min_age ({durations.text(step.min_age)}) to at least twice that",
                 err=True,
             )
+    _require_judged(unjudged)
 
 
 def threads(
@@ -132,15 +135,27 @@ async def _workflows() -> list[dict[str, Any]]:
     return sorted(loaded + missing, key=lambda one: str(one["name"]))
 
 
-async def _scan() -> tuple[list[Finding], list[LongestStep], Sequence[Pause]]:
+def _require_judged(unjudged: Mapping[str, str]) -> None:
+    """Fail where a thread was seen and could not be judged. Raises ResumedError."""
+    if unjudged:
+        thread, reason = next(iter(unjudged.items()))
+        message = (
+            f"{len(unjudged)} threads could not be judged, the first {readable(thread, 80)!r}: {readable(reason)}; "
+            "see whether the database and the workers are busy, and try again"
+        )
+        raise ResumedError(message)
+
+
+async def _scan() -> tuple[list[Finding], list[LongestStep], Sequence[Pause], Mapping[str, str]]:
     async with surveying(Service(*prepared(quiet=True))) as surveyor:
         steps = await longest_steps(surveyor.session, surveyor.scene)
-        return await surveyor.unfinished(), steps, surveyor.paused
+        return await surveyor.unfinished(), steps, surveyor.paused, surveyor.unjudged
 
 
 async def _show(thread_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     async with surveying(Service(*prepared(quiet=True))) as surveyor:
         found = await surveyor.judge([thread_id])
+        _require_judged(surveyor.unjudged)
         if not found:
             message = f"there is no thread {readable(thread_id, 80)!r} in this database"
             raise ResumedError(message)

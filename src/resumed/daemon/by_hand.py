@@ -59,6 +59,9 @@ async def _made_due(surveyor: Surveyor, found: Finding, claimant: str, actor: st
 
 async def _judged(surveyor: Surveyor, thread_id: str) -> Finding:
     found = await surveyor.judge([thread_id])
+    if not found and thread_id in surveyor.unjudged:
+        message = f"the thread cannot be judged: {surveyor.unjudged[thread_id]}"
+        raise ResumedError(message)
     if not found:
         message = "there is no thread of this name in the database"
         raise ResumedError(message)

@@ -12,6 +12,10 @@ from resumed.events import Events
 from resumed.model import Attempt, Judgement, Registration, Verdict
 
 
+class NotInspectedError(Exception):
+    """A worker could not read what a thread's values and graph say; the message is the class of the error."""
+
+
 @dataclass(slots=True)
 class Crew:
     """What the workers have and what they are at.
@@ -82,7 +86,11 @@ class Crew:
 
     def _inspected(self, message: Message) -> None:
         promised = self.inspections.pop(message["thread_id"], None)
-        if promised is not None and not promised.done():
+        if promised is None or promised.done():
+            return
+        if message.get("error_type"):
+            promised.set_exception(NotInspectedError(message["error_type"]))
+        else:
             verdict = message["verdict"]
             promised.set_result(Judgement(Verdict(verdict), message["reason"]) if verdict else None)
 

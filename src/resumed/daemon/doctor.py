@@ -17,6 +17,7 @@ from resumed.events import Events
 from resumed.settings import Settings
 from resumed.store import pauses, schema, vitals, watermarks
 from resumed.store.connect import DatabaseFault, Session, Target, opened
+from resumed.store.faults import Fault, explain, fault_of
 from resumed.store.pauses import Pause
 from resumed.store.selftest import self_test
 
@@ -62,7 +63,7 @@ async def examine(settings: Settings, events: Events) -> list[Finding]:
                 found += await _safely(check, practice)
             found.append(await _locks(target))
     except DatabaseError as error:
-        found.append(Finding("database", Level.ERROR, str(error), "see the sentence"))
+        found.append(_broken("database", error))
     return found
 
 
@@ -88,8 +89,16 @@ async def _safely(check: Callable[[Practice], Awaitable[list[Finding]]], practic
         return await check(practice)
     except (DatabaseError, DatabaseFault) as error:
         name = check.__name__.removeprefix("_").replace("_", " ")
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        return [Finding(name, Level.ERROR, first, "see the sentence")]
+        if isinstance(error, DatabaseFault) and fault_of(error) is Fault.MISSING:
+            return [Finding(name, Level.WARNING, "not checked: no schema", "run `resumed migrate`, then this again")]
+        return [_broken(name, error)]
+
+
+def _broken(name: str, error: DatabaseError | DatabaseFault) -> Finding:
+    """Say what is wrong, and what of that sentence is to be done about it."""
+    sentence = str(explain(error) if isinstance(error, DatabaseFault) else error)
+    parts = sentence.rpartition("; ") if "; " in sentence else sentence.rpartition(": ")
+    return Finding(name, Level.ERROR, sentence, parts[2])
 
 
 async def _database(practice: Practice) -> list[Finding]:
@@ -100,12 +109,31 @@ async def _database(practice: Practice) -> list[Finding]:
         remedy = "set default_transaction_read_only to off for this role or database"
         return [Finding("database", Level.ERROR, "its transactions are read-only", remedy)]
     started = datetime.now(UTC) - server.uptime
-    return [Finding("database", Level.OK, f"PostgreSQL {server.version}, up since {started:%Y-%m-%d %H:%M:%S} UTC")]
+    said = f"PostgreSQL {server.version}, up since {started:%Y-%m-%d %H:%M:%S} UTC"
+    return [Finding("database", Level.OK, said), *_encoding(server.encoding)]
+
+
+def _encoding(encoding: str) -> list[Finding]:
+    """Warn of an encoding that cannot hold every text."""
+    if encoding == "UTF8":
+        return []
+    said = f"its encoding is {encoding}"
+    if encoding == "SQL_ASCII":
+        said += ", which knows no text: a thread whose id is not UTF-8 is not resumed"
+    else:
+        said += ": a text that it cannot hold is refused at the save, in the application too"
+    return [Finding("database", Level.WARNING, said, "keep LangGraph's tables in a database with the encoding UTF8")]
 
 
 async def _schema(practice: Practice) -> list[Finding]:
-    await schema.check(practice.session)
+    await schema.check_fit(practice.session)
     return [Finding("schema", Level.OK, f"version {schema.SCHEMA_VERSION}, LangGraph's tables are there")]
+
+
+async def _row_security(practice: Practice) -> list[Finding]:
+    """Find nothing where every row can be seen: an error of its own otherwise, whatever else is wrong."""
+    await schema.require_visible(practice.session)
+    return []
 
 
 async def _pauses(practice: Practice) -> list[Finding]:
@@ -184,8 +212,8 @@ async def _locks(target: Target) -> Finding:
     try:
         await self_test(target)
     except DatabaseError as error:
-        return Finding("locks", Level.ERROR, str(error), "see the sentence")
+        return _broken("locks", error)
     return Finding("locks", Level.OK, "session advisory locks lock, and are seen")
 
 
-_CHECKS = (_database, _schema, _pauses, _index, _clock, _connections, _lock_table, _min_age)
+_CHECKS = (_database, _schema, _row_security, _pauses, _index, _clock, _connections, _lock_table, _min_age)

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from resumed.store import watermarks
-from resumed.store.connect import Session, Target, alive, connect
+from resumed.store.connect import Session, Target, connect, usable
 
 
 class Link:
@@ -25,7 +25,7 @@ class Link:
     async def session(self) -> AsyncIterator[Session]:
         """Take the session for a block; raises DatabaseError where none can be had."""
         async with self._turn:
-            if self._session is None or not alive(self._session):
+            if self._session is None or not await usable(self._session):
                 self._session = await self._connect()
             yield self._session
 

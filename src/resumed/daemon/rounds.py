@@ -4,10 +4,11 @@ Every round survives the database: what fails is told and tried again at its nex
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from resumed.daemon.crew import Crew
 from resumed.daemon.dispatch import Taker, Turn, dispatch
@@ -22,18 +23,24 @@ from resumed.errors import DatabaseError
 from resumed.judge.circuit import Record, allowance, opened
 from resumed.model import Attempt, Outcome
 from resumed.store import attempts, cases, census, registrations, schema, vitals, watermarks
-from resumed.store.connect import DatabaseFault, Session, Target, refuses_writes
+from resumed.store.connect import DatabaseFault, Session, Target
+from resumed.store.faults import explain, refuses_writes
 from resumed.store.selftest import self_test
 
 CLOCK_LIMIT = timedelta(seconds=2)
 _STRETCH = 20
 _PATIENCE = timedelta(seconds=90)
 _ORPHANS = 200
+# What fails in these says nothing of whether attempts can be made.
+_OF_LITTLE_WEIGHT = frozenset({"dispatch", "heed", "announce"})
 
 
 @dataclass(slots=True)
 class Rounds:
-    """The rounds of one control process. `claimant` is the name under which it claims cases."""
+    """The rounds of one control process. `claimant` is the name under which it claims cases.
+
+    `unjudged` are the threads that the last sweep saw and could not judge.
+    """
 
     target: Target
     link: Link
@@ -45,6 +52,7 @@ class Rounds:
     heeding: Heeding
     dry_run: bool = False
     backlog: bool = False
+    unjudged: set[str] = field(default_factory=set)
     _not_before: float = field(default=0.0)
     _indexed: bool = field(default=True)
     _swept_at: datetime | None = field(default=None)
@@ -59,7 +67,8 @@ class Rounds:
         began = asyncio.get_running_loop().time()
         report: Report | None = None
         async with self._surviving("sweep"), self._session() as session:
-            report = await sweep(session, self.rules, on_trouble=self.crew.events.thread_failed)
+            self.unjudged.clear()
+            report = await sweep(session, self.rules, on_trouble=self._troubled)
             self._swept_at = await watermarks.clock(session)
             self.compare_clocks(self._swept_at)
             took = asyncio.get_running_loop().time() - began
@@ -75,6 +84,11 @@ class Rounds:
                 self.crew.events.sweep_finished(report.rows, cases, timedelta(seconds=took), report.lag)
             self.crew.events.threads_counted(await census.count(session))
         return report
+
+    def _troubled(self, thread_id: str, report: Mapping[str, Any]) -> None:
+        """Note a thread that could not be judged."""
+        self.unjudged.add(thread_id)
+        self.crew.events.thread_failed(thread_id, report)
 
     async def close(self, outcome: Outcome = Outcome.CRASHED) -> None:
         """Close open attempts whose lock is free, and tell of those that a dead worker had closed without a word."""
@@ -133,7 +147,7 @@ class Rounds:
     async def dispatch(self) -> int:
         """Hand out due cases while there is room; says how many were handed out."""
         handed = 0
-        if self.dry_run or self.health.reasons.keys() - {"dispatch"} or not self.link.believes_locks:
+        if self.dry_run or self.health.reasons.keys() - _OF_LITTLE_WEIGHT or not self.link.believes_locks:
             return handed
         async with self._surviving("dispatch"), self._session() as session:
             turn = Turn(self.claimant, self._swept_at)
@@ -157,12 +171,12 @@ class Rounds:
 
     async def heed(self) -> None:
         """Do what people asked for since: stop what is not to run any more, and know what is paused."""
-        async with self._surviving("dispatch"), self._session() as session:
+        async with self._surviving("dispatch", "heed"), self._session() as session:
             await self.heeding.heed(session, list(self.crew.registrations))
 
     async def announce(self) -> None:
         """Renew the hello of this replica's workers."""
-        async with self._surviving("dispatch"), self._session() as session:
+        async with self._surviving("dispatch", "announce"), self._session() as session:
             await registrations.announce(session, list(self.crew.registrations.values()))
 
     async def self_test(self) -> None:
@@ -173,9 +187,9 @@ class Rounds:
                 await schema.check(session)
                 self.compare_clocks(await watermarks.clock(session))
             self.health.clear("self_test")
-        except (DatabaseError, DatabaseFault, OSError) as error:
+        except (DatabaseError, DatabaseFault, OSError, TimeoutError) as error:
             self.crew.events.database_failed("self_test", error)
-            self.health.doubt("self_test", str(error))
+            self.health.doubt("self_test", _what_is_wrong(error))
 
     def compare_clocks(self, theirs: datetime) -> None:
         """Doubt this host's clock where it is too far from the database's: ids made behind a head are never read."""
@@ -209,20 +223,30 @@ class Rounds:
         self.health.clear("database")
 
     @asynccontextmanager
-    async def _surviving(self, operation: str) -> AsyncIterator[None]:
+    async def _surviving(self, operation: str, key: str | None = None) -> AsyncIterator[None]:
+        """Outlive what fails, and let it stand against readiness under a key of its own until it has been done.
+
+        `operation` is what the metric counts it as; `key` is by default the same.
+        """
+        name = key or operation
         try:
             yield
         except (DatabaseError, DatabaseFault, OSError, TimeoutError) as error:
             self.crew.events.database_failed(operation, error)
-            self.health.doubt(operation, _what_is_wrong(error))
+            self.health.doubt(name, _what_is_wrong(error))
         except Exception as error:  # noqa: BLE001 - an error of ours must not end the rounds, nor hide
             self.crew.events.round_failed(operation, error)
-            self.health.doubt(operation, f"{operation} failed: {type(error).__name__}")
+            self.health.doubt(name, f"{name} failed: {type(error).__name__}")
         else:
-            self.health.clear(operation)
+            self.health.clear(name)
 
 
 def _what_is_wrong(error: BaseException) -> str:
+    """Say in one sentence what keeps the database from serving."""
     if refuses_writes(error):
         return "the database is read-only: it takes no writes of ours"
-    return f"the database failed us: {type(error).__name__}"
+    if isinstance(error, DatabaseFault):
+        return str(explain(error))
+    if isinstance(error, TimeoutError):
+        return f"the database did not answer within {_PATIENCE.total_seconds():.0f} s"
+    return str(error) or f"the database failed us: {type(error).__name__}"

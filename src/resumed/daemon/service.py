@@ -30,6 +30,8 @@ _SELF_TEST_EVERY = timedelta(seconds=60)
 _RETRY_CONNECT = timedelta(seconds=1)
 _CLOSE_PATIENCE = timedelta(seconds=1)
 _CLOSE_PAUSE = timedelta(milliseconds=50)
+_SWEEP_PATIENCE = timedelta(seconds=60)
+_NOT_OF_THE_DATABASE = frozenset({"workers", "clock"})
 _ROUND_PAUSE = timedelta(milliseconds=20)
 
 
@@ -72,8 +74,7 @@ class Service:
             await self._open()
             await self.ready_workers()
             await self.rounds.announce()
-            if not self.health.ready:
-                raise NotReadyError("; ".join(self.health.reasons.values()))
+            self._require_ready()
             async with self.heeding():
                 while await self._one_round() and wait:
                     continue
@@ -121,6 +122,8 @@ class Service:
             self.health.clear("workers")
         else:
             self.health.doubt("workers", "no worker is ready")
+        if "announce" in self.health.reasons:
+            await self.rounds.announce()
         await self.rounds.heed()
         await self.rounds.sweep()
         await self.rounds.close()
@@ -147,15 +150,31 @@ class Service:
     async def _one_round(self) -> bool:
         """Sweep, and see what is due now to its end; says whether any attempt was made."""
         tried = len(self.crew.endings)
-        while await self.rounds.sweep() is None:
-            if not self.health.ready:
-                raise DatabaseUnreachableError(next(iter(self.health.reasons.values())))
-            await asyncio.sleep(_RETRY_CONNECT.total_seconds())
+        await self._sweep_once()
         await self.rounds.close()
         while await self.rounds.dispatch() or self.pool.inflight() or self.pool.starts_isolation():
             await asyncio.sleep(_ROUND_PAUSE.total_seconds())
         await self.rounds.close()
+        self._require_ready()
         return len(self.crew.endings) > tried
+
+    async def _sweep_once(self) -> None:
+        """Sweep, after another replica where one is sweeping. Raises DatabaseError where no sweep could be made."""
+        deadline = asyncio.get_running_loop().time() + _SWEEP_PATIENCE.total_seconds()
+        while await self.rounds.sweep() is None:
+            self._require_ready()
+            if asyncio.get_running_loop().time() > deadline:
+                message = "another replica has been sweeping for a minute: see whether it hangs, and try again"
+                raise DatabaseUnreachableError(message)
+            await asyncio.sleep(_RETRY_CONNECT.total_seconds())
+        self._require_ready()
+
+    def _require_ready(self) -> None:
+        """Make sure that nothing failed: what was not looked at must not be taken for what is not there."""
+        if not self.health.ready:
+            reasons = "; ".join(dict.fromkeys(self.health.reasons.values()))
+            kind = NotReadyError if self.health.reasons.keys() <= _NOT_OF_THE_DATABASE else DatabaseUnreachableError
+            raise kind(reasons)
 
     async def _wait_for_database(self) -> None:
         while True:

@@ -1,13 +1,13 @@
 """Judges threads for people: the same rows, rules and graphs as a sweep and a preflight, and not one write or lock."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from resumed.daemon.crew import Crew
+from resumed.daemon.crew import Crew, NotInspectedError
 from resumed.daemon.service import Service
 from resumed.daemon.sweep import PAGE_ROWS, Scene, look_at, scene_of
 from resumed.engine.pool import Pool
@@ -50,13 +50,17 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Surveyor:
-    """Looks at threads with the graphs that this process's workers have."""
+    """Looks at threads with the graphs that this process's workers have.
+
+    `unjudged` maps the threads that it saw and could not judge to the reason.
+    """
 
     session: Session
     scene: Scene
     crew: Crew
     pool: Pool
     paused: tuple[Pause, ...] = ()
+    unjudged: dict[str, str] = field(default_factory=dict)
 
     async def unfinished(self) -> list[Finding]:
         """Judge every unfinished thread that a sweep would see, the longest quiet first."""
@@ -71,7 +75,8 @@ class Surveyor:
     async def judge(self, threads: Sequence[str]) -> list[Finding]:
         """Judge these threads, by rows and then by values and graph; those without a checkpoint are left out."""
         known = await cases.of_threads(self.session, threads)
-        looks = await look_at(self.session, self.scene, threads, known)
+        scene = replace(self.scene, on_trouble=self._troubled)
+        looks = await look_at(self.session, scene, threads, known)
         return [
             _proven(await self._finding(*found, known.get(thread)), looks.seen[thread], found[1])
             for thread, found in looks.judged.items()
@@ -88,13 +93,19 @@ class Surveyor:
             what = Action.WAIT
         return Finding(found, what, known)
 
+    def _troubled(self, thread_id: str, report: Mapping[str, Any]) -> None:
+        """Note a thread that could not be judged."""
+        self.unjudged[thread_id] = str(report.get("error_type"))
+
     async def _inspected(self, found: Standing) -> Judgement | None:
+        """Ask a worker for what values and graph say; a worker that cannot tell leaves the thread unjudged."""
         if found.workflow is None or not self.pool.ask(found.thread_id, found.workflow):
             return None
         try:
             async with asyncio.timeout(_INSPECTION_PATIENCE.total_seconds()):
                 return await self.crew.inspection(found.thread_id)
-        except TimeoutError:
+        except (TimeoutError, NotInspectedError) as error:
+            self.unjudged[found.thread_id] = str(error) or "no worker answered in time"
             return None
 
     async def _in_window(self) -> set[str]:

@@ -5,7 +5,7 @@ A page and the watermark it moves are one transaction, so a sweep that dies goes
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,7 +16,9 @@ from resumed.judge.verdict import Ages, Circumstances, Sighting
 from resumed.model import Case, Numbers, Registration, State
 from resumed.redaction import describe
 from resumed.store import cases, checkpoints, locks, registrations, runs, watermarks
-from resumed.store.connect import Session
+from resumed.store.connect import DatabaseFault, Session
+from resumed.store.faults import blames_value
+from resumed.store.texts import is_text
 from resumed.store.watermarks import Watermark
 
 Trouble = Callable[[str, Mapping[str, Any]], None]
@@ -62,10 +64,11 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """What was judged of threads, and what was seen of those that are there at all."""
+    """What was judged of threads, what was seen of those that are there at all, and which of them cannot be read."""
 
-    judged: dict[str, tuple[Standing, Circumstances]]
-    seen: dict[str, Sighting]
+    judged: dict[str, tuple[Standing, Circumstances]] = field(default_factory=dict)
+    seen: dict[str, Sighting] = field(default_factory=dict)
+    unread: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +155,8 @@ async def _look_again(session: Session, scene: Scene) -> Report:
 async def _record(session: Session, scene: Scene, threads: Sequence[str]) -> Report:
     known = await cases.of_threads(session, threads)
     looks = await look_at(session, scene, threads, known)
-    gone = [vanished(thread, known[thread].workflow, scene.now) for thread in known if thread not in looks.seen]
+    there = looks.seen.keys() | looks.unread
+    gone = [vanished(thread, known[thread].workflow, scene.now) for thread in known if thread not in there]
     standings = [*(one for one, _ in looks.judged.values()), *gone]
     changed = [(one, known.get(one.thread_id)) for one in standings if _worth_writing(one, known.get(one.thread_id))]
     await cases.record(session, sorted(changed, key=lambda pair: pair[0].thread_id), scene.now)
@@ -163,17 +167,40 @@ async def _record(session: Session, scene: Scene, threads: Sequence[str]) -> Rep
 
 async def look_at(session: Session, scene: Scene, threads: Sequence[str], known: dict[str, Case]) -> Looks:
     """Judge these threads by their rows; threads without a root checkpoint are left out."""
+    looks = Looks()
     if not threads:
-        return Looks({}, {})
+        return looks
     held = await locks.held(session, threads)
-    found = await checkpoints.sightings(session, threads)
-    looks = Looks({}, found)
-    for thread, sighting in found.items():
+    await _read(session, scene, [thread for thread in threads if is_text(thread)], looks)
+    for thread in threads:
+        if not is_text(thread):
+            _tell(scene, looks, thread, UnicodeError("its id is not UTF-8"))
+    for thread, sighting in looks.seen.items():
         try:
             looks.judged[thread] = _judged(sighting, around(sighting, scene, known.get(thread), held=thread in held))
         except Exception as error:  # noqa: BLE001 - one hostile row must not hide all other threads
             scene.on_trouble(thread, asdict(describe(error)))
     return looks
+
+
+async def _read(session: Session, scene: Scene, threads: Sequence[str], looks: Looks) -> None:
+    """Read where threads stand; one whose rows the database cannot read must not hide the others."""
+    try:
+        async with session.transaction():
+            looks.seen.update(await checkpoints.sightings(session, threads))
+    except DatabaseFault as error:
+        if not blames_value(error):
+            raise
+        if len(threads) == 1:
+            return _tell(scene, looks, threads[0], error)
+        half = len(threads) // 2
+        await _read(session, scene, threads[:half], looks)
+        await _read(session, scene, threads[half:], looks)
+
+
+def _tell(scene: Scene, looks: Looks, thread: str, error: BaseException) -> None:
+    looks.unread.add(thread)
+    scene.on_trouble(thread, asdict(describe(error)))
 
 
 def around(sighting: Sighting, scene: Scene, known: Case | None, *, held: bool) -> Circumstances:

@@ -5,6 +5,7 @@ never waits for a lock, and never takes the absence of an exception for success.
 """
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -26,7 +27,8 @@ from resumed.judge.checkpoint_id import made_at
 from resumed.judge.verdict import open_question, quiet_since
 from resumed.model import Attempt, State
 from resumed.store import attempts, cases, locks, runs
-from resumed.store.connect import Session, alive, opened
+from resumed.store.connect import Session, opened, usable
+from resumed.store.faults import passing, refuses_writes
 
 _CLOCK_LIMIT = timedelta(seconds=2)
 _BUSY_DELAY = timedelta(seconds=5)
@@ -53,22 +55,28 @@ async def try_thread(ticket: Ticket, desk: Desk) -> str:
                 return "skewed"
             result = await _safely_locked(session, now, ticket, desk)
             return result if await _unlocked(session, ticket.thread_id) else "unreachable"
-    except (DatabaseError, LockLostError, psycopg.OperationalError):
+    except (DatabaseError, LockLostError):
         return "unreachable"
+    except psycopg.Error as error:
+        if passing(error) or refuses_writes(error):
+            return "unreachable"
+        raise
 
 
 async def _unlocked(session: Session, thread_id: str) -> bool:
     """Give the lock back; a session that is gone has given it back already."""
-    return not alive(session) or await locks.unlock(session, thread_id)
+    return not await usable(session) or await locks.unlock(session, thread_id)
 
 
 async def _safely_locked(session: Session, now: datetime, ticket: Ticket, desk: Desk) -> str:
     """Come back later to a thread on which we stumbled, lest it is tried for ever at every turn."""
     try:
         return await _locked(session, now, ticket, desk)
-    except Exception:
-        if alive(session):
-            await cases.postpone(session, ticket.thread_id, _STUMBLE_DELAY)
+    except Exception as error:
+        if await usable(session):
+            later = _BUSY_DELAY if isinstance(error, psycopg.Error) and passing(error) else _STUMBLE_DELAY
+            with suppress(psycopg.Error):
+                await cases.postpone(session, ticket.thread_id, later)
         raise
 
 
@@ -150,8 +158,9 @@ def _call(cleared: Cleared, begun: Begun, ticket: Ticket, desk: Desk) -> Call:
 async def _end(saver: FencedSaver, begun: Begun, returned: Return, ticket: Ticket, desk: Desk) -> None:
     """Conclude on the session that holds the lock; where a node still runs, keep the lock until the process is gone."""
     returned = replace(returned, stuck=await _still_running(returned, ticket, desk))
+    await saver.rest()
     try:
-        if alive(saver.session):
+        if await usable(saver.session):
             await _conclude(saver, begun, returned, (ticket, desk))
         else:
             await _conclude_anew(saver, begun, (ticket, desk), stuck=returned.stuck)

@@ -10,7 +10,7 @@ from resumed.engine import memory
 from resumed.engine.desk import Desk, Ticket
 from resumed.engine.hooks import lasting, own_wait, permanent
 from resumed.engine.look import REFUSALS, RESUMABLE, Look, clear, look, standing_of
-from resumed.engine.running import Return, meaning
+from resumed.engine.running import Return, database_error, meaning
 from resumed.engine.saver import FencedSaver
 from resumed.engine.wire import finished
 from resumed.judge.case import Placement, place, vanished
@@ -115,13 +115,22 @@ def ending_of(returned: Return, before: str, expected: str, seen: Look) -> Endin
     advanced = after != before
     outcome = _outcome(returned, seen, advanced=advanced)
     if outcome is Outcome.LOCK_LOST:
-        return Ending(outcome, advanced, after)
+        return _failed_by_the_database(returned, Ending(outcome, advanced, after))
     if after != expected or outcome is Outcome.SUPERSEDED:
         return Ending(Outcome.SUPERSEDED, advanced, after)
     if outcome is Outcome.FAILED and returned.error is not None:
         report = describe(returned.error)
         return Ending(outcome, advanced, after, report.error_type, report.error_at, report.error)
     return Ending(outcome, advanced, after)
+
+
+def _failed_by_the_database(returned: Return, ending: Ending) -> Ending:
+    """Keep what the database said; a session that was lost has nothing to say."""
+    error = database_error(returned.error)
+    if error is None:
+        return ending
+    report = describe(error)
+    return replace(ending, error_type=report.error_type, error=report.error)
 
 
 def _outcome(returned: Return, seen: Look, *, advanced: bool) -> Outcome:

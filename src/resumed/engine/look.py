@@ -16,6 +16,7 @@ from resumed.engine.call import stored
 from resumed.engine.desk import Ticket
 from resumed.engine.places import Reading, due
 from resumed.engine.saver import FencedSaver
+from resumed.errors import DatabaseError, LockLostError
 from resumed.judge.case import Placement, Standing, decide, place, standing, still_known
 from resumed.judge.verdict import Ages, Circumstances, Sighting, unchanged
 from resumed.model import Judgement, State, Verdict
@@ -23,6 +24,7 @@ from resumed.rows import Run
 from resumed.store import cases, checkpoints, runs
 from resumed.store.cases import Extra
 from resumed.store.connect import Session
+from resumed.store.faults import blames_value
 
 RESUMABLE = (Verdict.FAILED, Verdict.STOPPED)
 _IMPORT_PATIENCE = timedelta(seconds=20)
@@ -90,8 +92,12 @@ async def clear(saver: FencedSaver, seen: Look, ticket: Ticket) -> Cleared | Jud
     try:
         async with asyncio.timeout(max(ticket.registration.numbers.timeout, _IMPORT_PATIENCE).total_seconds()):
             return await _asked(reading, seen)
-    except psycopg.Error:
+    except (LockLostError, DatabaseError):
         raise
+    except psycopg.Error as error:
+        if not blames_value(error):
+            raise
+        return Judgement(Verdict.INCOMPATIBLE, f"the state does not load: {type(error).__name__}")
     except Exception as error:
         if memory.exhausted(error):
             raise

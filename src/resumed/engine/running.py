@@ -10,6 +10,7 @@ from datetime import timedelta
 from enum import Enum
 from typing import Any
 
+import psycopg
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained
 from langgraph.pregel import Pregel
@@ -18,7 +19,7 @@ from langgraph.types import Durability
 from resumed.engine.desk import Ticket
 from resumed.engine.saver import FencedSaver
 from resumed.engine.unsaved import holds_unsaved
-from resumed.errors import LockLostError, SupersededError
+from resumed.errors import LockLostError, SessionFailedError, SupersededError
 from resumed.model import Outcome
 from resumed.store.connect import alive
 
@@ -96,6 +97,12 @@ def meaning(error: BaseException) -> Outcome:
     if isinstance(error, GraphDrained):
         return Outcome.DRAINED
     return Outcome.FAILED
+
+
+def database_error(error: BaseException | None) -> psycopg.Error | None:
+    """Return what the database said where it failed an attempt on a session that lives."""
+    failed = next((one for one in _chain(error) if isinstance(one, SessionFailedError)), None)
+    return failed.__cause__ if failed is not None and isinstance(failed.__cause__, psycopg.Error) else None
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

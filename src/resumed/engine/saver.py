@@ -4,27 +4,33 @@ Session gone, lock gone, next save refused: there is nothing else to check. It n
 """
 
 import asyncio
-from collections.abc import Coroutine, Sequence
-from contextlib import suppress
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata, CheckpointTuple
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
+from psycopg import AsyncCursor
 from psycopg.rows import DictRow
 
-from resumed.errors import LockLostError, SupersededError
+from resumed.errors import LockLostError, SessionFailedError, SupersededError
 from resumed.judge.writes import sanitise
-from resumed.store.connect import Session
+from resumed.store.connect import Session, alive
+from resumed.store.faults import Fault, blames_statement, conflicting, fault_of
 from resumed.store.queries import load
+
+T = TypeVar("T")
 
 _HEAD_MOVED = "RS001"
 _REST = timedelta(seconds=5)
 _TURN = timedelta(milliseconds=2)
+_PAUSES = (0.01, 0.03, 0.1, 0.3, 1.0)  # seconds before a save is made again
 
 
 @dataclass(slots=True)
@@ -39,8 +45,9 @@ class _Known:
 class FencedSaver(AsyncPostgresSaver):
     """Saves a thread through the session that holds its lock, and only on top of the head it knows.
 
-    A save raises LockLostError when the session is gone and SupersededError when somebody else moved the head. What
-    is loaded of pending writes is sanitised.
+    A save raises LockLostError when the session is gone, SupersededError when somebody else moved the head, and
+    SessionFailedError when the database fails on a session that lives; what it refuses for the sake of the thread's own
+    values is raised as it is. What is loaded of pending writes is sanitised.
     """
 
     UPSERT_CHECKPOINTS_SQL = load("saver")["upsert_checkpoint"].decode()
@@ -64,10 +71,7 @@ class FencedSaver(AsyncPostgresSaver):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Save a checkpoint while the lock is held and, at the root, its parent is still the head."""
-        try:
-            saved = await super().aput(config, checkpoint, metadata, new_versions)
-        except psycopg.Error as error:
-            raise self._meaning(error) from error
+        saved = await self._saved(lambda: super(FencedSaver, self).aput(config, checkpoint, metadata, new_versions))
         if not config["configurable"].get("checkpoint_ns"):
             self._known.head = checkpoint["id"]
         return saved
@@ -95,11 +99,31 @@ class FencedSaver(AsyncPostgresSaver):
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str
     ) -> None:
         try:
-            await super().aput_writes(config, writes, task_id, task_path)
-        except psycopg.Error as error:
-            raise self._meaning(error) from error
+            await self._saved(lambda: super(FencedSaver, self).aput_writes(config, writes, task_id, task_path))
         finally:
             self._known.saving -= 1
+
+    async def _saved(self, save: Callable[[], Awaitable[T]]) -> T:
+        """Save, and again where the database asks for that: saving twice is saving once."""
+        for pause in _PAUSES:
+            try:
+                return await save()
+            except SessionFailedError as error:
+                if not (isinstance(error.__cause__, psycopg.Error) and conflicting(error.__cause__)):
+                    raise
+            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter, no secret
+        return await save()
+
+    @asynccontextmanager
+    async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
+        """Say of whatever the database raises, at a save or a load, whose fault it is."""
+        try:
+            async with super()._cursor(pipeline=pipeline) as cursor:
+                yield cursor
+        except psycopg.Error as error:
+            if (meaning := self._meaning(error)) is None:
+                raise
+            raise meaning from error
 
     async def poll(self) -> None:
         """Ask the session for a sign of life between two saves; raises LockLostError when it is gone."""
@@ -107,7 +131,8 @@ class FencedSaver(AsyncPostgresSaver):
             async with self.lock:
                 await self.session.execute("select 1")
         except psycopg.Error as error:
-            raise LockLostError(LockLostError.__doc__) from error
+            if not alive(self.session):
+                raise LockLostError(LockLostError.__doc__) from error
 
     async def _load_checkpoint_tuple(self, value: DictRow) -> CheckpointTuple:
         """Load the state in a thread as LangGraph does the writes: a class's module may take its time to import."""
@@ -124,8 +149,10 @@ class FencedSaver(AsyncPostgresSaver):
     ) -> list[tuple[str, str, Any]]:
         return sanitise(super()._load_writes(writes))
 
-    def _meaning(self, error: psycopg.Error) -> Exception:
+    def _meaning(self, error: psycopg.Error) -> Exception | None:
+        """Return what an error means for the attempt; None where the thread itself is to blame, as for any other."""
         if error.sqlstate == _HEAD_MOVED:
             return SupersededError(SupersededError.__doc__)
-        # Gone or not: what the database refuses is not the thread's fault, and nobody is charged for it.
-        return LockLostError(LockLostError.__doc__)
+        if not alive(self.session) or fault_of(error) is Fault.UNREACHABLE:
+            return LockLostError(LockLostError.__doc__)
+        return None if blames_statement(error) else SessionFailedError(SessionFailedError.__doc__)

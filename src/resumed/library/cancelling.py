@@ -1,6 +1,9 @@
 """Cancels a thread's run for good, wherever it runs: nobody resumes the head where it stops."""
 
+import asyncio
 from datetime import timedelta
+
+import psycopg
 
 from resumed.daemon.acts import Office, Word
 from resumed.daemon.acts import cancel as cancel_case
@@ -12,6 +15,8 @@ from resumed.model import Numbers
 from resumed.store import runs
 from resumed.store.connect import Session, alive
 
+_PATIENCE = timedelta(seconds=10)
+_AGAIN = timedelta(milliseconds=200)
 _AGE = timedelta(0)
 _LONG = timedelta(days=36500)
 # Of what a sweep asks, cancelling needs nothing: its case counts whatever the ages are.
@@ -29,6 +34,13 @@ async def cancel(session: Session, thread_id: str, actor: str, reason: str | Non
 async def stopped(line: Line, hold: Hold) -> None:
     """Where a cancelled run has stopped, that is the cancelled head; its lock is still held."""
     session = hold.session
-    if isinstance(hold.error, RunCancelledError) and hold.head and session is not None and alive(session):
-        async with line.turn:
-            await runs.cancel_head(session, hold.thread_id, hold.workflow, hold.head)
+    deadline = asyncio.get_running_loop().time() + _PATIENCE.total_seconds()
+    while isinstance(hold.error, RunCancelledError) and hold.head and session is not None and alive(session):
+        try:
+            async with line.turn:
+                return await runs.cancel_head(session, hold.thread_id, hold.workflow, hold.head)
+        except psycopg.Error:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            await asyncio.sleep(_AGAIN.total_seconds())
+    return None

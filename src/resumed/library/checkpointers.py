@@ -55,7 +55,7 @@ class CheckpointerManager:
             if self._saver is None:
                 self._pool = pools.pool(Target(self._dsn))
                 self._saver = PostgresSaver(self._pool)
-                run_sync(pools.set_up(self._saver, Target(self._dsn)))
+                run_sync(pools.set_up(Target(self._dsn)))
             return self._saver
 
     def setup(self) -> None:
@@ -63,7 +63,8 @@ class CheckpointerManager:
 
         Raises DatabaseError.
         """
-        run_sync(pools.set_up(self.get_checkpointer(), Target(self._dsn)))
+        self.get_checkpointer()
+        run_sync(pools.set_up(Target(self._dsn)))
 
     def close(self) -> None:
         """Close the pool; `get_or_create` makes a new manager after that."""
@@ -112,12 +113,13 @@ class AsyncCheckpointerManager:
                 self._pool = pools.async_pool(Target(self._dsn))
                 await self._pool.open()
                 self._saver = AsyncPostgresSaver(self._pool)
-                await pools.set_up(self._saver, Target(self._dsn))
+                await pools.set_up(Target(self._dsn))
             return self._saver
 
     async def setup(self) -> None:
         """Make LangGraph's tables where they are missing, however many processes ask at once. Raises DatabaseError."""
-        await pools.set_up(await self.get_checkpointer(), Target(self._dsn))
+        await self.get_checkpointer()
+        await pools.set_up(Target(self._dsn))
 
     async def close(self) -> None:
         """Close the pool; `get_or_create` makes a new manager after that."""

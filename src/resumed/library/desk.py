@@ -112,5 +112,7 @@ class RunDesk:
 
 
 async def _released(line: Line, hold: Hold, ending: str | None) -> None:
-    await cancelling.stopped(line, hold)
-    await line.release(hold, ending, _RELEASE_PATIENCE)
+    try:
+        await cancelling.stopped(line, hold)
+    finally:
+        await line.release(hold, ending, _RELEASE_PATIENCE)

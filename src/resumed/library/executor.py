@@ -29,6 +29,7 @@ from resumed.library.lock_manager import AsyncPostgresLockManager
 from resumed.library.locked import OnLocked, called
 from resumed.store import runs, schema
 from resumed.store.connect import Target, opened
+from resumed.store.faults import explained
 from resumed.store.runs import NewRun
 from resumed.store.selftest import self_test
 
@@ -76,16 +77,20 @@ class AsyncWorkflowExecutor:
 
     async def __aenter__(self) -> Self:
         """Prove that the database locks, make LangGraph's tables where they are missing, connect."""
+        with explained():
+            await self._open()
+        return self
+
+    async def _open(self) -> None:
         async with AsyncExitStack() as stack:
             await self_test(self._target)
             self._checkpointer = await stack.enter_async_context(pools.async_saver(self._target, self._serde))
-            await pools.set_up(self._checkpointer, self._target)
+            await pools.set_up(self._target)
             async with opened(self._target, "resumed executor") as session:
                 await schema.check(session)
             await stack.enter_async_context(self._desk.opened(self._target, self._sessions))
             stack.push_async_callback(self._locks.close)
             self._stack = stack.pop_all()
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         """Cancel what still runs, which leaves it to the daemon, and give every lock back."""
@@ -173,6 +178,10 @@ class AsyncWorkflowExecutor:
             message = "a submitted run needs an input"
             raise ValueError(message)
         call = call_of(workflow, input, thread_id, None)
+        with explained():
+            return await self._submitted(call)
+
+    async def _submitted(self, call: RunCall) -> str:
         async with pools.session_of(self.checkpointer) as session:
             if await runs.submit(session, self._new(call)) or await runs.was_submitted(session, call.thread_id):
                 return call.thread_id
@@ -189,8 +198,9 @@ class AsyncWorkflowExecutor:
         Returns:
             False where nothing was left to cancel: the thread is finished, or there is none.
         """
-        async with opened(self._target, "resumed executor") as session:
-            done = await cancelling.cancel(session, thread_id, self._owner, reason)
+        with explained():
+            async with opened(self._target, "resumed executor") as session:
+                done = await cancelling.cancel(session, thread_id, self._owner, reason)
         self._desk.cancelled(thread_id)
         return done
 

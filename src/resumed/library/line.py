@@ -12,13 +12,15 @@ import psycopg
 from resumed.errors import DatabaseError, RunCancelledError, RunTakenOverError
 from resumed.library.hold import Hold
 from resumed.store import locks, runs
-from resumed.store.connect import Session, Target, alive, connect
+from resumed.store.connect import Session, Target, alive, connect, usable
+from resumed.store.faults import conflicting
 from resumed.store.runs import NewRun, Said
 
 _POLL = timedelta(seconds=1)
 _AGAIN = timedelta(milliseconds=200)
 _PATIENCE = timedelta(seconds=60)
 _PREPARE_AFTER = 0
+MOST_CONFLICTS = 5
 
 
 class Line:
@@ -59,6 +61,7 @@ class Line:
 
         Where the session is lost in the middle it is asked again: the answer is then `unfinished`, by this very run.
         """
+        conflicts = 0
         while True:
             session = await self.session()
             try:
@@ -66,7 +69,9 @@ class Line:
                     return session, await runs.begin(session, run)
             except psycopg.Error as error:
                 await self._unlocked(session, run.thread_id)
-                self.hear(session, error)
+                conflicts += conflicting(error)
+                if not conflicting(error) or conflicts > MOST_CONFLICTS:
+                    self.hear(session, error)
                 await asyncio.sleep(_AGAIN.total_seconds())
 
     async def _unlocked(self, session: Session, thread_id: str) -> None:
@@ -100,7 +105,29 @@ class Line:
         if session is None or not alive(session):
             return
         async with self.turn:
-            await runs.release(session, hold.run_id, hold.thread_id, state)
+            try:
+                await _ended(session, hold, state)
+            except psycopg.Error:
+                await self._let_go(session, hold)
+                raise
+
+    async def _let_go(self, session: Session, hold: Hold) -> None:
+        """Give back the lock of a run whose end the database did not take: the daemon finds out by the rows.
+
+        A session that does not even do that is closed; it takes the locks of its other runs again.
+        """
+        try:
+            if await usable(session):
+                await locks.unlock(session, hold.thread_id)
+        except psycopg.Error:
+            await session.close()
+        self._doubted.set()
+
+    async def mend(self, session: Session) -> None:
+        """After an error on the session, see whether it can take another statement; it is closed where it cannot."""
+        async with self.turn:
+            if not await usable(session):
+                self._doubted.set()
 
     def hear(self, session: Session, error: psycopg.Error) -> None:
         """Hear of an error on the session, and raise it where the session lives on: then it is about something else."""
@@ -125,6 +152,8 @@ class Line:
     async def _ask(self, session: Session) -> None:
         """Ask for a sign of life, and which runs are no longer ours."""
         async with self.turn:
+            if not await usable(session):
+                return
             lost = await runs.no_longer(session, [hold.run_id for hold in self.holds])
         for hold in [one for one in self.holds if one.run_id in lost]:
             hold.end(_why(lost[hold.run_id]))
@@ -188,6 +217,20 @@ class Line:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def _ended(session: Session, hold: Hold, state: str | None) -> None:
+    """Mark how a run ended and give its lock back, again where the database asks for that."""
+    for _ in range(MOST_CONFLICTS):
+        try:
+            await runs.release(session, hold.run_id, hold.thread_id, state)
+        except psycopg.Error as error:
+            if not conflicting(error):
+                raise
+            await asyncio.sleep(_AGAIN.total_seconds())
+        else:
+            return
+    await runs.release(session, hold.run_id, hold.thread_id, state)
 
 
 def _why(state: str) -> RunCancelledError | RunTakenOverError:

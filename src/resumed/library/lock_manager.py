@@ -17,7 +17,8 @@ import psycopg
 
 from resumed.errors import DatabaseError, DatabaseUnreachableError
 from resumed.store import locks
-from resumed.store.connect import Session, Target, alive, connect
+from resumed.store.connect import Session, Target, alive, connect, usable
+from resumed.store.faults import explain, explained
 from resumed.store.locks import identifier_key
 
 _SLICE = timedelta(seconds=1)
@@ -152,7 +153,7 @@ class AsyncPostgresLockManager:
         try:
             async with self._borrowed() as session:
                 await locks.visible_key(session, 0)
-        except (DatabaseError, psycopg.Error):
+        except DatabaseError:
             return False
         return True
 
@@ -166,10 +167,13 @@ class AsyncPostgresLockManager:
         """Wait for a lock. Whatever goes wrong, the session takes what it may have got with it."""
         try:
             return await locks.try_key(session, key) or await _waited(session, key, patience)
-        except psycopg.OperationalError as error:
+        except psycopg.Error as error:
+            lost = not alive(session)
             await session.close()
-            message = "the session was lost while it waited for a lock"
-            raise DatabaseUnreachableError(message) from error
+            if lost:
+                message = "the session was lost while it waited for a lock: ask for it again"
+                raise DatabaseUnreachableError(message) from error
+            raise explain(error) from error
         except BaseException:
             await session.close()
             raise
@@ -204,7 +208,8 @@ class AsyncPostgresLockManager:
             self._room.release()
             raise
         try:
-            yield session
+            with explained():
+                yield session
         finally:
             await self._put_back(session)
 
@@ -220,7 +225,7 @@ class AsyncPostgresLockManager:
     async def _put_back(self, session: Session) -> None:
         """Keep a session for the next lock, or end it where enough are kept; makes room for somebody else."""
         self._room.release()
-        if alive(session) and len(self._idle) < self._kept:
+        if await usable(session) and len(self._idle) < self._kept:
             self._idle.append(session)
         else:
             await session.close()

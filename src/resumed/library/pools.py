@@ -6,19 +6,21 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
-from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.postgres.base import BasePostgresSaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from psycopg import AsyncConnection, Connection
+from psycopg import Connection
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from resumed.store.connect import Session, Target, conninfo_for, one_row, opened, prepare
+from resumed.errors import DatabaseUnreachableError
+from resumed.store.connect import BoundedConnection, Session, Target, conninfo_for, lent_settings, one_row, opened
+from resumed.store.faults import explained
 from resumed.store.locks import identifier_key
 from resumed.store.queries import load
 
 SETUP_KEY = identifier_key("resumed setup")
+_SETUP_PATIENCE = timedelta(minutes=10)
 _TRY_AGAIN = timedelta(milliseconds=100)
 _OPTIONS: dict[str, Any] = {
     "kwargs": {"autocommit": True, "prepare_threshold": None, "row_factory": dict_row},
@@ -45,11 +47,11 @@ def async_pool(target: Target) -> "AsyncConnectionPool[Session]":
     """Make a pool that is not open yet."""
 
     async def configure(session: Session) -> None:
-        await prepare(session, target.schema)
+        await session.execute(*lent_settings(session, target.schema))
 
     return AsyncConnectionPool(
         conninfo_for(target.dsn, "resumed checkpointer"),
-        connection_class=AsyncConnection,
+        connection_class=BoundedConnection,
         min_size=1,
         open=False,
         configure=configure,
@@ -60,11 +62,16 @@ def async_pool(target: Target) -> "AsyncConnectionPool[Session]":
 
 def pool(target: Target) -> "ConnectionPool[Connection[DictRow]]":
     """Make a pool for synchronous use; it opens its connections as they are needed."""
+
+    def configure(connection: Connection[DictRow]) -> None:
+        connection.execute(*lent_settings(connection, target.schema))
+
     return ConnectionPool(
         conninfo_for(target.dsn, "resumed checkpointer"),
         connection_class=Connection[DictRow],
         min_size=0,
         open=True,
+        configure=configure,
         check=ConnectionPool.check_connection,
         **_OPTIONS,
     )
@@ -78,18 +85,25 @@ async def session_of(saver: AsyncPostgresSaver) -> AsyncIterator[Session]:
         yield session
 
 
-async def set_up(saver: AsyncPostgresSaver | PostgresSaver, target: Target) -> None:
+async def set_up(target: Target) -> None:
     """Make or upgrade LangGraph's tables, one process at a time; does nothing where they are as the release wants.
 
     The lock is tried in a loop: one that waited for it in the database would hold up the concurrent index builds.
+    Raises DatabaseError.
     """
-    async with opened(target, "resumed setup") as session:
-        while not await is_set_up(session):
-            if (await one_row(session, _SQL["try_lock"], {"key": SETUP_KEY}))["locked"]:
-                await (saver.setup() if isinstance(saver, AsyncPostgresSaver) else asyncio.to_thread(saver.setup))
-                await session.execute(_SQL["unlock"], {"key": SETUP_KEY})
-            else:
-                await asyncio.sleep(_TRY_AGAIN.total_seconds())
+    deadline = asyncio.get_running_loop().time() + _SETUP_PATIENCE.total_seconds()
+    with explained():
+        async with opened(target, "resumed setup", silence=None) as session:
+            while not await is_set_up(session):
+                if (await one_row(session, _SQL["try_lock"], {"key": SETUP_KEY}))["locked"]:
+                    await session.execute(_SQL["unlimited"])
+                    await AsyncPostgresSaver(session).setup()
+                    await session.execute(_SQL["unlock"], {"key": SETUP_KEY})
+                elif asyncio.get_running_loop().time() > deadline:
+                    message = "another process has been making LangGraph's tables for ten minutes: see whether it hangs"
+                    raise DatabaseUnreachableError(message)
+                else:
+                    await asyncio.sleep(_TRY_AGAIN.total_seconds())
 
 
 async def is_set_up(session: Session) -> bool:

@@ -8,12 +8,11 @@ from resumed.judge.verdict import Sighting
 from resumed.library.judging import judged
 from resumed.library.lock_manager import AsyncPostgresLockManager
 from resumed.library.loop import run_sync
-from resumed.library.status import sighting
+from resumed.library.status import looking, sighting
 from resumed.library.sync_locks import PostgresLockManager
 from resumed.model import Judgement, Verdict
 from resumed.redaction import describe
 from resumed.store import watermarks
-from resumed.store.connect import Target, opened
 
 _PERSONS = (Verdict.WAITING, Verdict.BREAKPOINT, Verdict.EDITED)
 _RESUMABLE = (Verdict.FAILED, Verdict.STOPPED)
@@ -111,7 +110,7 @@ async def aresume_workflow(  # noqa: PLR0917
 
 
 async def _look(thread_id: str, dsn: str) -> _View:
-    async with opened(Target(dsn), "resumed library") as session:
+    async with looking(dsn) as session:
         found = (await sighting(session, [thread_id])).get(thread_id)
         now = await watermarks.clock(session)
         return _View(thread_id, found, judged(found, now, held=False) if found is not None else None)

@@ -3,6 +3,8 @@
 Where that is lost a save waits until the lock is had again, and is made again: saving twice is saving once.
 """
 
+import asyncio
+import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -19,10 +21,12 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from resumed.library.hold import Hold
-from resumed.library.line import Line
-from resumed.store.connect import Session
+from resumed.library.line import MOST_CONFLICTS, Line
+from resumed.store.connect import Session, alive
+from resumed.store.faults import conflicting
 
 T = TypeVar("T")
+_AGAIN = 0.01
 
 
 class RunSaver(AsyncPostgresSaver):
@@ -71,16 +75,25 @@ class RunSaver(AsyncPostgresSaver):
         await self._kept(lambda: super(RunSaver, self).aput_writes(config, writes, task_id, task_path))
 
     async def _kept(self, work: Callable[[], Awaitable[T]]) -> T:
+        conflicts = 0
         while True:
             session = await self._hold.secured()
             self.conn = session
             try:
                 return await work()
             except psycopg.Error as error:
+                await self._line.mend(session)
+                conflicts += conflicting(error)
+                if conflicting(error) and alive(session) and conflicts <= MOST_CONFLICTS:
+                    await asyncio.sleep(_AGAIN * 2**conflicts * random.uniform(0.5, 1))  # noqa: S311 - jitter
+                    continue
                 self._hear(session, error)
 
     def _hear(self, session: Session, error: psycopg.Error) -> None:
-        """Raise what is no fault of the session; where that is lost, the save is made again on the next one."""
+        """Raise what is no fault of the session; where that is lost, the save is made again on the next one.
+
+        What a living session refuses is the caller's to see, whether the run's values are to blame or a full disk.
+        """
         self._line.hear(session, error)
         if self._hold.session is session:
             self._hold.lose()

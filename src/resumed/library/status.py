@@ -1,6 +1,7 @@
 """Says where threads stand, for applications: by the rows and by the rules of the daemon, without any registration."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -9,8 +10,9 @@ from resumed.judge.verdict import Ages, Sighting
 from resumed.library.judging import NO_AGES, judged
 from resumed.library.loop import run_sync
 from resumed.model import Verdict
-from resumed.store import checkpoints, locks, runs, watermarks
+from resumed.store import checkpoints, locks, runs, schema, watermarks
 from resumed.store.connect import Session, Target, opened
+from resumed.store.faults import explained
 
 _PAGE_ROWS = 5000
 _RESUMABLE = (Verdict.FAILED, Verdict.STOPPED)
@@ -61,7 +63,7 @@ async def afind_failed_workflows(
 ) -> list[WorkflowCheckpoint]:
     """Find threads that died, as `find_failed_workflows` does."""
     ages = Ages(timedelta(minutes=min_age_minutes), timedelta(hours=max_age_hours))
-    async with opened(Target(connection_string), "resumed library") as session:
+    async with looking(connection_string) as session:
         now = await watermarks.clock(session)
         threads = await _in_window(session, first_at(now - ages.max_age), first_at(now - ages.min_age))
         found: list[WorkflowCheckpoint] = []
@@ -79,7 +81,7 @@ def get_checkpoint_status(thread_id: str, dsn: str) -> WorkflowCheckpoint | None
 
 async def aget_checkpoint_status(thread_id: str, dsn: str) -> WorkflowCheckpoint | None:
     """Say where a thread stands, as `get_checkpoint_status` does."""
-    async with opened(Target(dsn), "resumed library") as session:
+    async with looking(dsn) as session:
         return next(iter(await _statuses(session, [thread_id], NO_AGES)), None)
 
 
@@ -92,6 +94,18 @@ async def aneeds_resume(thread_id: str, dsn: str) -> bool:
     """Say whether a thread died with work left, as `needs_resume` does."""
     status = await aget_checkpoint_status(thread_id, dsn)
     return status is not None and status.verdict in _RESUMABLE
+
+
+@asynccontextmanager
+async def looking(dsn: str) -> AsyncIterator[Session]:
+    """Open a session that sees every row; what it cannot see must not be taken for what is not there.
+
+    Raises DatabaseError for whatever the database refuses.
+    """
+    with explained():
+        async with opened(Target(dsn), "resumed library") as session:
+            await schema.require_visible(session)
+            yield session
 
 
 async def sighting(session: Session, threads: Sequence[str]) -> dict[str, Sighting]:

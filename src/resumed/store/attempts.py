@@ -7,6 +7,7 @@ from psycopg.rows import DictRow
 from resumed.judge.circuit import WINDOW, Ended, Record
 from resumed.judge.policy import charged
 from resumed.model import Attempt, Ending, Outcome
+from resumed.store import texts
 from resumed.store.connect import Session
 from resumed.store.queries import load
 
@@ -36,9 +37,9 @@ async def finish(session: Session, attempt: Attempt, ending: Ending, closer: str
         "advanced": ending.advanced,
         "charged": charged(ending),
         "after": ending.after,
-        "error_type": ending.error_type,
-        "error_at": ending.error_at,
-        "error": ending.error,
+        "error_type": texts.fitting(session, ending.error_type),
+        "error_at": texts.fitting(session, ending.error_at),
+        "error": texts.fitting(session, ending.error),
     }
     row = await (await session.execute(_SQL["finish"], parameters)).fetchone()
     return _attempt(row) if row else None

@@ -9,6 +9,7 @@ from psycopg.rows import DictRow
 from resumed.judge.case import Standing
 from resumed.judge.policy import Tally
 from resumed.model import Case, Registration, State, Verdict
+from resumed.store import texts
 from resumed.store.connect import Session
 from resumed.store.queries import load
 
@@ -80,7 +81,9 @@ async def listing(session: Session, state: str | None = None) -> list[Case]:
 async def record(session: Session, standings: Sequence[tuple[Standing, Case | None]], now: datetime) -> None:
     """Write what a look found, each over the case as the look saw it; a case that moved since is left alone."""
     async with session.cursor() as cursor:
-        await cursor.executemany(_SQL["record"], [_recorded(standing, known, now) for standing, known in standings])
+        await cursor.executemany(
+            _SQL["record"], [_recorded(session, standing, known, now) for standing, known in standings]
+        )
 
 
 async def claim(
@@ -132,18 +135,18 @@ async def make_due(session: Session, standing: Standing, claimant: str, *, pinne
 
     `pinned` says that the person knew of another one's quarantine. False where somebody has forbidden it meanwhile.
     """
-    parameters = {**_columns(standing), "claimant": claimant, "pinned": pinned}
+    parameters = {**_columns(session, standing), "claimant": claimant, "pinned": pinned}
     return await (await session.execute(_SQL["make_due"], parameters)).fetchone() is not None
 
 
 async def settle(session: Session, standing: Standing, extra: Extra = _NOTHING_MORE) -> None:
     """Write what was said under the thread's lock."""
-    await session.execute(_SQL["settle"], {**_columns(standing), **asdict(extra)})
+    await session.execute(_SQL["settle"], {**_columns(session, standing), **asdict(extra)})
 
 
 async def begin(session: Session, standing: Standing) -> Tally | None:
     """Mark the case as being tried, and count the attempt; None where a person has forbidden it since the look."""
-    row = await (await session.execute(_SQL["begin"], _columns(standing))).fetchone()
+    row = await (await session.execute(_SQL["begin"], _columns(session, standing))).fetchone()
     return Tally(row["attempts"], row["consecutive"]) if row else None
 
 
@@ -151,29 +154,29 @@ def _accepted(registration: Registration) -> tuple[str, ...]:
     return registration.version, *registration.accepts
 
 
-def _columns(standing: Standing) -> dict[str, object]:
+def _columns(session: Session, standing: Standing) -> dict[str, object]:
     return {
         "thread_id": standing.thread_id,
         "workflow": standing.workflow,
         "version": standing.version,
         "verdict": standing.judgement.verdict.value,
-        "reason": standing.judgement.reason,
+        "reason": texts.fitting(session, standing.judgement.reason),
         "state": standing.placement.state.value,
         "head": standing.head,
         "fingerprint": standing.fingerprint,
         "last_activity_at": standing.last_activity_at,
         "due_at": standing.placement.due_at,
         "next_look_at": standing.placement.next_look_at,
-        "quarantine_reason": standing.placement.quarantine_reason,
+        "quarantine_reason": texts.fitting(session, standing.placement.quarantine_reason),
     }
 
 
-def _recorded(standing: Standing, known: Case | None, now: datetime) -> dict[str, object]:
+def _recorded(session: Session, standing: Standing, known: Case | None, now: datetime) -> dict[str, object]:
     same_head = known is not None and known.head == standing.head
     same = same_head and known is not None and known.fingerprint == standing.fingerprint
     kept = known.changed_at if same and known is not None else None
     return {
-        **_columns(standing),
+        **_columns(session, standing),
         "now": now,
         "same": same,
         "changed_at": now if same_head and not same else kept,

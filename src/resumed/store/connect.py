@@ -1,46 +1,77 @@
-"""Owns opening a session to Postgres as this product needs it, and saying what a refused one means.
+"""Owns opening a session to Postgres as this product needs it, with every setting that it depends on.
 
-Settings are made with `SET` after connecting: startup options are dropped by poolers and by some services.
+Settings are made with `SET` after connecting: startup options are dropped by poolers and by some services. What they
+pin is in `sql/connect.sql`; a database or a role may have defaults of its own for each of them.
 """
 
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import psycopg
-from psycopg import AsyncConnection, conninfo
+from psycopg import AsyncConnection, Connection, conninfo
+from psycopg.abc import PQGen
+from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import DictRow, dict_row
 
-from resumed.errors import DatabaseError, DatabaseUnreachableError, DatabaseUnusableError
+from resumed.errors import DatabaseUnusableError
+from resumed.store import texts
+from resumed.store.faults import explain
+from resumed.store.queries import load
 
 Session = AsyncConnection[DictRow]
 DatabaseFault = psycopg.Error
+RV = TypeVar("RV")
 
+SILENCE = timedelta(seconds=75)
+"""How long a server may take for an answer: longer than the `statement_timeout` of every session."""
+
+_SQL = load("connect")
 _CONNECT_TIMEOUT = timedelta(seconds=10)
-_KEEPALIVES = {"keepalives": 1, "keepalives_idle": 5, "keepalives_interval": 3, "keepalives_count": 3}
-_SETTINGS = {
-    "idle_session_timeout": "0",
-    "idle_in_transaction_session_timeout": "0",
-    "tcp_keepalives_idle": "5",
-    "tcp_keepalives_interval": "3",
-    "tcp_keepalives_count": "3",
-    "tcp_user_timeout": "15000",
-    "statement_timeout": "60000",
-    "lock_timeout": "10000",
-    "timezone": "UTC",
+_SETTING_TRIES = 5
+_KEEPALIVES = {
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15000,
 }
-_PASSING = ("starting up", "shutting down", "recovery mode", "too many", "remaining connection slots", "not yet accept")
-_REFUSING = (
-    "password",
-    "pg_hba.conf",
-    "does not exist",
-    "not permitted to log in",
-    "permission denied",
-    "no such user",
-    "authentication",
-)
+
+
+class BoundedConnection(AsyncConnection[DictRow]):
+    """A session that is closed when the server has been silent for too long: nothing waits for it without limit.
+
+    `statement_timeout` ends what the server works at; it does not help against a server that is stopped, or against a
+    protocol that has come out of step. `silence` None waits for ever, for statements that may take hours.
+    """
+
+    silence: timedelta | None = SILENCE
+
+    async def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
+        """Wait for the server as psycopg does, for `silence` at most."""
+        bounded = gen if self.silence is None else _bounded(self, gen, self.silence.total_seconds())
+        return await super().wait(bounded, *args, **kwargs)
+
+
+def _bounded(session: Session, gen: PQGen[RV], silence: float) -> PQGen[RV]:
+    """Pass on what psycopg waits for, which looks every moment, and close the session after too long a silence."""
+    heard_at = time.monotonic()
+    try:
+        wanted = next(gen)
+        while True:
+            ready = yield wanted
+            now = time.monotonic()
+            heard_at = now if ready else heard_at
+            if now - heard_at > silence:
+                session.pgconn.finish()
+                message = f"the server has not answered for {silence:g} s"
+                raise psycopg.OperationalError(message)
+            wanted = gen.send(ready)
+    except StopIteration as done:
+        return cast("RV", done.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +82,14 @@ class Target:
     schema: str = "public"
 
 
-async def connect(target: Target, name: str = "resumed") -> Session:
+async def connect(target: Target, name: str = "resumed", *, silence: timedelta | None = SILENCE) -> Session:
     """Open an autocommit session with every setting that a held lock depends on; the caller closes it.
 
-    Raises DatabaseUnreachableError where trying again may help, DatabaseUnusableError where it will not.
+    `silence` is how long the server may take for an answer. Raises DatabaseUnreachableError where trying again may
+    help, DatabaseUnusableError where it will not.
     """
     try:
-        session = await AsyncConnection.connect(
+        session = await BoundedConnection.connect(
             conninfo_for(target.dsn, name), autocommit=True, prepare_threshold=None, row_factory=dict_row
         )
     except psycopg.OperationalError as error:
@@ -65,6 +97,7 @@ async def connect(target: Target, name: str = "resumed") -> Session:
     except psycopg.ProgrammingError:
         message = "the connection string is not one that Postgres understands: write postgresql://user@host:5432/name"
         raise DatabaseUnusableError(message) from None
+    session.silence = silence
     try:
         await prepare(session, target.schema)
     except psycopg.Error as error:
@@ -77,9 +110,11 @@ async def connect(target: Target, name: str = "resumed") -> Session:
 
 
 @asynccontextmanager
-async def opened(target: Target, name: str = "resumed") -> AsyncIterator[Session]:
+async def opened(
+    target: Target, name: str = "resumed", *, silence: timedelta | None = SILENCE
+) -> AsyncIterator[Session]:
     """Open a session for the length of a block. Raises what `connect` raises."""
-    session = await connect(target, name)
+    session = await connect(target, name, silence=silence)
     try:
         yield session
     finally:
@@ -100,36 +135,43 @@ def alive(session: Session) -> bool:
     return not (session.closed or session.broken)
 
 
-def refuses_writes(error: BaseException) -> bool:
-    """Say whether an error means that the database is read-only."""
-    return isinstance(error, psycopg.errors.ReadOnlySqlTransaction)
+async def usable(session: Session) -> bool:
+    """Return whether the session lives and can take a statement; one that is left inside of something is closed.
 
-
-def explain(error: psycopg.Error) -> DatabaseError:
-    """Turn the driver's error into a sentence of ours; never more than its first line, which holds no password."""
-    text = str(error).strip().splitlines() or [type(error).__name__]
-    said = text[0].removeprefix("connection failed: ").split("FATAL:")[-1].strip()
-    if any(word in said for word in _PASSING):
-        return DatabaseUnreachableError(f"the database is not ready: {said}")
-    if any(word in said for word in _REFUSING):
-        return DatabaseUnusableError(f"the database refuses us: {said}; correct RESUMED_DATABASE_URL or the role")
-    if isinstance(error, psycopg.OperationalError):
-        return DatabaseUnreachableError(f"the database cannot be reached: {said}; check that it runs, and the address")
-    return DatabaseUnusableError(f"the database cannot be used: {said}")
+    A statement on a session whose pipeline or transaction was cut off would wait for an answer that never comes.
+    """
+    if not alive(session):
+        return False
+    state = session.pgconn.transaction_status, session.pgconn.pipeline_status
+    if state == (TransactionStatus.IDLE, PipelineStatus.OFF):
+        return True
+    await session.close()
+    return False
 
 
 def conninfo_for(dsn: str, name: str) -> str:
     """Complete a connection string with keepalives, a time limit and a name, where it has none of its own."""
-    given = conninfo.conninfo_to_dict(dsn)
+    given = {**conninfo.conninfo_to_dict(dsn), "client_encoding": "UTF8"}
     defaults: dict[str, Any] = {"connect_timeout": int(_CONNECT_TIMEOUT.total_seconds()), **_KEEPALIVES}
     return conninfo.make_conninfo(dsn, **{**defaults, **given, "application_name": name})
 
 
 async def prepare(session: Session, schema: str) -> None:
-    """Make the settings of a new session; `schema` is the one of LangGraph's tables."""
-    calls = ", ".join("set_config(%s, %s, false)" for _ in _SETTINGS)
-    values = [part for pair in _SETTINGS.items() for part in pair]
-    async with session.cursor() as cursor:
-        await cursor.execute(
-            f"select {calls}, set_config('search_path', quote_ident(%s), false)".encode(), [*values, schema]
-        )
+    """Make the settings of a new session of ours; `schema` is the one of LangGraph's tables.
+
+    A row that row-level security would hide is an error on it, never absent.
+    """
+    parameters = {"schema": schema, "encoding": texts.adapt(session)}
+    for tries in range(1, _SETTING_TRIES + 1):
+        try:
+            await session.execute(_SQL["settings"], parameters)
+        except psycopg.errors.QueryCanceled:  # the role's own time limit, until ours is set
+            if tries == _SETTING_TRIES:
+                raise
+        else:
+            return
+
+
+def lent_settings(session: AsyncConnection[Any] | Connection[Any], schema: str) -> tuple[bytes, dict[str, str]]:
+    """Return the query and its parameters that make the settings of a session of an application's pool."""
+    return _SQL["lent_settings"], {"schema": schema, "encoding": texts.adapt(session)}

@@ -28,6 +28,7 @@ import psycopg
 
 from resumed.store.connect import Session, one_row
 from resumed.store.queries import load
+from resumed.store.texts import encoded
 
 _SQL = load("locks")
 
@@ -39,7 +40,7 @@ def thread_key(thread_id: str) -> int:
 
 def identifier_key(identifier: str) -> int:
     """Compute the advisory key of any identifier: the first eight bytes of its SHA-256, big-endian, signed."""
-    return int.from_bytes(hashlib.sha256(identifier.encode()).digest()[:8], "big", signed=True)
+    return int.from_bytes(hashlib.sha256(encoded(identifier)).digest()[:8], "big", signed=True)
 
 
 async def try_lock(session: Session, thread_id: str) -> tuple[bool, datetime]:

@@ -6,7 +6,6 @@ concurrent index build of the one it waits for, and keep vacuum from its work.
 
 import asyncio
 import re
-from collections.abc import Callable
 from datetime import timedelta
 from importlib import resources
 
@@ -14,19 +13,19 @@ import psycopg
 
 from resumed.errors import DatabaseUnusableError
 from resumed.store import watermarks
-from resumed.store.connect import Session, Target, explain, opened
+from resumed.store.connect import Session, Target, one_row, opened
+from resumed.store.faults import explain, first_line
+from resumed.store.index import Tell, ensure_index, has_index
 from resumed.store.locks import identifier_key
 from resumed.store.queries import load
 
 SCHEMA_VERSION = 3
 COMPATIBLE_FROM = 1
+__all__ = ["has_index"]
 _SQL = load("schema")
 _LOCK = {"key": identifier_key("resumed migrate")}
 _FILE = re.compile(r"(\d{4})_\w+\.sql")
 _TRY_AGAIN = timedelta(milliseconds=300)
-_LOOK = timedelta(seconds=2)
-
-Tell = Callable[[str], None]
 
 
 def _silent(_: str) -> None:
@@ -39,7 +38,7 @@ async def migrate(target: Target, *, build_index: bool = True, tell: Tell = _sil
     Safe to interrupt, to repeat and to run in many processes at once. Where LangGraph's tables are not there yet the
     index waits for the next time. `tell` is called with a sentence for each step. Raises DatabaseError.
     """
-    async with opened(target, "resumed migrate") as session:
+    async with opened(target, "resumed migrate", silence=None) as session:
         try:
             await session.execute(
                 "select set_config('statement_timeout', '0', false), set_config('lock_timeout', '0', false)"
@@ -47,10 +46,10 @@ async def migrate(target: Target, *, build_index: bool = True, tell: Tell = _sil
             await _take_lock(session, tell)
             await _upgrade(session, tell)
             if build_index:
-                await _ensure_index(session, target, tell)
+                await _index(session, target, tell)
             await session.execute(_SQL["unlock"], _LOCK)
         except psycopg.errors.InsufficientPrivilege as error:
-            message = f"this role may not migrate: {str(error).splitlines()[0]}; run migrate as the owner of the tables"
+            message = f"this role may not migrate: {first_line(error)}; run migrate as the owner of the tables"
             raise DatabaseUnusableError(message) from None
         except psycopg.Error as error:
             raise explain(error) from None
@@ -61,6 +60,12 @@ async def check(session: Session, *, writing: bool = True) -> None:
 
     `writing` False asks for no more rights than a command needs that only reads.
     """
+    await check_fit(session, writing=writing)
+    await require_visible(session)
+
+
+async def check_fit(session: Session, *, writing: bool = True) -> None:
+    """Make sure of all that `check` does except that every row can be seen; raises DatabaseUnusableError."""
     await _check_grants(session, writing=writing)
     version, compatible_from = await _version(session)
     if version == 0:
@@ -89,6 +94,33 @@ async def check(session: Session, *, writing: bool = True) -> None:
             "or name their schema with RESUMED_CHECKPOINT_SCHEMA"
         )
         raise DatabaseUnusableError(message)
+    await _check_columns(session)
+    writes = await one_row(session, _SQL["read_only"])
+    if writing and writes["standby"]:
+        message = "the database is a standby (in recovery): give resumed the primary's address"
+        raise DatabaseUnusableError(message)
+    if writing and writes["read_only"]:
+        message = (
+            "the database is read-only: give the primary's address, or set default_transaction_read_only to off for "
+            "this role or database"
+        )
+        raise DatabaseUnusableError(message)
+
+
+async def _check_columns(session: Session) -> None:
+    missing = await missing_columns(session)
+    if "checkpoints.checkpoint_id" in missing:
+        message = (
+            "LangGraph's tables are those of a ShallowPostgresSaver, which keeps no checkpoints to go on from: let the "
+            "application save with a PostgresSaver, in tables of its own"
+        )
+        raise DatabaseUnusableError(message)
+    if missing:
+        message = (
+            f"LangGraph's tables are of an older release, without {', '.join(missing)}: run `checkpointer.setup()` of "
+            "the application's current release"
+        )
+        raise DatabaseUnusableError(message)
 
 
 async def missing_grants(session: Session, *, writing: bool = True) -> list[str]:
@@ -101,9 +133,21 @@ async def missing_tables(session: Session) -> list[str]:
     return [row["name"] async for row in await session.execute(_SQL["tables"])]
 
 
-async def has_index(session: Session) -> bool:
-    """Say whether a finished index on `checkpoints.checkpoint_id` is there, whoever built it."""
-    return any([row["valid"] async for row in await session.execute(_SQL["indexes"])])
+async def missing_columns(session: Session) -> list[str]:
+    """Name the columns that LangGraph's tables lack, those of `checkpoints` last."""
+    return [row["name"] async for row in await session.execute(_SQL["missing_columns"])]
+
+
+async def require_visible(session: Session) -> None:
+    """Make sure that this role sees every row; raises DatabaseUnusableError where row-level security may hide any."""
+    hidden = [row["name"] async for row in await session.execute(_SQL["hidden_tables"])]
+    if hidden:
+        message = (
+            f"row-level security may hide rows of {', '.join(hidden)} from the role {session.info.user}, and what is "
+            "hidden would be taken for what is not there; give the role BYPASSRLS (alter role ... bypassrls), or "
+            "connect as the tables' owner without `force row level security`"
+        )
+        raise DatabaseUnusableError(message)
 
 
 async def _check_grants(session: Session, *, writing: bool) -> None:
@@ -157,29 +201,9 @@ def _migrations() -> list[tuple[int, bytes]]:
     return sorted((int(match[1]), entry.read_bytes()) for match, entry in found if match)
 
 
-async def _ensure_index(session: Session, target: Target, tell: Tell) -> None:
+async def _index(session: Session, target: Target, tell: Tell) -> None:
     if await missing_tables(session):
         tell("LangGraph's tables are not there yet; the index waits for the next `resumed migrate`")
         return
-    if await has_index(session):
-        tell("index on checkpoints (checkpoint_id): already there")
-        return
-    await session.execute(_SQL["drop_index"])
-    tell("index on checkpoints (checkpoint_id): building, without blocking writers")
-    building = asyncio.create_task(_report_progress(target, tell))
-    try:
-        await session.execute(_SQL["build_index"])
-    finally:
-        building.cancel()
-        await asyncio.gather(building, return_exceptions=True)
-    tell("index on checkpoints (checkpoint_id): built")
-
-
-async def _report_progress(target: Target, tell: Tell) -> None:
-    await asyncio.sleep(_LOOK.total_seconds())
-    async with opened(target, "resumed migrate") as watching:
-        while True:
-            row = await (await watching.execute(_SQL["progress"])).fetchone()
-            if row:
-                tell(f"index on checkpoints (checkpoint_id): {row['phase']}, {row['percent'] or 0} %")
-            await asyncio.sleep(_LOOK.total_seconds())
+    await _check_columns(session)
+    await ensure_index(session, target, tell)

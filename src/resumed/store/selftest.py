@@ -8,6 +8,7 @@ import psycopg
 
 from resumed.errors import DatabaseUnreachableError, DatabaseUnusableError
 from resumed.store.connect import Session, Target, one_row, opened
+from resumed.store.faults import Fault, explain, fault_of, first_line, passing
 from resumed.store.queries import load
 
 _SQL = load("locks")
@@ -22,30 +23,33 @@ async def self_test(target: Target) -> None:
     """Check on three sessions that locks lock; raises DatabaseUnusableError with the reason and the remedy."""
     try:
         async with (
-            asyncio.timeout(_PATIENCE.total_seconds() * 3),
+            asyncio.timeout(_PATIENCE.total_seconds() * 4),
             opened(target, "resumed self-test") as first,
             opened(target, "resumed self-test") as second,
             opened(target, "resumed self-test") as third,
         ):
             await _check(first, second, third)
     except TimeoutError:
-        raise DatabaseUnusableError(_POOLED) from None
-    except psycopg.errors.ProtocolViolation:
-        raise DatabaseUnusableError(_POOLED) from None
-    except psycopg.OperationalError as error:
-        message = f"the self-test of the locks was cut off: {str(error).splitlines()[0]}"
+        message = "the self-test of the locks was not answered in time: see what holds the database up, and try again"
         raise DatabaseUnreachableError(message) from None
-    except psycopg.Error:
-        raise DatabaseUnusableError(_POOLED) from None
+    except psycopg.Error as error:
+        if passing(error):
+            message = f"the self-test of the locks was cut off: {first_line(error)}; try again"
+            raise DatabaseUnreachableError(message) from None
+        if fault_of(error) is Fault.OTHER:
+            raise DatabaseUnusableError(_POOLED) from None
+        raise explain(error) from None
 
 
 async def _check(first: Session, second: Session, third: Session) -> None:
     before = await _backend(first)
-    async with second.transaction(), third.transaction():
-        await second.execute("select 1")
-        await third.execute("select 1")
-        async with asyncio.timeout(_PATIENCE.total_seconds()):
+    try:
+        async with asyncio.timeout(_PATIENCE.total_seconds()), second.transaction(), third.transaction():
+            await second.execute("select 1")
+            await third.execute("select 1")
             after = await _backend(first)
+    except (TimeoutError, psycopg.errors.ProtocolViolation):
+        raise DatabaseUnusableError(_POOLED) from None
     if before != after:
         raise DatabaseUnusableError(_POOLED)
     await _check_lock(first, second)

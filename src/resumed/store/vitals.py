@@ -18,6 +18,7 @@ class Server:
     version: str
     standby: bool
     read_only: bool
+    encoding: str
     uptime: timedelta
 
 

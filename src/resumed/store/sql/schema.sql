@@ -60,15 +60,66 @@ from things
 where cardinality(rights) > 0
 order by kind, thing
 
--- name: indexes
--- Indexes whose first column is checkpoints.checkpoint_id, ours or anybody's, whole or half built.
-select c.relname as name, i.indisvalid and i.indisready as valid
-from pg_index i
-join pg_class c on c.oid = i.indexrelid
-join pg_am m on m.oid = c.relam and m.amname = 'btree'
-join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
-where i.indrelid = to_regclass('checkpoints') and a.attname = 'checkpoint_id' and i.indpred is null
+-- name: missing_columns
+-- What the tables lack of the columns that are read and written here.
+with needed (name, columns) as (
+    values
+        ('checkpoints', array['thread_id', 'checkpoint_ns', 'checkpoint_id', 'parent_checkpoint_id', 'checkpoint',
+            'metadata']),
+        ('checkpoint_blobs', array['thread_id', 'checkpoint_ns', 'channel', 'version', 'type', 'blob']),
+        ('checkpoint_writes', array['thread_id', 'checkpoint_ns', 'checkpoint_id', 'task_id', 'idx', 'channel', 'type',
+            'blob', 'task_path'])
+)
+select needed.name || '.' || wanted.name as name
+from needed, unnest(needed.columns) with ordinality as wanted (name, place)
+where to_regclass(needed.name) is not null and not exists (
+    select from pg_attribute a
+    where a.attrelid = to_regclass(needed.name) and a.attname = wanted.name and not a.attisdropped
+)
+order by needed.name desc, wanted.place
+
+-- name: hidden_tables
+-- LangGraph's tables and ours on which row-level security acts on the current role: some rows, or all, cannot be seen.
+select quote_ident(n.nspname) || '.' || quote_ident(c.relname) as name
+from pg_class c
+join pg_namespace n on n.oid = c.relnamespace
+where (
+    n.nspname = 'resumed'
+    or n.nspname = (parse_ident(current_setting('search_path')))[1]
+    and c.relname in ('checkpoints', 'checkpoint_blobs', 'checkpoint_writes')
+)
+and c.relkind in ('r', 'p') and c.relrowsecurity and row_security_active(c.oid)
 order by 1
+
+-- name: read_only
+select current_setting('transaction_read_only')::boolean as read_only, pg_is_in_recovery() as standby
+
+-- name: has_index
+-- Whether every table that holds checkpoints, of a partitioned one each partition, has a finished index whose first
+-- column is checkpoint_id, ours or anybody's. `partitioned` and `covered`: whether the whole is partitioned, and
+-- whether it has such an index of its own, from which each new partition gets one.
+with root as (
+    select c.oid, c.relkind from pg_class c where c.oid = to_regclass('checkpoints')
+), leaves as (
+    select t.relid as oid from root, pg_partition_tree(root.oid) t join pg_class c on c.oid = t.relid
+    where t.isleaf and c.relkind = 'r'
+    union
+    select root.oid from root where root.relkind <> 'p'
+), indexed as (
+    select i.indrelid as oid, i.indisvalid and i.indisready as whole
+    from pg_index i
+    join pg_class c on c.oid = i.indexrelid
+    join pg_am m on m.oid = c.relam and m.amname = 'btree'
+    join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+    where a.attname = 'checkpoint_id' and i.indpred is null
+    and i.indrelid in (select oid from leaves union select oid from root)
+)
+select not exists (
+        select from leaves where not exists (select from indexed where indexed.oid = leaves.oid and indexed.whole)
+    ) as indexed,
+    root.relkind = 'p' as partitioned,
+    exists (select from indexed where indexed.oid = root.oid and indexed.whole) as covered
+from root
 
 -- name: build_index
 create index concurrently if not exists resumed_checkpoint_id_idx on checkpoints (checkpoint_id)
@@ -76,11 +127,77 @@ create index concurrently if not exists resumed_checkpoint_id_idx on checkpoints
 -- name: drop_index
 drop index concurrently if exists resumed_checkpoint_id_idx
 
+-- name: next_step
+-- What is to be done next for an index on a partitioned table without blocking its writers: an index on each
+-- partitioned level alone, one on each partition built concurrently, each attached to the one above it. The catalogue
+-- is the only memory, so a `migrate` that was killed goes on where it stopped. What was left half built is dropped, or
+-- where it is attached built again. `brief` is what takes a moment and must not keep writers waiting behind it.
+with recursive tree as (
+    select t.relid, t.parentrelid, t.level, c.relkind,
+        quote_ident(n.nspname) || '.' || quote_ident(c.relname) as table_name,
+        quote_ident(n.nspname) || '.' as schema_name,
+        'resumed_checkpoint_id_idx' || case when t.level > 0 then '_' || t.relid::oid::text else '' end as index_name,
+        c.relnamespace as schema
+    from pg_partition_tree(to_regclass('checkpoints')) t
+    join pg_class c on c.oid = t.relid
+    join pg_namespace n on n.oid = c.relnamespace
+    where c.relkind in ('r', 'p')
+), found as (
+    -- The index of each table, from the top: the one attached to that of the level above, else the one of our name.
+    select tree.*, own.oid as index_oid, false as attached, null::oid as above
+    from tree
+    left join pg_class own on own.relnamespace = tree.schema and own.relname = tree.index_name
+    where tree.level = 0
+    union all
+    select tree.*, coalesce(part.oid, own.oid), part.oid is not null, found.index_oid
+    from found
+    join tree on tree.parentrelid = found.relid
+    left join lateral (
+        select i.indexrelid as oid from pg_inherits h join pg_index i on i.indexrelid = h.inhrelid
+        where h.inhparent = found.index_oid and i.indrelid = tree.relid
+        limit 1
+    ) as part on true
+    left join pg_class own on own.relnamespace = tree.schema and own.relname = tree.index_name
+), named as (
+    select found.*, i.indisvalid and i.indisready as whole,
+        quote_ident(n.nspname) || '.' || quote_ident(c.relname) as found_name,
+        quote_ident(un.nspname) || '.' || quote_ident(u.relname) as above_name
+    from found
+    left join pg_class c on c.oid = found.index_oid
+    left join pg_namespace n on n.oid = c.relnamespace
+    left join pg_index i on i.indexrelid = found.index_oid
+    left join pg_class u on u.oid = found.above
+    left join pg_namespace un on un.oid = u.relnamespace
+), steps as (
+    select level, relid, relkind = 'p' or (whole and not attached) as brief, table_name,
+        case
+            when relkind = 'p' and index_oid is null
+                then 'create index ' || index_name || ' on only ' || table_name || ' (checkpoint_id)'
+            when relkind = 'r' and index_oid is null
+                then 'create index concurrently ' || index_name || ' on ' || table_name || ' (checkpoint_id)'
+            when relkind = 'r' and not whole and attached then 'reindex index concurrently ' || found_name
+            when relkind = 'r' and not whole then 'drop index concurrently ' || found_name
+            when level > 0 and not attached
+                then 'alter index ' || above_name || ' attach partition ' || found_name
+        end as statement
+    from named
+)
+select statement, brief, table_name, (select count(*)::int from steps where statement is not null) as left_over
+from steps
+where statement is not null
+order by level, relid
+limit 1
+
 -- name: progress
 select phase, round(100.0 * blocks_done / nullif(blocks_total, 0))::int as percent
 from pg_stat_progress_create_index
-where datname = current_database() and relid = to_regclass('checkpoints')
+where datname = current_database() and (
+    relid = to_regclass('checkpoints') or relid in (select t.relid from pg_partition_tree(to_regclass('checkpoints')) t)
+)
 limit 1
+
+-- name: lock_patience
+select set_config('lock_timeout', %(lock_timeout)s::text, false)
 
 -- name: try_lock
 select pg_try_advisory_lock(%(key)s::bigint) as locked

@@ -6,6 +6,10 @@ select to_regclass('checkpoint_migrations') is not null as have
 -- name: version
 select max(v) as version from checkpoint_migrations
 
+-- name: unlimited
+-- An index on tables that are in use may take its time.
+select set_config('statement_timeout', '0', false), set_config('lock_timeout', '0', false)
+
 -- name: try_lock
 select pg_try_advisory_lock(%(key)s::bigint) as locked
 

@@ -4,6 +4,7 @@
 -- Which Postgres it is, whether it takes writes, how long it has been up.
 select current_setting('server_version') as version, pg_is_in_recovery() as standby,
     current_setting('default_transaction_read_only')::boolean as read_only,
+    current_setting('server_encoding') as encoding,
     clock_timestamp() - pg_postmaster_start_time() as uptime
 
 -- name: connections
