@@ -67,5 +67,9 @@ class RegistrationError(ResumedError):
     """A registered workflow cannot be used; the message says why."""
 
 
+class GraphNotMadeError(ResumedError):
+    """The factory of a workflow made no graph for a thread; the message says why, and a later try may do better."""
+
+
 class WorkersUnavailableError(ResumedError):
     """No worker process said what workflows it has in time."""

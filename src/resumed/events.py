@@ -156,6 +156,10 @@ class Events(WorkerEvents):
         self.metrics.workflow_loaded.labels(workflow).set(0)
         say("workflow.failed", "error", workflow=workflow, reason=self._message(reason))
 
+    def workflow_unclosed(self, workflow: str) -> None:
+        """Tell of a workflow whose context did not end when its worker did; the process was ended all the same."""
+        say("workflow.unclosed", "warning", workflow=workflow, reason="its context did not close within a second")
+
     def workflows_missed(self) -> None:
         """Tell that the workers have no workflow at all."""
         reason = "no workflows are registered: declare them under the entry-point group resumed.workflows"

@@ -32,9 +32,10 @@ class WorkerEvents:
         """Tell of a worker that we are about to kill."""
         say("worker.killed", "warning", worker=worker, reason=reason)
 
-    def worker_died(self, worker: str, exit_code: int | None, inflight: int) -> None:
-        """Tell of a worker that ended without being asked to, with so many attempts in flight."""
-        say("worker.died", "error", worker=worker, exit_code=exit_code, inflight=inflight)
+    def worker_died(self, worker: str, exit_code: int | None, inflight: int, reason: str | None = None) -> None:
+        """Tell of a worker that ended without being asked to, with so many attempts in flight; `reason` is its own."""
+        said = {"reason": reason} if reason is not None else {}
+        say("worker.died", "error", worker=worker, exit_code=exit_code, inflight=inflight, **said)
 
     def worker_failed(self, error: BaseException) -> None:
         """Tell of a worker that could not be started; it will be tried again."""

@@ -17,7 +17,7 @@ from resumed.events import Events
 from resumed.model import Attempt, Outcome
 from resumed.settings import Settings
 
-_STUMBLED = ("error", "unreachable", "skewed")
+_STUMBLED = ("error", "unreachable", "skewed", "unavailable")
 _FAILED = frozenset(set(Outcome) - {Outcome.FINISHED, Outcome.WAITING, Outcome.SUPERSEDED, Outcome.DRAINED})
 
 

@@ -124,8 +124,15 @@ def _shown(name: str, value: object) -> object:
 async def _workflows() -> list[dict[str, Any]]:
     settings, events = prepared(quiet=True)
     crew = await registered(settings, events)
+    left_open = "its context did not close within a second when the worker ended"
     loaded: list[dict[str, Any]] = [
-        {"name": one.name, "version": one.version or None, "accepts": list(one.accepts), "loaded": True, "reason": None}
+        {
+            "name": one.name,
+            "version": one.version or None,
+            "accepts": list(one.accepts),
+            "loaded": True,
+            "reason": left_open if one.name in crew.unclosed else None,
+        }
         for one in crew.registrations.values()
     ]
     missing: list[dict[str, Any]] = [

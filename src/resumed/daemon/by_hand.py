@@ -86,7 +86,8 @@ def _refusal(found: Finding, *, force: bool) -> str | None:
 async def _handed_out(service: Service, found: Finding) -> None:
     thread_id, workflow = found.standing.thread_id, found.standing.workflow
     if workflow is None or not service.pool.submit(thread_id, workflow, asked=True):
-        message = f"no worker here has the workflow {workflow!r}: run this where its code is installed"
+        why = service.crew.unavailable.get(workflow or "", "run this where its code is installed")
+        message = f"no worker here has the workflow {workflow!r}: {why}"
         raise ResumedError(message)
     while thread_id in service.pool.inflight():
         await asyncio.sleep(_PAUSE)

@@ -24,7 +24,9 @@ class Crew:
     came of the threads that were handed out; `endings` holds the attempts that finished, where `keeps_endings` says so;
     `retired` names workers that we ended because of a node that could not be stopped; `dropped` are the threads that
     dead workers had in hand, begun or not, and those for which there was no session;
-    `suspects` those that a worker had in hand which died by itself, and whether each was alone.
+    `suspects` those that a worker had in hand which died by itself, and whether each was alone. `has` and `lacks` say
+    of each ordinary worker what it has and, with the reason, has not; `registrations` and `unavailable` of all of them.
+    `unclosed` are the workflows whose context did not end with its worker.
     """
 
     events: Events
@@ -32,6 +34,9 @@ class Crew:
     bereaved: Callable[[], None]
     registrations: dict[str, Registration] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
+    has: dict[str, dict[str, Registration]] = field(default_factory=dict)
+    lacks: dict[str, dict[str, str]] = field(default_factory=dict)
+    unclosed: set[str] = field(default_factory=set)
     open: dict[tuple[str, int], Attempt] = field(default_factory=dict)
     endings: list[Attempt] = field(default_factory=list)
     handed: dict[str, int] = field(default_factory=dict)
@@ -59,9 +64,8 @@ class Crew:
         self.events.attempt_forgotten(attempt)
 
     def _heard(self, handle: Handle, message: Message) -> None:
+        self._heard_of_workflows(handle, message)
         match message["kind"]:
-            case "hello":
-                self._greeted(handle, message)
             case "started":
                 attempt = attempt_from_wire(message)
                 self.open[attempt.thread_id, attempt.attempt] = attempt
@@ -80,6 +84,16 @@ class Crew:
             case "inspected":
                 self._inspected(message)
 
+    def _heard_of_workflows(self, handle: Handle, message: Message) -> None:
+        match message["kind"]:
+            case "hello":
+                self._greeted(handle, message)
+            case "changed":
+                self._changed(handle, message)
+            case "unclosed":
+                self.unclosed.add(message["name"])
+                self.events.workflow_unclosed(message["name"])
+
     def inspection(self, thread_id: str) -> asyncio.Future[Judgement | None]:
         """Promise what a worker will say of a thread that it was asked to inspect."""
         return self.inspections.setdefault(thread_id, asyncio.get_running_loop().create_future())
@@ -95,20 +109,43 @@ class Crew:
             promised.set_result(Judgement(Verdict(verdict), message["reason"]) if verdict else None)
 
     def _greeted(self, handle: Handle, message: Message) -> None:
+        """Take note of what a worker has; the isolation worker has only what it tries."""
         now = datetime.now(UTC)
         found = [registration_from_wire(one, now) for one in message["workflows"]]
-        new = {one.name: one for one in found}
-        for one in found:
-            if self.registrations.get(one.name) is None:
-                self.events.workflow_loaded(one.name, one.version)
-        for name, reason in message["unavailable"].items():
-            if self.unavailable.get(name) != reason:
-                self.events.workflow_failed(name, reason)
-        if not new and not message["unavailable"]:
-            self.events.workflows_missed()
-        self.registrations, self.unavailable = new, dict(message["unavailable"])
-        self.events.worker_greeted(handle.name, list(new))
+        if not handle.alone:
+            self.has[handle.name] = {one.name: one for one in found}
+            self.lacks[handle.name] = dict(message["unavailable"])
+            self._compare()
+            if not found and not message["unavailable"]:
+                self.events.workflows_missed()
+        self.events.worker_greeted(handle.name, [one.name for one in found])
         self.freed()
+
+    def _changed(self, handle: Handle, message: Message) -> None:
+        """Take note of a workflow that a worker has from now on, or has no longer."""
+        if handle.alone:
+            return
+        name, there = message["name"], message["workflow"]
+        self.has.setdefault(handle.name, {}).pop(name, None)
+        self.lacks.setdefault(handle.name, {}).pop(name, None)
+        if there is not None:
+            self.has[handle.name][name] = registration_from_wire(there, datetime.now(UTC))
+        else:
+            self.lacks[handle.name][name] = message["reason"]
+        self._compare()
+        self.freed()
+
+    def _compare(self) -> None:
+        """Tell what became available, or unavailable: what one worker has is available."""
+        had, lacked = self.registrations, self.unavailable
+        self.registrations = {name: one for known in self.has.values() for name, one in known.items()}
+        reasons = {name: reason for known in self.lacks.values() for name, reason in known.items()}
+        self.unavailable = {name: reason for name, reason in reasons.items() if name not in self.registrations}
+        for name in sorted(self.registrations.keys() - had.keys()):
+            self.events.workflow_loaded(name, self.registrations[name].version)
+        for name in sorted(self.unavailable):
+            if lacked.get(name) != self.unavailable[name]:
+                self.events.workflow_failed(name, self.unavailable[name])
 
     def _done(self, message: Message) -> None:
         result = message["result"]
@@ -118,6 +155,8 @@ class Crew:
                 self.events.lock_contended(message["thread_id"], message.get("workflow", ""))
             case "skewed":
                 self.events.clock_doubted()
+            case "unavailable":
+                self.dropped.add(message["thread_id"])
             case "unreachable":
                 self.dropped.add(message["thread_id"])
                 self.events.attempt_unreachable(message["thread_id"])
@@ -146,7 +185,7 @@ class Crew:
             self.events.worker_killed(handle.name, "a node of it could not be stopped")
         else:
             self.suspects |= dict.fromkeys(handle.inflight, handle.alone)
-            self.events.worker_died(handle.name, exited.code, len(handle.inflight))
+            self.events.worker_died(handle.name, exited.code, len(handle.inflight), exited.spoilt)
         if not handle.alone:
             self.events.worker_restarted(handle.name)
         self.bereaved()

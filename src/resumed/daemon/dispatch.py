@@ -35,10 +35,31 @@ async def dispatch(session: Session, pool: Pool, takers: Sequence[Taker], turn: 
     handed = await _hand_out(session, pool, _wanted(pool, takers, alone=False), turn)
     lonely = _wanted(pool, takers, alone=True)
     if pool.free(alone=True):
-        return handed + await _hand_out(session, pool, lonely, turn, alone=True)
+        return handed + await _hand_out_alone(session, pool, lonely, turn)
     if not pool.has_isolation() and await cases.any_due(session, lonely, turn.swept_at):
-        pool.isolate()
+        await _isolate(session, pool, lonely, turn)
     return handed
+
+
+async def _hand_out_alone(session: Session, pool: Pool, lonely: Sequence[Wanted], turn: Turn) -> int:
+    """Hand out a case of the workflow that the isolation worker has; it makes room where only another's wait."""
+    own = [one for one in lonely if one.registration.name == pool.isolated]
+    others = [one for one in lonely if one not in own and pool.can_isolate(one.registration.name)]
+    waiting = bool(others) and await cases.any_due(session, others, turn.swept_at)
+    handed = 0 if waiting and pool.overstays() else await _hand_out(session, pool, own, turn, alone=True)
+    if waiting and not handed:
+        pool.yield_isolation()
+    return handed
+
+
+async def _isolate(session: Session, pool: Pool, lonely: Sequence[Wanted], turn: Turn) -> None:
+    """Start the isolation worker for a workflow of which something is due, each in its turn."""
+    names = sorted({one.registration.name for one in lonely if pool.can_isolate(one.registration.name)})
+    after = pool.isolated or ""
+    for name in sorted(names, key=lambda one: (one <= after, one)):
+        if await cases.any_due(session, [one for one in lonely if one.registration.name == name], turn.swept_at):
+            pool.isolate(name)
+            return
 
 
 def _wanted(pool: Pool, takers: Sequence[Taker], *, alone: bool) -> list[Wanted]:

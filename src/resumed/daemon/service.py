@@ -152,7 +152,11 @@ class Service:
         tried = len(self.crew.endings)
         await self._sweep_once()
         await self.rounds.close()
-        while await self.rounds.dispatch() or self.pool.inflight() or self.pool.starts_isolation():
+        pending = True
+        while pending:
+            pending = self.pool.starts_isolation()  # asked first: what it waits for may end while we hand out
+            pending = await self.rounds.dispatch() > 0 or bool(self.pool.inflight()) or pending
+            pending = pending or self.pool.starts_isolation()
             await asyncio.sleep(_ROUND_PAUSE.total_seconds())
         await self.rounds.close()
         self._require_ready()

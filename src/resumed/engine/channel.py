@@ -21,13 +21,29 @@ class Channel:
         self._socket = socket.socket(fileno=descriptor)
         self._lines = self._socket.makefile("rb")
         self._guard = Lock()
+        os.register_at_fork(after_in_child=self._let_go)
 
     def receive(self) -> Message:
-        """Wait for the next message; ends the process when the control process is gone."""
-        line = self._lines.readline()
-        if not line:
+        """Wait for the next message; ends the process when the control process is gone.
+
+        One that closes with a message of ours unread resets the line, and one that dies in a message cuts it short.
+        """
+        try:
+            return decode(self._lines.readline())
+        except (OSError, ValueError):
             os._exit(0)
-        return decode(line)
+
+    def end(self, code: int) -> None:
+        """End the process without another word, once a message that another thread is sending has been sent."""
+        self._guard.acquire(timeout=1)
+        os._exit(code)
+
+    def _let_go(self) -> None:
+        """In a forked child: never speak as the worker, nor keep its line open when it is gone."""
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nowhere, self._socket.fileno())
+        os.close(nowhere)
+        self._guard = Lock()
 
     def send(self, message: Message) -> None:
         """Send a message from any thread; ends the process when the control process is gone."""
@@ -43,7 +59,11 @@ class Channel:
 
     def _listen(self, deliver: Callable[[Message], None]) -> None:
         while True:
-            deliver(self.receive())
+            message = self.receive()
+            try:
+                deliver(message)
+            except RuntimeError:
+                os._exit(0)  # there is no loop any more to deliver to
 
 
 def die_with_parent(parent: int) -> None:

@@ -1,7 +1,8 @@
 """Owns what an attempt needs around it: where the database is, which code, whose name, whom to tell."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from resumed.judge.resolve import Claim
 from resumed.model import Registration
 from resumed.store.connect import Target
 from resumed.workflows.loaded import LoadedWorkflow
+from resumed.workflows.per_thread import PerThread
 
 Tell = Callable[[dict[str, Any]], None]
 
@@ -36,15 +38,25 @@ class Ticket:
     """One thread to be tried: the code and policy for it, and the handles by which a shutdown stops it.
 
     `drain` asks the graph to stop at the next superstep; `stop` is set when there is no time left for that; `asked`
-    says that a person asked for it, so that no silence is waited for.
+    says that a person asked for it, so that no silence is waited for. `leases` holds the graph that was made for this
+    thread alone, until the ticket is done with; `in_context` says that its graph may live in a context that can end.
     """
 
     thread_id: str
-    workflow: LoadedWorkflow
+    workflow: LoadedWorkflow | PerThread
     registration: Registration
     control: RunControl = field(default_factory=RunControl)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     asked: bool = False
+    in_context: bool = False
+    leases: AsyncExitStack = field(default_factory=AsyncExitStack)
+    _made: LoadedWorkflow | None = None
+
+    async def made(self, workflow: PerThread, call: Mapping[str, Any]) -> LoadedWorkflow:
+        """Return the workflow with the graph for what the thread's call stored. Raises what the factory raises."""
+        if self._made is None:
+            self._made = await self.leases.enter_async_context(workflow.lent(call, self.stop.set))
+        return self._made
 
     @property
     def claim(self) -> Claim:

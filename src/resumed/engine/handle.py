@@ -20,6 +20,7 @@ _STUCK_GRACE = timedelta(seconds=10)
 _SILENCE = timedelta(seconds=10)
 _QUESTIONS = 3
 _LAST_WORDS = timedelta(seconds=1)
+_CLOSING = timedelta(seconds=5)
 _LOOK = 0.05
 
 WorkerState = Literal["starting", "ready", "draining", "isolation"]
@@ -43,7 +44,8 @@ class Exited:
     """How a worker ended: its exit code, whether it had said hello, which entry it was importing.
 
     `retired` says that we ended it because of a node that could not be stopped, `dismissed` that it had nothing more
-    to do and ended because we asked it to.
+    to do and ended because we asked it to. `spoilt` is what some code had changed in the process before any attempt
+    began; `silent` that it stopped answering; `lived` how long it had been there since its hello, or its first import.
     """
 
     code: int | None
@@ -51,13 +53,18 @@ class Exited:
     loading: str | None
     retired: bool
     dismissed: bool
+    spoilt: str | None = None
+    silent: bool = False
+    lived: timedelta = timedelta(0)
 
 
 @dataclass(slots=True)
 class Handle:
     """A running worker. `inflight` maps threads to workflows; `limits` its workflows to attempts at once.
 
-    `alone` says that it tries suspects, one at a time; `at_start` how many bytes it had when it said hello.
+    `alone` says that it tries suspects, one at a time; `at_start` how many bytes it had when it said hello, which was
+    at `greeted_at`. `entries` are the names that it set out to import, `unloaded` those whose import failed, `hung`
+    those whose import has never ended.
     """
 
     name: str
@@ -71,6 +78,13 @@ class Handle:
     stuck: set[str] = field(default_factory=set)
     loading: str | None = None
     at_start: int | None = None
+    greeted_at: float | None = None
+    found_at: float = field(default_factory=time.monotonic)
+    entries: tuple[str, ...] = ()
+    unloaded: set[str] = field(default_factory=set)
+    hung: set[str] = field(default_factory=set)
+    spoilt: str | None = None
+    silent: bool = False
     free_since: float = field(default_factory=time.monotonic)
     _leaving: asyncio.Task[None] | None = None
     _reaper: asyncio.Task[None] | None = None
@@ -128,34 +142,44 @@ class Handle:
             self._leaving = asyncio.create_task(self._end_when_idle())
 
     async def attend(self, hear: Callable[[Message], None], deadline: timedelta) -> Exited:
-        """Listen until the worker ends; one that says no hello within the deadline is killed."""
+        """Listen until the worker ends; one that says nothing before its hello for as long as this is killed."""
         gone = asyncio.ensure_future(self.process.wait())
         try:
-            async with asyncio.timeout(deadline.total_seconds()):
-                await self._listen(hear, gone, until_hello=True)
-            await self._listen(hear, gone, until_hello=False)
+            while await self._heard(hear, gone, deadline):
+                continue
         except TimeoutError:
-            self.loading = self.loading or ""
+            self.silent = True
         finally:
             self.kill()
             self.writer.close()
             self._stop_waiting()
         code = await gone
         self._end_group()
-        dismissed = self._leaving is not None and not self.inflight
-        return Exited(code, self.state != "starting", self.loading or None, self._reaper is not None, dismissed)
+        return Exited(
+            code,
+            greeted=self.greeted_at is not None,
+            loading=self.loading,
+            retired=self._reaper is not None,
+            dismissed=self._leaving is not None and not self.inflight,
+            spoilt=self.spoilt,
+            silent=self.silent,
+            lived=timedelta(seconds=time.monotonic() - (self.greeted_at or self.found_at)),
+        )
 
     def _stop_waiting(self) -> None:
         for ending in (self._reaper, self._leaving):
             if ending is not None:
                 ending.cancel()
 
-    async def _listen(self, hear: Callable[[Message], None], gone: asyncio.Future[int], *, until_hello: bool) -> None:
-        while message := await self._message(gone):
+    async def _heard(self, hear: Callable[[Message], None], gone: asyncio.Future[int], deadline: timedelta) -> bool:
+        """Hear the next message; False where there is none any more. Raises TimeoutError before a hello."""
+        patience = deadline.total_seconds() if self.greeted_at is None else None
+        async with asyncio.timeout(patience):
+            message = await self._message(gone)
+        if message is not None:
             self._note(message)
             hear(message)
-            if until_hello and message["kind"] == "hello":
-                return
+        return message is not None
 
     async def _message(self, gone: asyncio.Future[int]) -> Message | None:
         """Read the next message; None when the worker has ended, has cut a line short, or no longer answers.
@@ -182,7 +206,8 @@ class Handle:
             if done:
                 return True
             self.send({"kind": "ping"})
-        return self.state not in ("ready", "isolation")
+        self.silent = True
+        return False
 
     def _end_group(self) -> None:
         """End what the worker started and left behind: it may hold the session of an attempt open."""
@@ -196,7 +221,17 @@ class Handle:
             case "hello":
                 self.state, self.loading = "isolation" if self.alone else "ready", None
                 self.at_start, self.free_since = memory.used(self.pid), time.monotonic()
+                self.greeted_at = self.free_since
                 self.limits = {one["name"]: one["numbers"]["concurrency"] for one in message["workflows"]}
+                self.unloaded = set(message["again"])
+            case "found":
+                self.entries, self.found_at = tuple(message["names"]), time.monotonic()
+            case "hung":
+                self.hung.add(message["name"])
+            case "changed":
+                self._note_change(message)
+            case "spoilt":
+                self.spoilt, self.loading = message["what"], next(iter(message["names"]), self.loading)
             case "done":
                 self.inflight.pop(message["thread_id"], None)
                 self.free_since = time.monotonic()
@@ -204,6 +239,14 @@ class Handle:
                 self.state = "draining"
             case "stuck":
                 self._retire(message["thread_id"])
+
+    def _note_change(self, message: Message) -> None:
+        """Take note of what became of one of its workflows since the hello."""
+        name, there = message["name"], message["workflow"]
+        self.limits.pop(name, None)
+        self.limits |= {name: there["numbers"]["concurrency"]} if there is not None else {}
+        self.unloaded.discard(name)
+        self.unloaded |= {name} if message["again"] else set()
 
     def _retire(self, thread_id: str) -> None:
         """A node cannot be stopped: take no new work, let the neighbours drain, then end the process."""
@@ -214,9 +257,12 @@ class Handle:
             self._reaper = asyncio.create_task(self._end_when_drained())
 
     async def _end_when_idle(self) -> None:
+        """Have it end when it has nothing in hand, and end it where what it holds does not close."""
         while self.inflight:
             await asyncio.sleep(_LOOK)
         self.send({"kind": "end"})
+        await asyncio.sleep(_CLOSING.total_seconds())
+        self.kill()
 
     async def _end_when_drained(self) -> None:
         with contextlib.suppress(TimeoutError):

@@ -16,15 +16,17 @@ from resumed.engine.call import stored
 from resumed.engine.desk import Ticket
 from resumed.engine.places import Reading, due
 from resumed.engine.saver import FencedSaver
-from resumed.errors import DatabaseError, LockLostError
+from resumed.errors import DatabaseError, GraphNotMadeError, LockLostError
 from resumed.judge.case import Placement, Standing, decide, place, standing, still_known
-from resumed.judge.verdict import Ages, Circumstances, Sighting, unchanged
+from resumed.judge.verdict import ANY_CHANNEL, Ages, Circumstances, Sighting, unchanged, work_left
 from resumed.model import Judgement, State, Verdict
 from resumed.rows import Run
 from resumed.store import cases, checkpoints, runs
 from resumed.store.cases import Extra
 from resumed.store.connect import Session
 from resumed.store.faults import blames_value
+from resumed.workflows.loaded import Graph, LoadedWorkflow, own_triggers
+from resumed.workflows.reasons import sentence
 
 RESUMABLE = (Verdict.FAILED, Verdict.STOPPED)
 _IMPORT_PATIENCE = timedelta(seconds=20)
@@ -86,9 +88,10 @@ async def clear(saver: FencedSaver, seen: Look, ticket: Ticket) -> Cleared | Jud
 
     What cannot be read within the time of an attempt counts as what cannot be read: a class's module may hang. Never
     less than a time in which a busy machine imports it, and never what only a process without memory cannot read:
-    the verdict lasts until the next version.
+    the verdict lasts until the next version. Raises GraphNotMadeError.
     """
-    reading = Reading(ticket.thread_id, ticket.workflow.bind(saver), saver)
+    workflow = await made_for(saver, seen, ticket)
+    reading = Reading(ticket.thread_id, workflow.bind(saver), saver)
     try:
         async with asyncio.timeout(max(ticket.registration.numbers.timeout, _IMPORT_PATIENCE).total_seconds()):
             return await _asked(reading, seen)
@@ -105,6 +108,24 @@ async def clear(saver: FencedSaver, seen: Look, ticket: Ticket) -> Cleared | Jud
         return Judgement(Verdict.INCOMPATIBLE, f"the state does not load: {type(error).__name__}")
 
 
+async def made_for(saver: FencedSaver, seen: Look, ticket: Ticket) -> LoadedWorkflow:
+    """Return the workflow with the graph for this thread; a factory that takes a config is given what its call stored.
+
+    Raises GraphNotMadeError, and the thread may be tried again: it is the factory that failed.
+    """
+    workflow, head = ticket.workflow, seen.sighting.head
+    if isinstance(workflow, LoadedWorkflow):
+        return workflow
+    call = stored(await checkpoints.metadata(saver.session, head.thread_id, head.checkpoint_id))
+    if head.unapplied and head.run is not None and (begun := await runs.stored(saver.session, head.run.run_id)):
+        call |= begun.call
+    try:
+        return await ticket.made(workflow, {**call, "thread_id": head.thread_id})
+    except Exception as error:
+        message = f"its factory fails for what the thread's call stored: {sentence(error)}"
+        raise GraphNotMadeError(message) from error
+
+
 async def _asked(reading: Reading, seen: Look) -> Cleared | Judgement:
     loaded = await reading.load()
     if seen.sighting.head.unapplied:
@@ -112,6 +133,8 @@ async def _asked(reading: Reading, seen: Look) -> Cleared | Judgement:
     if loaded is None:
         return Judgement(Verdict.FINISHED, "the thread has no checkpoint any more")
     head = seen.sighting.head
+    if _starts_nothing(reading.graph, seen):
+        return Judgement(Verdict.FINISHED, "no channel of the head starts a node of the graph made for this thread")
     given = any(one in reading.graph.trigger_to_nodes for one in head.null_channels)
     if head.updated_channels is None and not given and not await due(reading.graph, loaded.config):
         return Judgement(Verdict.FINISHED, "the graph has no node left to run")
@@ -122,6 +145,12 @@ async def _asked(reading: Reading, seen: Look) -> Cleared | Judgement:
         return said
     answer: Command[Any] | None = Command(resume={said.question: said.value}) if said is not None else None
     return Cleared(reading.graph, stored(loaded.metadata), answer)
+
+
+def _starts_nothing(graph: Graph, seen: Look) -> bool:
+    """Return whether a head that was taken for unfinished because nobody knew the triggers is finished after all."""
+    unknown = any(ANY_CHANNEL in one.triggers for one in seen.around.claim.registrations)
+    return unknown and work_left(seen.sighting.head, own_triggers(graph)) is None
 
 
 async def _begun(reading: Reading, run: Run | None, loaded: CheckpointTuple | None) -> Cleared | Judgement:

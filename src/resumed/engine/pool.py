@@ -4,9 +4,11 @@ It never imports user code and never touches the database; what a dead worker le
 """
 
 import asyncio
+import contextlib
 import os
 import socket as sockets
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 from resumed.engine import memory
 from resumed.engine.ceiling import Ceiling
 from resumed.engine.handle import Exited, Handle, Spawn
+from resumed.engine.trial import Trials
 from resumed.engine.wire import Message
 from resumed.errors import WorkersUnavailableError
 
@@ -24,7 +27,13 @@ _CLOSE_PATIENCE = timedelta(seconds=1)
 _KILL_PATIENCE = timedelta(seconds=2)
 _RESTART_CAP = timedelta(seconds=30)
 _IDLE_ISOLATION = timedelta(seconds=60)
+_TURN = timedelta(seconds=30)
+_TRIALS_AT_ONCE = 3
+_AT_ONCE = timedelta(seconds=10)
+_PROBATION = timedelta(seconds=60)
+_RECONSIDER = timedelta(seconds=1)
 ISOLATION = "isolation"
+TRIAL = "trial"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,35 +64,67 @@ class Listener:
 class Pool:
     """A fixed number of workers, each replaced when it ends, and one more for suspects while there are any.
 
-    `greeted` is set by the first hello.
+    `greeted` is set by the first hello of one of them; `isolated` is the workflow that the one for suspects loads.
     """
 
     plan: Plan
     listener: Listener
     greeted: asyncio.Event = field(default_factory=asyncio.Event)
     handles: list[Handle] = field(default_factory=list)
-    excluded: dict[str, str] = field(default_factory=dict)
     stopping: bool = False
+    trials: Trials = field(init=False)
+    isolated: str | None = None
     _keepers: list[asyncio.Task[None]] = field(default_factory=list)
+    _judging: set[asyncio.Task[None]] = field(default_factory=set)
     _isolation: asyncio.Task[None] | None = None
+    _not_alone: dict[str, tuple[int, float]] = field(default_factory=dict)
     _allowed: Ceiling | None = None
+
+    def __post_init__(self) -> None:
+        """Prepare for trials, which load what the workers load."""
+        # Where memory is limited, one at a time: it takes the place that is meant for the isolation worker.
+        at_once = _TRIALS_AT_ONCE if self.plan.memory is None else 1
+        self.trials = Trials(lambda name: self._spawn(TRIAL, (name,), shared=True), at_once)
 
     def start(self) -> None:
         """Start every worker and keep each place filled."""
         self._keepers = [asyncio.create_task(self._keep(str(place))) for place in range(self.plan.processes)]
+        self._keepers.append(asyncio.create_task(self._reconsider()))
 
-    def isolate(self) -> None:
-        """Start the isolation worker where there is none; it ends by itself when it has had nothing to do."""
+    def isolate(self, workflow: str) -> None:
+        """Start the isolation worker where there is none, for one workflow; it loads nothing else.
+
+        It ends by itself when it has had nothing to do.
+        """
         if not self.stopping and not self.has_isolation():
-            self._isolation = asyncio.create_task(self._keep_alone())
+            self.isolated = workflow
+            self._isolation = asyncio.create_task(self._keep_alone(workflow))
+
+    def can_isolate(self, workflow: str) -> bool:
+        """Say whether an isolation worker may be started for a workflow: not while one that failed to load it waits."""
+        return (
+            not self.trials.running and asyncio.get_running_loop().time() >= self._not_alone.get(workflow, (0, 0.0))[1]
+        )
+
+    def overstays(self) -> bool:
+        """Say whether the isolation worker has served its workflow for long enough, should others wait for one."""
+        served = [one.greeted_at for one in self.handles if one.alone and one.greeted_at is not None]
+        return bool(served) and time.monotonic() - served[0] > _TURN.total_seconds()
+
+    def yield_isolation(self) -> None:
+        """Have the isolation worker end, once it has nothing in hand: another workflow needs one."""
+        for handle in self.handles:
+            if handle.alone and handle.state == "isolation":
+                handle.dismiss()
 
     def has_isolation(self) -> bool:
         """Say whether there is an isolation worker, or one is being started."""
         return self._isolation is not None and not self._isolation.done()
 
     def starts_isolation(self) -> bool:
-        """Say whether an isolation worker has been started and has not said hello yet."""
-        return self.has_isolation() and not any(handle.alone and handle.state != "starting" for handle in self.handles)
+        """Say whether an isolation worker is being started, makes room for another, or waits for the end of a trial."""
+        serves = any(one.alone and one.state == "isolation" for one in self.handles)
+        return bool(self.trials.running) or (self.has_isolation() and not serves)
 
     def tend(self) -> None:
         """Have workers end that are near their limit of memory, and an isolation worker that is not needed."""
@@ -94,13 +135,17 @@ class Pool:
                 handle.dismiss()
 
     async def hello(self) -> None:
-        """Wait until a worker has said what it has; raises WorkersUnavailableError."""
-        try:
-            async with asyncio.timeout(_HELLO_PATIENCE.total_seconds()):
-                await self.greeted.wait()
-        except TimeoutError:
-            message = "no worker process said what workflows it has; the log above says what its imports did"
-            raise WorkersUnavailableError(message) from None
+        """Wait until a worker has said what it has, for as long as workers get on; raises WorkersUnavailableError."""
+        loop = asyncio.get_running_loop()
+        last, seen = loop.time(), -1
+        while not self.greeted.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.greeted.wait(), 1)
+            if self.trials.progress != seen:
+                last, seen = loop.time(), self.trials.progress
+            if loop.time() - last > _HELLO_PATIENCE.total_seconds():
+                message = "no worker process said what workflows it has; the log above says what its imports did"
+                raise WorkersUnavailableError(message)
 
     def free(self, *, alone: bool = False) -> int:
         """How many threads could be handed out now, or to the isolation worker."""
@@ -158,19 +203,20 @@ class Pool:
             if handle.inflight or handle.state == "starting":
                 handle.kill()
             handle.send({"kind": "end"})
-        keepers = [*self._keepers, *([self._isolation] if self._isolation is not None else [])]
+        self.trials.close()
+        keepers = [*self._keepers, *self._judging, *([self._isolation] if self._isolation is not None else [])]
         if keepers:
-            await asyncio.wait(keepers, timeout=_CLOSE_PATIENCE.total_seconds())
+            await self._wait_gone(_CLOSE_PATIENCE)
         for handle in self.handles:
             handle.kill()
         if keepers:
-            await asyncio.wait(keepers, timeout=_KILL_PATIENCE.total_seconds())
+            await self._wait_gone(_KILL_PATIENCE)
         for keeper in keepers:
             keeper.cancel()
         await asyncio.gather(*keepers, return_exceptions=True)
 
     def _slots(self, handle: Handle) -> int:
-        if handle.state not in ("ready", "isolation") or self.stopping:
+        if handle.state not in ("ready", "isolation") or self.stopping or (handle.alone and self.trials.running):
             return 0
         return max((1 if handle.alone else self._ceiling().now) - len(handle.inflight), 0)
 
@@ -184,45 +230,123 @@ class Pool:
         while self.inflight() and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.02)
 
-    async def _keep_alone(self) -> None:
+    async def _wait_gone(self, patience: timedelta) -> None:
+        deadline = asyncio.get_running_loop().time() + patience.total_seconds()
+        while self.handles and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.01)
+
+    async def _keep_alone(self, workflow: str) -> None:
         """Live through one life of the isolation worker; whoever needs another one asks for it."""
         try:
-            await self._live(ISOLATION)
+            handle, exited = await self._live(ISOLATION, (workflow,))
         except OSError as error:
             self.listener.on_trouble(error)
+            return
+        fell = not (exited.dismissed or exited.retired or handle.inflight or self.stopping)
+        if exited.greeted and handle.limits and not fell:
+            self._not_alone.pop(workflow, None)
+            return
+        failures = self._not_alone.get(workflow, (0, 0.0))[0] + 1
+        pause = min(_RESTART_CAP, _RESTART_BASE * 2 ** min(failures, 8)).total_seconds()
+        self._not_alone[workflow] = failures, asyncio.get_running_loop().time() + pause
+        if fell:
+            await self._judge_meanwhile(handle, exited)
 
     async def _keep(self, place: str) -> None:
         failures = 0
         while not self.stopping:
             try:
-                exited = await self._live(place)
-                failures = 0 if exited.greeted else failures + 1
+                handle, exited = await self._live(place, self.plan.message["workflows"])
+                fell = not exited.dismissed and not exited.retired
+                failures = 0 if exited.greeted and not (fell and not handle.inflight) else failures + 1
+                if fell and not self.stopping and await self._judged(handle, exited):
+                    failures = 0
             except OSError as error:
                 self.listener.on_trouble(error)
                 failures += 1
             if not self.stopping and failures:
                 await asyncio.sleep(min(_RESTART_CAP, _RESTART_BASE * 2 ** min(failures, 8)).total_seconds())
 
-    async def _live(self, place: str) -> Exited:
-        """Live through one worker's life, from its start to its end."""
+    async def _judged(self, handle: Handle, exited: Exited) -> bool:
+        """Find out what a worker ended of: before the next one starts where that would not live either."""
+        if not handle.inflight and exited.lived < _AT_ONCE:
+            return await self._judge(handle, exited)
+        if not handle.inflight or exited.lived < _PROBATION:
+            task = asyncio.create_task(self._judge_meanwhile(handle, exited))
+            self._judging.add(task)
+            task.add_done_callback(self._judging.discard)
+        return False
+
+    async def _judge(self, handle: Handle, exited: Exited) -> bool:
+        try:
+            return await self.trials.judge(exited, handle.entries)
+        except OSError as error:
+            self.listener.on_trouble(error)
+            return False
+
+    async def _judge_meanwhile(self, handle: Handle, exited: Exited) -> None:
+        if await self._judge(handle, exited):
+            for one in self.handles:
+                if one.state == "ready" and self.trials.excluded.keys() & set(one.entries):
+                    one.dismiss()
+
+    async def _reconsider(self) -> None:
+        """Try again what could not be loaded, and have the workers load it once it can be."""
+        while not self.stopping:
+            await asyncio.sleep(_RECONSIDER.total_seconds())
+            ready = [one for one in self.handles if one.state == "ready"]
+            unloaded = {name for one in ready for name in one.unloaded}
+            if not ready or self.trials.running:
+                continue
+            try:
+                sound = await self.trials.again(unloaded, asyncio.get_running_loop().time())
+            except OSError as error:
+                self.listener.on_trouble(error)
+                continue
+            for name in sound:
+                self._have_loaded(name)
+
+    def _have_loaded(self, name: str) -> None:
+        """Have every worker load an entry; one whose import of it never ended is replaced."""
+        for handle in self.handles:
+            if handle.state == "ready" and name in handle.hung:
+                handle.dismiss()
+            elif handle.state == "ready":
+                handle.send({"kind": "load", "name": name})
+
+    def _spawn(self, place: str, names: Sequence[str] | None, *, shared: bool = False) -> Spawn:
+        """Say how a worker is started that loads these names, or all; trials and the isolation worker load one."""
         name, alone = f"{sockets.gethostname()}-{os.getpid()}-{place}", place == ISOLATION
-        own = {"worker": name, "excluded": dict(self.excluded), "memory": self.plan.memory, "alone": alone}
-        handle = await Handle.spawn(Spawn(name, {**self.plan.message, **own}, self.plan.environment, alone))
+        own: Message = {
+            "worker": name,
+            "excluded": {} if shared else dict(self.trials.excluded),
+            "memory": self.plan.memory,
+        }
+        own |= {"alone": alone, "workflows": list(names) if names is not None else None, "shared": shared}
+        return Spawn(name, {**self.plan.message, **own}, self.plan.environment, alone)
+
+    async def _live(self, place: str, names: Sequence[str] | None) -> tuple[Handle, Exited]:
+        """Live through one worker's life, from its start to its end."""
+        handle = await Handle.spawn(self._spawn(place, names))
         self.handles.append(handle)
+        self.trials.progress += 1
         self.listener.on_spawned(handle)
         try:
             exited = await handle.attend(lambda said: self._hear(handle, said), _HELLO_DEADLINE)
         finally:
             handle.kill()
             self.handles.remove(handle)
-        if exited.loading is not None:
-            self.excluded[exited.loading] = f"its import ended the worker process (exit {exited.code})"
         self.listener.on_exited(handle, exited)
-        return exited
+        return handle, exited
 
     def _hear(self, handle: Handle, message: Message) -> None:
-        if message["kind"] == "hello":
+        self.trials.progress += 1
+        if message["kind"] == "hung":
+            self.trials.set_aside(message["name"], message["reason"])
+        if message["kind"] == "hello" and not handle.alone:
             self.greeted.set()
+        if message["kind"] == "hello" and handle.alone and not handle.limits:
+            handle.dismiss()
         if message["kind"] == "done" and message["result"] == "unreachable":
             self._ceiling().refused(asyncio.get_running_loop().time())
         elif message["kind"] == "done" and message["result"] in ("tried", "looked"):

@@ -4,6 +4,7 @@ What it never does: say how the attempt ended (rows decide that), or let go of a
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,6 +26,7 @@ from resumed.store.connect import alive
 
 _POLL = timedelta(seconds=1)
 _GRACE = timedelta(seconds=5)
+_CONTEXT_GRACE = timedelta(milliseconds=200)
 
 
 class Stopped(Enum):
@@ -68,13 +70,25 @@ async def run(call: Call, saver: FencedSaver, ticket: Ticket) -> Return:
     }
     try:
         done, _ = await asyncio.wait({running, *watches}, return_when=asyncio.FIRST_COMPLETED)
-        if running in done:
+        if running in done and not await _fails_with_context(running, ticket):
             return _returned(running, saver)
-        return await _stop(running, next(watches[one] for one in done if one in watches))
+        return await _stop(running, next((watches[one] for one in done if one in watches), Stopped.DRAINED))
     finally:
         for watch in watches:
             watch.cancel()
         await asyncio.gather(*watches, return_exceptions=True)
+
+
+async def _fails_with_context(running: asyncio.Future[Any], ticket: Ticket) -> bool:
+    """Return whether a run failed because the context that its graph lives in ends, which is not the thread's fault.
+
+    A node may notice a moment before the context does that what both use is gone.
+    """
+    if running.cancelled() or running.exception() is None or not ticket.in_context:
+        return False
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(ticket.stop.wait(), _CONTEXT_GRACE.total_seconds())
+    return ticket.stop.is_set()
 
 
 async def _called(call: Call, ticket: Ticket) -> None:

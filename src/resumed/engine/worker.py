@@ -6,10 +6,8 @@ It speaks only to its control process, keeps no record of its own and dies with 
 import asyncio
 import os
 import sys
-from collections.abc import Coroutine
-from contextlib import AsyncExitStack
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+import threading
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from resumed.engine import memory
@@ -17,31 +15,29 @@ from resumed.engine.attempt import try_thread
 from resumed.engine.channel import Channel, die_with_parent, leave_signals_to_parent
 from resumed.engine.desk import Desk, Ticket
 from resumed.engine.inspection import inspect
+from resumed.engine.stock import Stock, registration_of
 from resumed.engine.threads import TrackedExecutor
-from resumed.engine.wire import Message, numbers_from_wire, numbers_to_wire
-from resumed.judge.verdict import trigger
-from resumed.model import Numbers, Registration
+from resumed.engine.wire import Message
 from resumed.redaction import describe
 from resumed.store.connect import Target
-from resumed.workflows.factories import opened
-from resumed.workflows.loaded import LoadedWorkflow
-from resumed.workflows.registry import Registry, Selection, load
+from resumed.store.standalone import complete, let_go
+
+__all__ = ["Worker", "main", "registration_of"]
 
 _THREADS_PER_ATTEMPT = 8
-_ENTRY_DEADLINE = timedelta(seconds=20)
 _OUT_OF_MEMORY = 70
+_BROKEN = 72
 
 
 class Worker:
     """Runs attempts side by side on one event loop, each with a session of its own."""
 
-    def __init__(self, plan: Message, channel: Channel, registry: Registry) -> None:
-        """Take the plan that the control process sent and the registry made from it."""
+    def __init__(self, plan: Message, channel: Channel) -> None:
+        """Take the plan that the control process sent; no user code has run yet."""
         self._channel = channel
-        self._registry = registry
-        self._defaults = numbers_from_wire(plan["defaults"])
+        self._stock = Stock(plan, channel, self._stop_all_of)
         executor = TrackedExecutor(32 + _THREADS_PER_ATTEMPT * plan["concurrency"])
-        target = Target(plan["dsn"], plan["schema"])
+        target = Target(complete(plan["dsn"]), plan["schema"])
         self._alone: bool = plan["alone"]
         self._full = False
         self._desk = Desk(target, plan["worker"], plan["recursion_limit"], executor, channel.send, self._exhausted)
@@ -49,22 +45,37 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._inbox: asyncio.Queue[Message] = asyncio.Queue()
 
+    def prepare(self) -> None:
+        """Import what is registered, before the loop runs."""
+        self._stock.import_all()
+
     async def serve(self) -> None:
         """Say hello, then do what the control process asks until it is gone."""
         loop = asyncio.get_running_loop()
         loop.set_default_executor(self._desk.executor)
         loop.set_exception_handler(lambda _, context: self._troubled(context))
         self._channel.listen(lambda message: _deliver(loop, self._inbox, message))
-        async with AsyncExitStack() as contexts:
-            await self._call_factories(contexts)
-            self._channel.send(self._hello())
-            while (message := await self._inbox.get())["kind"] != "end":
-                self._handle(message)
+        await self._stock.open()
+        self._channel.send(self._stock.hello())
+        self._spawn(self._stock.watch())
+        while (message := await self._next())["kind"] != "end":
+            self._handle(message)
+        for name in await self._stock.close():
+            self._channel.send({"kind": "unclosed", "name": name})
 
-    async def _call_factories(self, contexts: AsyncExitStack) -> None:
-        for factory in list(self._registry.factories.values()):
-            self._channel.send({"kind": "loading", "name": factory.name})
-            self._registry.add(factory.name, await opened(factory, contexts, _ENTRY_DEADLINE))
+    async def _next(self) -> Message:
+        """Wait for the next message, whoever cancels every task that there is."""
+        while True:
+            try:
+                return await self._inbox.get()
+            except asyncio.CancelledError:
+                continue
+
+    def _stop_all_of(self, workflow: str) -> None:
+        """Stop the attempts of a workflow whose context ends: what they use is closing, and that is not their fault."""
+        for ticket in self._tickets.values():
+            if ticket.workflow.name == workflow:
+                ticket.stop.set()
 
     def _handle(self, message: Message) -> None:
         match message["kind"]:
@@ -78,6 +89,8 @@ class Worker:
             case "stop":
                 for ticket in self._meant(message):
                     ticket.stop.set()
+            case "load":
+                self._spawn(self._stock.import_one(message["name"]))
             case "ping":
                 self._channel.send({"kind": "pong"})
 
@@ -115,14 +128,11 @@ class Worker:
         try:
             if thread_id in self._tickets:
                 done["result"] = "busy"
-                return
-            ticket = self._ticket(thread_id, message["workflow"])
-            ticket.asked = message["asked"]
-            self._tickets[thread_id] = ticket
-            try:
-                done["result"] = await try_thread(ticket, self._desk)
-            finally:
-                del self._tickets[thread_id]
+            elif (ticket := self._ticket(thread_id, message["workflow"])) is None:
+                done["result"] = "unavailable"
+            else:
+                ticket.asked = message["asked"]
+                done["result"] = await self._tried(ticket)
         except Exception as error:  # noqa: BLE001 - one thread's trouble must not become the worker's
             if memory.exhausted(error):
                 self._exhausted(error)
@@ -135,67 +145,62 @@ class Worker:
             if self._full:
                 os._exit(_OUT_OF_MEMORY)
 
+    async def _tried(self, ticket: Ticket) -> str:
+        self._stock.work()
+        self._tickets[ticket.thread_id] = ticket
+        try:
+            async with ticket.leases:
+                return await try_thread(ticket, self._desk)
+        finally:
+            del self._tickets[ticket.thread_id]
+
     async def _inspect(self, message: Message) -> None:
         answer: Message = {"kind": "inspected", "thread_id": message["thread_id"], "verdict": None, "reason": None}
         try:
-            judgement = await inspect(self._ticket(message["thread_id"], message["workflow"]), self._desk)
-            if judgement is not None:
-                answer |= {"verdict": judgement.verdict.value, "reason": judgement.reason}
+            ticket = self._ticket(message["thread_id"], message["workflow"])
+            if ticket is not None:
+                async with ticket.leases:
+                    judgement = await inspect(ticket, self._desk)
+                if judgement is not None:
+                    answer |= {"verdict": judgement.verdict.value, "reason": judgement.reason}
         except Exception as error:  # noqa: BLE001 - said in the answer
             answer["error_type"] = describe(error).error_type
         finally:
             self._channel.send(answer)
 
-    def _ticket(self, thread_id: str, workflow: str) -> Ticket:
-        loaded = self._registry.available[workflow]
-        return Ticket(thread_id, loaded, registration_of(loaded, self._defaults))
-
-    def _hello(self) -> Message:
-        registrations = [registration_of(one, self._defaults) for one in self._registry.available.values()]
-        return {
-            "kind": "hello",
-            "workflows": [_said(one) for one in registrations],
-            "unavailable": dict(self._registry.unavailable),
-        }
-
-
-def registration_of(loaded: LoadedWorkflow, defaults: Numbers) -> Registration:
-    """Say of a loaded workflow what other replicas may know."""
-    return Registration(
-        name=loaded.name,
-        version=loaded.policy.version or "",
-        accepts=tuple(loaded.policy.accepts),
-        triggers=tuple(sorted(name for name in loaded.graph.trigger_to_nodes if not trigger(name))),
-        numbers=loaded.policy.numbers(defaults),
-        seen_at=datetime.now(UTC),
-        isolate=loaded.policy.isolate,
-    )
-
-
-def _said(one: Registration) -> Message:
-    return {
-        "name": one.name,
-        "version": one.version,
-        "accepts": list(one.accepts),
-        "triggers": list(one.triggers),
-        "numbers": numbers_to_wire(one.numbers),
-        "isolate": one.isolate,
-    }
+    def _ticket(self, thread_id: str, workflow: str) -> Ticket | None:
+        """Make the ticket of a thread; None where its workflow is not, or no longer, to be had."""
+        there = self._stock.registry.available.get(workflow)
+        if there is None:
+            return None
+        return Ticket(thread_id, there, self._stock.registration(there), in_context=self._stock.keeps(workflow))
 
 
 def _deliver(loop: asyncio.AbstractEventLoop, inbox: "asyncio.Queue[Message]", message: Message) -> None:
     loop.call_soon_threadsafe(inbox.put_nowait, message)
 
 
-def _selection(plan: Message, channel: Channel) -> Selection:
-    names = plan["workflows"]
-    return Selection(
-        names=tuple(names) if names is not None else None,
-        excluded=plan["excluded"],
-        graphs=Path(plan["graphs"]) if plan["graphs"] else None,
-        deadline=_ENTRY_DEADLINE,
-        on_loading=lambda name: channel.send({"kind": "loading", "name": name}),
-    )
+def _run(loop: asyncio.AbstractEventLoop, serving: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Serve to the end, whatever user code on the loop raises to end it: `sys.exit()` in a task, `loop.stop()`."""
+    task = loop.create_task(serving(), name="resumed-worker")
+    while not task.done():
+        try:
+            loop.run_until_complete(task)
+        except (SystemExit, KeyboardInterrupt, RuntimeError):
+            continue
+    task.result()
+
+
+def _leave_loop_in_child(loop: asyncio.AbstractEventLoop) -> None:
+    """Have a child that was forked on the loop run nothing of what waits there; what forked it may go on."""
+    owner = threading.get_ident()
+
+    def leave() -> None:
+        if threading.get_ident() == owner:
+            getattr(loop, "_ready").clear()  # noqa: B009 - asyncio's own, and no other way in
+            loop.call_soon(os._exit, 0)
+
+    os.register_at_fork(after_in_child=leave)
 
 
 def main() -> None:
@@ -206,11 +211,19 @@ def main() -> None:
     channel = Channel(descriptor)
     plan = channel.receive()
     memory.confine(plan["memory"])
-    registry = load(_selection(plan, channel))
+    # The loop, the connection string and what is done in a fork are ours from before any user code is imported.
+    loop = asyncio.SelectorEventLoop()
+    asyncio.set_event_loop(loop)
+    _leave_loop_in_child(loop)
+    os.register_at_fork(after_in_child=let_go)
+    worker = Worker(plan, channel)
+    code = _BROKEN
     try:
-        asyncio.run(Worker(plan, channel, registry).serve())
+        worker.prepare()
+        _run(loop, worker.serve)
+        code = 0
     finally:
-        os._exit(0)
+        os._exit(code)
 
 
 if __name__ == "__main__":

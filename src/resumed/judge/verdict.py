@@ -23,6 +23,8 @@ CONTROL_CHANNELS = (ERROR, ERROR_SOURCE, INTERRUPT, RESUME)
 _TRIGGERS = frozenset({"__start__", "__pregel_tasks"})
 _TRIGGER_PREFIXES = ("branch:to:", "join:")
 _EDITING_SOURCES = frozenset({"update", "fork"})
+# Among the triggers of a registration: its graphs are made for single threads, and none has been made yet.
+ANY_CHANNEL = "*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class Sighting:
 
 def trigger(channel: str, own: Sequence[str] = ()) -> bool:
     """Say whether a value in this channel starts a node; `own` are the trigger names of a low-level `Pregel`."""
-    return channel in _TRIGGERS or channel in own or channel.startswith(_TRIGGER_PREFIXES)
+    return channel in _TRIGGERS or channel in own or ANY_CHANNEL in own or channel.startswith(_TRIGGER_PREFIXES)
 
 
 def work_left(head: Head, triggers: Sequence[str] = ()) -> str | None:
@@ -164,8 +166,10 @@ def _task(row: ControlRow) -> tuple[str, str, str]:
 
 
 def _nothing_left(sighting: Sighting, around: Circumstances) -> Judgement | None:
-    triggers = [one for registration in around.claim.registrations for one in registration.triggers]
-    if work_left(sighting.head, triggers) is None:
+    live = around.claim.live(around.now)
+    known = [one for registration in around.claim.registrations for one in registration.triggers if one != ANY_CHANNEL]
+    unknown = [ANY_CHANNEL for registration in live if ANY_CHANNEL in registration.triggers]
+    if work_left(sighting.head, [*known, *unknown]) is None:
         return Judgement(Verdict.FINISHED, "no channel of the head has work waiting")
     return None
 

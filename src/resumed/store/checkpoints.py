@@ -92,6 +92,13 @@ async def history(session: Session, thread_id: str, rows: int) -> list[dict[str,
     return await cursor.fetchall()
 
 
+async def metadata(session: Session, thread_id: str, checkpoint_id: str) -> dict[str, Any]:
+    """Read what a root checkpoint's call left in metadata; nothing where the checkpoint is gone."""
+    parameters = {"thread": thread_id, "checkpoint": checkpoint_id}
+    row = await (await session.execute(_SQL["metadata"], parameters)).fetchone()
+    return row["metadata"] if row is not None and isinstance(row["metadata"], dict) else {}
+
+
 async def _heads(session: Session, threads: Sequence[str]) -> list[Head]:
     cursor = await session.execute(_SQL["heads"], {"threads": list(threads)})
     heads = [_head(row) async for row in cursor]

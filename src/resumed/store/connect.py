@@ -5,6 +5,7 @@ pin is in `sql/connect.sql`; a database or a role may have defaults of its own f
 """
 
 import time
+import weakref
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ SILENCE = timedelta(seconds=75)
 """How long a server may take for an answer: longer than the `statement_timeout` of every session."""
 
 _SQL = load("connect")
+# Every session that is open, so that a forked child can be kept from speaking on it (`standalone.let_go`).
+SESSIONS: "weakref.WeakSet[Session]" = weakref.WeakSet()
+
 _CONNECT_TIMEOUT = timedelta(seconds=10)
 _SETTING_TRIES = 5
 _KEEPALIVES = {
@@ -106,6 +110,7 @@ async def connect(target: Target, name: str = "resumed", *, silence: timedelta |
     except BaseException:
         await session.close()
         raise
+    SESSIONS.add(session)
     return session
 
 

@@ -8,6 +8,8 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.pregel import Pregel
 
 from resumed.errors import RegistrationError
+from resumed.judge.verdict import trigger
+from resumed.workflows.contexts import check_context
 from resumed.workflows.workflow import Breakpoints, Workflow
 
 Graph = Pregel[Any, Any, Any, Any]
@@ -52,7 +54,13 @@ def loaded(name: str, policy: Workflow, found: object) -> LoadedWorkflow | None:
         # A breakpoint at a node that is not there is a misspelt one: a person would never be asked.
         if unknown := sorted(set(getattr(policy, field)) - {"*"} - set(graph.nodes)):
             raise RegistrationError(f"{field} names nodes that the graph does not have: {', '.join(unknown)}")
+    check_context(policy, graph.context_schema)
     return LoadedWorkflow(name, policy, graph)
+
+
+def own_triggers(graph: Graph) -> tuple[str, ...]:
+    """Name the channels that start a node of the graph and do not show it by their names."""
+    return tuple(sorted(name for name in graph.trigger_to_nodes if not trigger(name)))
 
 
 def _union(own: Breakpoints, declared: Breakpoints) -> Breakpoints:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from resumed.errors import RegistrationError
 from resumed.workflows.entries import GROUP, Entry, found
-from resumed.workflows.factories import Factory, arguments
+from resumed.workflows.factories import Factory, factory
 from resumed.workflows.loaded import LoadedWorkflow, loaded
+from resumed.workflows.per_thread import PerThread
+from resumed.workflows.reasons import sentence
 from resumed.workflows.workflow import Workflow
 
 
@@ -18,8 +20,11 @@ class Selection:
     """Which entries to load and how.
 
     `names` limits them (None: all); `excluded` maps names that must not be imported again to the reason; `deadline`
-    is how long one import may take; `on_loading` is told of each name before its import begins, and may be the last
-    thing that this process says; `graphs` is a LangGraph CLI file whose graphs are entries too.
+    is how long one import may take; `graphs` is a LangGraph CLI file whose graphs are entries too.
+
+    What is told meanwhile: `on_found` once of all names that are about to be imported; `on_loading` of each name before
+    its import begins, which may be the last thing that this process says; `on_loaded`, in the importing thread, as soon
+    as its import has ended, whatever came of it; `on_hung` of one that does not end, with the reason.
     """
 
     names: tuple[str, ...] | None
@@ -27,24 +32,46 @@ class Selection:
     deadline: timedelta
     on_loading: Callable[[str], None]
     graphs: Path | None = None
+    on_loaded: Callable[[str], None] = lambda _: None
+    on_hung: Callable[[str, str], None] = lambda *_: None
+    on_found: Callable[[Sequence[str]], None] = lambda _: None
+
+
+@dataclass(frozen=True, slots=True)
+class Unloaded:
+    """An import that failed or did not end: another process may do better, at another time."""
+
+    reason: str
+
+
+Outcome = LoadedWorkflow | PerThread | Factory | Unloaded | str
 
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """What was loaded, what is yet to be called, and for each entry that was not loaded a sentence why."""
+    """What was loaded, what is yet to be called, and for each entry that was not loaded a sentence why.
 
-    available: dict[str, LoadedWorkflow] = field(default_factory=dict)
+    `unloaded` names those of the unavailable whose import failed, so that it may be tried again.
+    """
+
+    available: dict[str, LoadedWorkflow | PerThread] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
     factories: dict[str, Factory] = field(default_factory=dict)
+    unloaded: set[str] = field(default_factory=set)
 
-    def add(self, name: str, outcome: LoadedWorkflow | Factory | str) -> None:
-        """Put what came of an entry where it belongs."""
-        self.factories.pop(name, None)
+    def add(self, name: str, outcome: Outcome) -> None:
+        """Put what came of an entry where it belongs, in place of what was known of it."""
+        for known in (self.available, self.unavailable, self.factories):
+            known.pop(name, None)
+        self.unloaded.discard(name)
         match outcome:
-            case LoadedWorkflow():
+            case LoadedWorkflow() | PerThread():
                 self.available[name] = outcome
             case Factory():
                 self.factories[name] = outcome
+            case Unloaded(reason):
+                self.unavailable[name] = reason
+                self.unloaded.add(name)
             case reason:
                 self.unavailable[name] = reason
 
@@ -53,11 +80,11 @@ def load(selection: Selection) -> Registry:
     """Load the selected entries one after the other; none can raise, hang or hide another."""
     entries, unreadable = found(selection.graphs)
     registry = Registry(unavailable=unreadable)
-    for entry in sorted(entries, key=lambda one: one.name):
-        if selection.names is not None and entry.name not in selection.names:
-            continue
-        reason = selection.excluded.get(entry.name) or _twice(entry, entries)
-        registry.add(entry.name, reason or _within_deadline(entry, selection))
+    asked = [one for one in entries if selection.names is None or one.name in selection.names]
+    reasons = {one.name: selection.excluded.get(one.name) or _twice(one, entries) for one in asked}
+    selection.on_found(sorted(name for name, reason in reasons.items() if reason is None))
+    for entry in sorted(asked, key=lambda one: one.name):
+        registry.add(entry.name, reasons[entry.name] or _within_deadline(entry, selection))
     for name in selection.names or ():
         if name not in {entry.name for entry in entries}:
             registry.add(name, f"no entry point of the group {GROUP} has this name")
@@ -72,22 +99,32 @@ def _twice(entry: Entry, entries: Sequence[Entry]) -> str | None:
     return f"{len(same)} entries have this name (from {where}); rename one"
 
 
-def _within_deadline(entry: Entry, selection: Selection) -> LoadedWorkflow | Factory | str:
+def _within_deadline(entry: Entry, selection: Selection) -> LoadedWorkflow | Factory | Unloaded | str:
     selection.on_loading(entry.name)
-    outcome: list[LoadedWorkflow | Factory | str] = []
-    thread = threading.Thread(target=lambda: outcome.append(_loaded(entry)), name=f"load-{entry.name}", daemon=True)
+    outcome: list[LoadedWorkflow | Factory | Unloaded | str] = []
+
+    def importing() -> None:
+        made = _loaded(entry)
+        selection.on_loaded(entry.name)
+        outcome.append(made)
+
+    thread = threading.Thread(target=importing, name=f"load-{entry.name}", daemon=True)
     thread.start()
     thread.join(selection.deadline.total_seconds())
-    return outcome[0] if outcome else f"its import did not end within {selection.deadline.total_seconds():.0f} s"
+    if outcome:
+        return outcome[0]
+    reason = f"its import did not end within {selection.deadline.total_seconds():.0f} s"
+    selection.on_hung(entry.name, reason)
+    return Unloaded(reason)
 
 
-def _loaded(entry: Entry) -> LoadedWorkflow | Factory | str:
+def _loaded(entry: Entry) -> LoadedWorkflow | Factory | Unloaded | str:
     try:
         return resolve(entry.name, entry.load())
     except RegistrationError as error:
         return str(error)
     except BaseException as error:  # noqa: BLE001 - whatever an import raises, SystemExit too, is that entry's matter
-        return f"{entry.value} could not be loaded: {type(error).__name__}"
+        return Unloaded(f"{entry.value} could not be loaded: {sentence(error)}")
 
 
 def resolve(name: str, registered: object) -> LoadedWorkflow | Factory:
@@ -96,8 +133,7 @@ def resolve(name: str, registered: object) -> LoadedWorkflow | Factory:
     if workflow := loaded(name, policy, policy.graph):
         return workflow
     if callable(policy.graph):
-        arguments(policy.graph)
-        return Factory(name, policy, policy.graph)
+        return factory(name, policy, policy.graph)
     message = (
         f"it is a {type(policy.graph).__name__}: register a StateGraph, a compiled graph, a callable that makes one, "
         "or a resumed.Workflow of these"

@@ -25,13 +25,14 @@ _CHECKS: dict[str, checks.Check] = {
     "timeout": checks.lasting,
     "concurrency": checks.count,
     "isolate": checks.truth,
+    "per_thread": checks.truth,
     "interrupt_before": checks.nodes,
     "interrupt_after": checks.nodes,
     "recursion_limit": checks.count,
     "configurable": checks.names,
     "context": checks.function,
 }
-_OPTIONAL = frozenset(_CHECKS) - {"accepts", "isolate", "interrupt_before", "interrupt_after"}
+_OPTIONAL = frozenset(_CHECKS) - {"accepts", "isolate", "per_thread", "interrupt_before", "interrupt_after"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,8 @@ class Workflow:
     Durations are `timedelta` or text such as `"30s"`. What is left out takes the daemon's setting.
 
     Args:
-        graph: A `StateGraph`, a compiled graph, or what `@entrypoint` returns.
+        graph: A `StateGraph`, a compiled graph, what `@entrypoint` returns, or a callable or (async) context manager
+            that makes one of these.
         version: The version of this code. It is stamped into the threads that it runs.
         accepts: Other versions whose threads this code can resume. Default: none.
         min_age: Silence before a thread without proof of death is resumed. Default: `RESUMED_MIN_AGE`.
@@ -63,6 +65,8 @@ class Workflow:
         configurable: Names of the stored scalars that are given back as `config["configurable"]`. Default: all.
         context: A callable from the thread's id to the context of the run. Default: no context.
         serde: The serializer of the checkpoints. Default: LangGraph's.
+        per_thread: Whether a callable that takes `config` is called for each thread, with what the thread's call
+            stored. False: once, with an empty config, where the graph is the same for every thread. Default: True.
 
     Raises:
         RegistrationError: A value is impossible; the message names it.
@@ -87,6 +91,7 @@ class Workflow:
     configurable: Sequence[str] | None = None
     context: Callable[[str], Any] | None = None
     serde: Any = None
+    per_thread: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what could only be noticed when a thread is at stake."""

@@ -74,8 +74,8 @@ def saved(thread_id: str) -> int:
     return int(found[0]) if found is not None else -2
 
 
-def chain(middle: Any = second, **options: Any) -> StateGraph[Any, Any, Any, Any]:
-    graph = StateGraph(Seen, context_schema=Tenant)
+def chain(middle: Any = second, context: type | None = None, **options: Any) -> StateGraph[Any, Any, Any, Any]:
+    graph = StateGraph(Seen, context_schema=context)
     graph.add_node("first", first)
     graph.add_node("second", middle, **options)
     graph.add_node("third", third)
@@ -126,10 +126,10 @@ cache = InMemoryCache[Any]()
 ALL: dict[str, Workflow] = {
     "plain": Workflow(graph=chain(), version="2", accepts=["1"]),
     "narrowed": Workflow(graph=chain(), configurable=["tenant", "version", "checkpoint_mine", "absent"]),
-    "contextual": Workflow(graph=chain(), context=by_name),
-    "contextual_later": Workflow(graph=chain(), context=by_name_later),
-    "contextless": Workflow(graph=chain(), context=nobody, max_attempts=1),
-    "slow_context": Workflow(graph=chain(), context=never, max_attempts=1, timeout="1s"),
+    "contextual": Workflow(graph=chain(context=Tenant), context=by_name),
+    "contextual_later": Workflow(graph=chain(context=Tenant), context=by_name_later),
+    "contextless": Workflow(graph=chain(context=Tenant), context=nobody, max_attempts=1),
+    "slow_context": Workflow(graph=chain(context=Tenant), context=never, max_attempts=1, timeout="1s"),
     "stopping": Workflow(graph=chain(), interrupt_before=["third"]),
     "stored": Workflow(graph=chain(), store=filled()),
     "cached": Workflow(graph=chain(cache_policy=CachePolicy(key_func=lambda *_: b"one")), cache=cache, concurrency=1),

@@ -14,6 +14,12 @@ select thread_id, max(checkpoint_id) as last_id, count(*)::int as rows
 from page
 group by thread_id
 
+-- name: metadata
+-- What the call of one root checkpoint left in its metadata; for a factory that is called for its thread.
+select metadata
+from checkpoints
+where thread_id = %(thread)s::text and checkpoint_ns = '' and checkpoint_id = %(checkpoint)s::text
+
 -- name: timeless
 -- Threads whose head has an id that tells no time and is not the one on record: the window can never show them.
 select distinct odd.thread_id

@@ -1,0 +1,5 @@
+"""An import that does not end."""
+
+import threading
+
+threading.Event().wait()
