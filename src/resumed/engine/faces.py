@@ -7,6 +7,7 @@ import asyncio
 import dis
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import partial
 from itertools import pairwise
 from traceback import walk_tb
 from types import CodeType, FrameType
@@ -78,7 +79,7 @@ async def called(face: Face, graph: Graph, given: Any, config: RunnableConfig, o
     """
     if face is Face.ASYNC:
         return await graph.ainvoke(given, config, **options)
-    return await asyncio.to_thread(graph.invoke, given, config, **options)
+    return await asyncio.to_thread(partial(graph.invoke, given, config, **options))
 
 
 def refused(error: BaseException) -> bool:

@@ -26,6 +26,7 @@ from resumed.store.connect import Session
 
 RESUMABLE = (Verdict.FAILED, Verdict.STOPPED)
 _IMPORT_PATIENCE = timedelta(seconds=20)
+_NONE = Options()
 REFUSALS = (Verdict.INCOMPATIBLE, Verdict.BREAKPOINT, Verdict.WAITING, Verdict.EDITED)
 
 
@@ -48,7 +49,7 @@ class Cleared:
     graph: Pregel[Any, Any, Any, Any]
     call: Mapping[str, Any]
     given: Any = None
-    options: Options = Options()
+    options: Options = _NONE
 
 
 async def look(session: Session, now: datetime, ticket: Ticket, *, ours: bool = False) -> Look | None:
@@ -111,7 +112,7 @@ async def _options(saver: FencedSaver, seen: Look) -> Options:
     head = seen.sighting.head
     run_id = head.run.run_id if head.run is not None else head.metadata_run
     if run_id is None:
-        return Options()
+        return _NONE
     return options_of(await runs.options(saver.session, head.thread_id, run_id))
 
 

@@ -60,11 +60,17 @@ def async_pool(target: Target) -> "AsyncConnectionPool[Session]":
 
 def pool(target: Target) -> "ConnectionPool[Connection[DictRow]]":
     """Make a pool for synchronous use; it opens its connections as they are needed."""
+
+    def configure(session: "Connection[DictRow]") -> None:
+        if target != Target(target.dsn):
+            session.execute(_SQL["search_path"], {"schema": target.schema})
+
     return ConnectionPool(
         conninfo_for(target.dsn, "resumed checkpointer"),
         connection_class=Connection[DictRow],
         min_size=0,
         open=True,
+        configure=configure,
         check=ConnectionPool.check_connection,
         **_OPTIONS,
     )
