@@ -28,9 +28,7 @@ class LoadedWorkflow:
     policy: Workflow
     graph: Graph
 
-    def bind(
-        self, saver: BaseCheckpointSaver[Any], before: Breakpoints = (), after: Breakpoints = ()
-    ) -> Graph:
+    def bind(self, saver: BaseCheckpointSaver[Any], before: Breakpoints = (), after: Breakpoints = ()) -> Graph:
         """Copy the graph for one attempt: with this checkpointer, and what the registration adds to it.
 
         `before` and `after` are the breakpoints that the thread's own call was given.
