@@ -84,8 +84,8 @@ def _extend_environment(folder: Path, env: object) -> None:
 def _from_file(path: Path) -> ModuleType:
     """Import a file under the name by which its application imports it: stored classes are found by that name.
 
-    That is the name that a module has already which was read from the file, then the one that its packages give it, then
-    the one that it has under the innermost folder of the path.
+    That is the name of a module that was read from the file already, then the one that its packages give it, then the
+    one that it has under the innermost folder of the path.
     """
     path = path.resolve()
     if not path.is_file():
