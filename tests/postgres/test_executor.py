@@ -318,7 +318,7 @@ async def test_the_scalars_of_the_call_are_on_record_and_nothing_else(database: 
             await executor.run("orders", graph(fails), {"steps": []}, thread_id="orders-1", config=config)
         saved = await executor.checkpointer.aget_tuple({"configurable": {"thread_id": "orders-1"}})
     (run,) = rows(database)
-    assert (run["call"], run["version"]) == ({"tenant": "acme"}, "7")
+    assert (run["call"], run["version"]) == ({"tenant": "acme", "__options": {"face": "async"}}, "7")
     assert saved is not None
     assert (saved.metadata["workflow"], saved.metadata["version"]) == ("orders", "7")
 

@@ -1,7 +1,9 @@
 """Values that come back as what they were are not noted, those that do not are; by any serializer, each its own."""
 
+import importlib
 import pickle
 import re
+import sys
 import uuid
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -133,3 +135,26 @@ def test_a_value_that_would_end_the_process_only_fails_to_load() -> None:
     watching = Watching(JsonPlusSerializer(pickle_fallback=True), set())
     with pytest.raises(ImportError):
         watching.loads_typed(("pickle", pickle.dumps(Ending())))
+
+
+@pytest.mark.parametrize("serde", [JsonPlusSerializer(), Wrapped()], ids=["LangGraph's", "the user's"])
+def test_a_class_whose_file_is_loaded_under_two_names_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, serde: SerializerProtocol
+) -> None:
+    place = tmp_path / "outer" / "twice.py"
+    place.parent.mkdir()
+    place.write_text("from enum import Enum\nclass Review(Enum):\n    HELD = 'held'\n")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path), str(place.parent)])
+    try:
+        first = importlib.import_module("outer.twice")
+        lost: set[str] = set()
+        watching = Watching(serde, lost)
+        packed = watching.dumps_typed({"held": first.Review.HELD})
+        watching.loads_typed(packed)
+        assert lost == set()
+        importlib.import_module("twice")
+        watching.loads_typed(packed)
+        assert lost == {"outer.twice.Review (its file is also loaded as twice)"}
+    finally:
+        for name in ("twice", "outer.twice", "outer"):
+            sys.modules.pop(name, None)

@@ -45,7 +45,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
 
     def written(content: Any, **files: str) -> Path:
         for name, text in files.items():
-            place = tmp_path / name.replace("__", "/")
+            place = tmp_path / name.replace("____init__", "/@").replace("__", "/").replace("@", "__init__")
             place.parent.mkdir(parents=True, exist_ok=True)
             place.with_suffix(".py").write_text(text)
         file = tmp_path / "langgraph.json"
@@ -163,3 +163,61 @@ def test_a_place_of_another_form_is_refused(tmp_path: Path, place: str) -> None:
 
 def test_a_file_that_is_not_there_is_told_of(tmp_path: Path) -> None:
     assert "cannot be read" in loaded(tmp_path / "absent.json").unavailable["absent.json"]
+
+
+STATE = """
+from enum import Enum
+
+
+class Review(Enum):
+    HELD = "held"
+"""
+
+
+@pytest.mark.parametrize("dependencies", [["."], ["./src"], ["./src/agent"], ["langgraph"], None])
+def test_a_file_in_a_package_has_the_name_that_its_application_imports(write: Write, dependencies: Any) -> None:
+    content = {"dependencies": dependencies, "graphs": {"x": "./src/agent/graph.py:graph"}}
+    file = write(
+        content,
+        src____init__="",
+        src__agent____init__="",
+        src__agent__state=STATE,
+        src__agent__graph=SOURCE.format(imports="from src.agent.state import Review\nfrom .state import Review as R"),
+    )
+    registry = loaded(file)
+    assert registry.unavailable == {}
+    module = sys.modules["src.agent.graph"]
+    assert module.Review is module.R
+    assert not {"agent", "agent.graph", "graph", "state"} & set(sys.modules)
+
+
+def test_a_file_that_is_imported_already_is_not_imported_again(write: Write) -> None:
+    file = write(
+        {"graphs": {"a": "shop_space.deep:graph", "b": "./shop_space/deep.py:graph"}},
+        shop_space__deep=SOURCE.format(imports=""),
+    )
+    registry = loaded(file)
+    assert set(registry.available) == {"a", "b"}
+    deep = [name for name in sys.modules if name.endswith("deep")]
+    assert deep == ["shop_space.deep"]
+
+
+def test_a_package_that_is_on_no_path_is_imported_whole(write: Write) -> None:
+    file = write(
+        {"dependencies": ["langgraph"], "graphs": {"x": "./shop_whole/__init__.py:graph"}},
+        shop_whole____init__="from .deep import graph",
+        shop_whole__deep=SOURCE.format(imports=""),
+    )
+    assert "x" in loaded(file).available
+    assert "shop_whole.deep" in sys.modules
+
+
+def test_two_files_of_one_name_are_not_taken_for_each_other(write: Write) -> None:
+    source = SOURCE.format(imports="")
+    content = {
+        "dependencies": ["langgraph"],
+        "graphs": {"a": "./one/shop_same.py:graph", "b": "./two/shop_same.py:graph"},
+    }
+    registry = loaded(write(content, one__shop_same=source, two__shop_same=source))
+    assert set(registry.available) == {"a"}
+    assert "another module is named shop_same already" in registry.unavailable["b"]

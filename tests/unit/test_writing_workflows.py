@@ -23,7 +23,8 @@ def written() -> dict[str, Any]:
 
 def test_the_blocks_run_one_after_the_other_and_register_what_they_name(written: dict[str, Any]) -> None:
     found = {name: one for name, one in written.items() if isinstance(one, Workflow)}
-    assert set(found) == {"orders", "second", "with_context", "reviewed", "patient", "by_tenant", "for_all"}
+    everything = {"orders", "second", "with_context", "one_way", "reviewed", "patient", "by_tenant", "for_all"}
+    assert set(found) == everything
     assert (found["second"].version, list(found["second"].accepts)) == ("2", ["1"])
     assert list(found["reviewed"].interrupt_before) == ["ship"]
 

@@ -5,8 +5,11 @@ A run would go on with that dict and save it. Here only names are noted; whether
 
 import copy
 import importlib
+import os
+import sys
 from collections.abc import Iterable
 from contextvars import ContextVar
+from functools import lru_cache
 from inspect import isclass
 from typing import Any
 
@@ -74,6 +77,8 @@ class Watching(SerializerProtocol):
         packed = ormsgpack.packb(ormsgpack.Ext(code, data))
         if wanted is None or (isclass(wanted) and not isinstance(self._inner.loads_typed(("msgpack", packed)), wanted)):
             self._lost.add(f"{parts[0]}.{parts[1]}")
+        elif twin := _twin(parts[0], parts[1], wanted):
+            self._lost.add(twin)
 
 
 def watched(saver: FencedSaver, graphs: Iterable[Graph], lost: set[str]) -> FencedSaver:
@@ -98,9 +103,14 @@ def _watching(serde: Any, lost: set[str]) -> Any:
 def _note(event: SerdeEvent) -> None:
     """Hear of a class in the value that is just being loaded; the only way to know where a serializer is the user's."""
     lost = _LOADING.get()
-    blocked = event["kind"] != "msgpack_unregistered_allowed"
-    if lost is not None and (blocked or _named(event["module"], event["name"]) is None):
-        lost.add(f"{event['module']}.{event['name']}")
+    if lost is None:
+        return
+    module, name = event["module"], event["name"]
+    wanted = _named(module, name)
+    if event["kind"] != "msgpack_unregistered_allowed" or wanted is None:
+        lost.add(f"{module}.{name}")
+    elif twin := _twin(module, name, wanted):
+        lost.add(twin)
 
 
 def _named(module: str, name: str) -> object | None:
@@ -108,6 +118,32 @@ def _named(module: str, name: str) -> object | None:
         return getattr(importlib.import_module(module), name, None)
     except Exception:  # noqa: BLE001 - whatever an import raises: the class is not to be had
         return None
+
+
+def _twin(module: str, name: str, wanted: object) -> str | None:
+    """Name a class that exists twice, as its file was imported under two names: `isinstance` would fail."""
+    known = sys.modules.get(module)
+    for other in _of_file(getattr(known, "__file__", None), len(sys.modules)) if isclass(wanted) else ():
+        twin = getattr(sys.modules.get(other), name, None)
+        if isclass(twin) and twin is not wanted and twin.__module__ == other:
+            return f"{module}.{name} (its file is also loaded as {other})"
+    return None
+
+
+def _of_file(file: object, modules: int) -> tuple[str, ...]:
+    """Name the modules that were read from a file; `modules` says how many there were, so that new ones are seen."""
+    return _files(modules).get(os.path.realpath(file), ()) if isinstance(file, str) else ()
+
+
+@lru_cache(maxsize=1)
+def _files(_modules: int) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__dict__", {}).get("__file__")
+        if isinstance(file, str):
+            place = os.path.realpath(file)
+            found[place] = (*found.get(place, ()), name)
+    return found
 
 
 register_serde_event_listener(_note)

@@ -5,8 +5,9 @@ It says when a graph has refused one of them before anything ran, so that the ot
 
 import asyncio
 import dis
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
+from functools import partial
 from itertools import pairwise
 from traceback import walk_tb
 from types import CodeType, FrameType
@@ -78,8 +79,7 @@ async def called(face: Face, graph: Graph, given: Any, config: RunnableConfig, o
     """
     if face is Face.ASYNC:
         return await graph.ainvoke(given, config, **options)
-    invoke: Callable[..., Any] = graph.invoke
-    return await asyncio.to_thread(invoke, given, config, **options)
+    return await asyncio.to_thread(partial(graph.invoke, given, config, **options))
 
 
 def refused(error: BaseException) -> bool:

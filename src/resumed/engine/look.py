@@ -30,6 +30,7 @@ from resumed.workflows.reasons import sentence
 
 RESUMABLE = (Verdict.FAILED, Verdict.STOPPED)
 _IMPORT_PATIENCE = timedelta(seconds=20)
+_NONE = Options()
 REFUSALS = (Verdict.INCOMPATIBLE, Verdict.BREAKPOINT, Verdict.WAITING, Verdict.EDITED)
 
 
@@ -141,7 +142,7 @@ async def _options(saver: FencedSaver, seen: Look) -> Options:
     head = seen.sighting.head
     run_id = head.run.run_id if head.run is not None else head.metadata_run
     if run_id is None:
-        return Options()
+        return _NONE
     return options_of(await runs.options(saver.session, head.thread_id, run_id))
 
 

@@ -6,6 +6,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
+from langgraph.errors import GraphDrained
+
 from resumed.errors import ExecutorClosedError, RunCancelledError, RunTakenOverError
 from resumed.library import cancelling
 from resumed.library.beginning import Beginner
@@ -14,9 +16,9 @@ from resumed.library.hold import Hold
 from resumed.library.lending import Lender, lasts
 from resumed.library.line import Line
 from resumed.library.nodes import NodeThreads
+from resumed.library.registered import Registered, drained
 from resumed.store.connect import Target
 from resumed.store.runs import NewRun
-from resumed.workflows.loaded import Graph
 
 _RELEASE_PATIENCE = timedelta(seconds=10)
 _LOOK = timedelta(milliseconds=10)
@@ -51,29 +53,31 @@ class RunDesk:
                 await self._end_all()
 
     @asynccontextmanager
-    async def registered(self, new: NewRun, call: RunCall, graph: Graph) -> AsyncIterator[tuple[Graph, Hold, Any]]:
-        """Hold the thread's lock and have the run on record for the length of a block, and mark how it ended.
-
-        Gives the graph with the run's checkpointer, the hold, and what the graph is to be given.
-        """
-        if not hasattr(graph, "ainvoke"):
-            message = "the executor runs a compiled graph: give it graph.compile()"
-            raise TypeError(message)
+    async def registered(self, new: NewRun, call: RunCall) -> AsyncIterator[Registered]:
+        """Hold the thread's lock and have the run on record for the length of a block, and mark how it ended."""
+        graph = call.graph
+        assert graph is not None  # noqa: S101 - only what the daemon is to begin has none
         line = self._line()
         await self._lender.require_home(graph, line)
         async with self._room:
             hold, given = await Beginner(line, self._holds, self._lender.serde_of(graph)).begin(call, new)
+            lent, config = self._lender.lend(graph, line, hold), call.stamped(hold.run_id)
+            run = Registered(lent, hold, given, config, self._lender.options(graph, call.options), hold.head)
             ending: str | None = None
             try:
-                yield self._lender.lend(graph, line, hold), hold, given
+                yield run
                 ending = "waiting" if lasts(graph, hold) else "finished"
-            except (RunTakenOverError, RunCancelledError, ExecutorClosedError):
+            except (RunTakenOverError, RunCancelledError, ExecutorClosedError, GraphDrained):
                 raise
             except Exception:
                 ending = "failed"
                 raise
             finally:
                 await asyncio.shield(self._let_go(line, hold, ending))
+
+    async def in_thread(self, run: Registered) -> Any:
+        """Run the graph by its synchronous face, in a thread that counts for the run."""
+        return await drained(run, self._nodes.run(lambda: run.call("invoke")))
 
     async def _end_all(self) -> None:
         """Leave what still runs to the daemon; a synchronous node keeps its lock until the session is closed."""

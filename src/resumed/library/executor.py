@@ -9,24 +9,27 @@ import os
 import socket
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Self
+from uuid import UUID
 
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.pregel import Pregel
 
+from resumed.engine.faces import Face
 from resumed.errors import WorkflowAlreadyRunningError
 from resumed.library import cancelling, pools
-from resumed.library.calls import RunCall, call_of
+from resumed.library.calls import RunCall, call_of, run_of
 from resumed.library.desk import RunDesk
 from resumed.library.keeping import kept, kept_stream
 from resumed.library.lending import Lender
 from resumed.library.lock_manager import AsyncPostgresLockManager
 from resumed.library.locked import OnLocked, called
+from resumed.library.registered import Registered
 from resumed.store import runs, schema
 from resumed.store.connect import Target, opened
 from resumed.store.faults import explained
@@ -34,7 +37,7 @@ from resumed.store.runs import NewRun
 from resumed.store.selftest import self_test
 
 MOST_RUNS = 1000
-_LINES = 4
+LINES = 4
 _RELEASE_PATIENCE = timedelta(seconds=10)
 
 
@@ -60,7 +63,7 @@ class AsyncWorkflowExecutor:
         dsn: str,
         *,
         schema: str = "public",
-        sessions: int = _LINES,
+        sessions: int = LINES,
         max_runs: int = MOST_RUNS,
         serde: SerializerProtocol | None = None,
     ) -> None:
@@ -110,20 +113,24 @@ class AsyncWorkflowExecutor:
         graph: Pregel[Any, Any, Any, Any],
         input: Any,  # noqa: A002 - LangGraph's own name
         *,
-        thread_id: str | None = None,
+        thread_id: str | int | UUID | None = None,
         config: Mapping[str, Any] | None = None,
         context: Any = None,
+        **options: Any,
     ) -> Any:
-        """Run a graph to its end and give what `graph.ainvoke` gives.
+        """Run a graph to its end and return what `graph.ainvoke` returns.
 
         Args:
             workflow: The name under which the daemon has the graph registered.
             graph: A compiled graph; with this executor's checkpointer, one of the same database, or none.
             input: What `ainvoke` takes: values, a `Command`, or None to go on with the thread as it stands, and with
                 the input of a run that died before it was applied.
-            thread_id: The thread. Default: the one that `config` names, else a new one.
+            thread_id: The thread; a number or a UUID is taken as its text. Default: the one that `config` names, then
+                the one that is bound to the graph, else a new one.
             config: LangGraph's; `metadata["version"]` names the version of the code.
-            context: The run's context. It is not stored: the registration's own makes it anew for the daemon.
+            context: The run's context. It is not stored: the registration's own makes it again for the daemon.
+            **options: What else `ainvoke` takes, such as `durability`, `interrupt_before`, `control` and `version`.
+                Breakpoints and the recursion limit are stored with the run, so that the daemon honours them.
 
         Raises:
             WorkflowAlreadyRunningError: Somebody holds the thread's lock, or a run of it that died has not ended.
@@ -133,13 +140,18 @@ class AsyncWorkflowExecutor:
             WrongDatabaseError: The graph's checkpointer is of another database.
             Exception: Whatever the graph raises; the run has then failed.
 
-        A run that is cancelled from outside (`asyncio.CancelledError`) stays open, and the daemon goes on with it.
+        A run that is cancelled from outside (`asyncio.CancelledError`), or drained by its `control`, stays open, and
+        the daemon goes on with it.
         """
-        call = replace(call_of(workflow, input, thread_id, config), context=context)
-        async with self._desk.registered(self._new(call, graph), call, graph) as (bound, hold, given):
-            config = call.stamped(hold.run_id)
-            running = bound.ainvoke(given, config, context=context, durability=self._lender.durability(graph))
-            return await kept(hold, running)
+        options |= {"thread_id": thread_id, "context": context}
+        call = run_of(workflow, graph, input, config, options)
+        async with self.registered(replace(call, face=Face.ASYNC)) as run:
+            try:
+                return await kept(run.hold, run.call_async("ainvoke"))
+            except Exception as error:
+                if not run.refused(error):
+                    raise
+            return await kept(run.hold, self._desk.in_thread(run))
 
     async def astream(
         self,
@@ -147,7 +159,7 @@ class AsyncWorkflowExecutor:
         graph: Pregel[Any, Any, Any, Any],
         input: Any,  # noqa: A002
         *,
-        thread_id: str | None = None,
+        thread_id: str | int | UUID | None = None,
         config: Mapping[str, Any] | None = None,
         context: Any = None,
         **options: Any,
@@ -157,17 +169,19 @@ class AsyncWorkflowExecutor:
         `options` are those of `graph.astream`, such as `stream_mode` and `subgraphs`. A stream that is closed before
         its end leaves the run open, and the daemon goes on with it.
         """
-        call = replace(call_of(workflow, input, thread_id, config), context=context)
-        async with self._desk.registered(self._new(call, graph), call, graph) as (bound, hold, given):
-            options = {"durability": self._lender.durability(graph), **options}
-            async for part in kept_stream(
-                hold, bound.astream(given, call.stamped(hold.run_id), context=context, **options)
-            ):
+        options |= {"thread_id": thread_id, "context": context}
+        call = run_of(workflow, graph, input, config, options)
+        async with self.registered(replace(call, face=Face.ASYNC)) as run:
+            async for part in kept_stream(run.hold, run.call_async("astream")):
                 yield part
 
     stream = astream
 
-    async def submit(self, workflow: str, input: Any, *, thread_id: str | None = None) -> str:  # noqa: A002
+    def registered(self, call: RunCall) -> AbstractAsyncContextManager[Registered]:
+        """Hold a thread's lock and keep its run on record for the length of a block; for the faces of the library."""
+        return self._desk.registered(self._new(call), call)
+
+    async def submit(self, workflow: str, input: Any, *, thread_id: str | int | UUID | None = None) -> str:  # noqa: A002
         """Store a run for the daemon to begin, and give its thread's id; it survives all but the loss of the database.
 
         The same `thread_id` again gives it back and does nothing, whatever became of the run. Raises
@@ -223,13 +237,13 @@ class AsyncWorkflowExecutor:
                 return await workflow_func(*args, **(kwargs or {}))
             return await asyncio.to_thread(workflow_func, *args, **(kwargs or {}))
 
-    def _new(self, call: RunCall, graph: Pregel[Any, Any, Any, Any] | None = None) -> NewRun:
+    def _new(self, call: RunCall) -> NewRun:
         return NewRun(
             run_id=uuid.uuid4().hex,
             thread_id=call.thread_id,
             workflow=call.workflow,
             version=call.version,
             owner=self._owner,
-            input=call.serialised(self._lender.serde_of(graph)),
-            call=call.scalars(),
+            input=call.serialised(self._lender.serde_of(call.graph)),
+            call=call.stored(),
         )

@@ -4,6 +4,8 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
+from langgraph.runtime import RunControl
+
 from resumed.errors import ResumedError
 from resumed.store.connect import Session, alive
 
@@ -13,7 +15,8 @@ class Hold:
     """A registered run of this process. `head` is what it saved last, `saving` what it is saving.
 
     `session` is the one that holds the thread's lock, None while it is lost. `left` are the channels that the head
-    has updated, for whoever asks whether work is left; `running` is what is cancelled when the run is over.
+    has updated, for whoever asks whether work is left; `running` is what is cancelled when the run is over, `control`
+    what is drained then, where it runs in a thread.
     """
 
     run_id: str
@@ -25,6 +28,7 @@ class Hold:
     left: tuple[str, ...] | None = None
     error: ResumedError | None = None
     running: "asyncio.Task[Any] | None" = None
+    control: RunControl | None = None
     _told: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def secured(self) -> Session:
@@ -50,5 +54,12 @@ class Hold:
         """Let nothing be saved any more: the run is somebody else's, or cancelled."""
         self.error = self.error or error
         self._told.set()
+        if self.control is not None:
+            self.control.request_drain()
         if self.running is not None:
             self.running.cancel()
+
+    def require(self) -> None:
+        """Raise what ended the hold, where something has."""
+        if self.error is not None:
+            raise self.error

@@ -70,11 +70,11 @@ async def judged(
 async def judged_under_lock(session: Session, found: Sighting, workflow: LoadedWorkflow | None) -> Judgement:
     """Judge a thread whose lock the caller holds."""
     thread = found.head.thread_id
-    return (await _judged(session, {thread: found}, workflow, (NO_AGES, set())))[thread]
+    return (await _judged(session, {thread: found}, workflow, (NO_AGES, frozenset())))[thread]
 
 
 async def _judged(
-    session: Session, found: Mapping[str, Sighting], workflow: LoadedWorkflow | None, by: tuple[Ages, set[str]]
+    session: Session, found: Mapping[str, Sighting], workflow: LoadedWorkflow | None, by: tuple[Ages, frozenset[str]]
 ) -> dict[str, Judgement]:
     ages, held = by
     now, registered = await watermarks.clock(session), await runs.have(session)

@@ -1,5 +1,6 @@
 """Lends an application's graph to a run: its copy with the run's checkpointer, and what has to be known of it first."""
 
+from collections.abc import Mapping
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -35,6 +36,12 @@ class Lender:
         if graph not in self._durable:
             self._durable[graph] = durability(graph)
         return self._durable[graph]
+
+    def options(self, graph: Graph, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Complete the options of a call of the graph by when it saves, where they do not say that."""
+        said = {name: value for name, value in options.items() if name != "durability" or value is not None}
+        known = "durability" in said or "checkpoint_during" in said
+        return said if known else {"durability": self.durability(graph), **said}
 
     async def require_home(self, graph: Graph, line: Line) -> None:
         """Make sure that the graph's own checkpointer is of the executor's database. Raises WrongDatabaseError."""

@@ -1,17 +1,34 @@
-"""The synchronous face of the executor: the same runs, for threads; graphs run on an event loop of the library's."""
+"""The synchronous face of the executor: the same runs, for threads.
 
+A graph runs in its caller's own thread, as by `invoke`; locks and saves are made on an event loop of the library's.
+"""
+
+import asyncio
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any, Self
+from uuid import UUID
 
 from langgraph.checkpoint.postgres import PostgresSaver
+from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.pregel import Pregel
+from psycopg import Connection
+from psycopg.rows import DictRow
+from psycopg_pool import ConnectionPool
 
+from resumed.engine.faces import Face
+from resumed.library import pools
+from resumed.library.calls import RunCall, run_of
 from resumed.library.checkpointers import CheckpointerManager
-from resumed.library.executor import MOST_RUNS, AsyncWorkflowExecutor
+from resumed.library.executor import LINES, MOST_RUNS, AsyncWorkflowExecutor
+from resumed.library.keeping import kept, kept_stream
 from resumed.library.locked import OnLocked, called
 from resumed.library.loop import run_sync
+from resumed.library.registered import Registered
 from resumed.library.sync_locks import PostgresLockManager
+from resumed.store.connect import Target
 
 _END = object()
 
@@ -21,13 +38,28 @@ class WorkflowExecutor:
 
     Args:
         dsn: Where LangGraph's tables are: a direct connection to Postgres, or a pool in session mode.
+        schema: The schema of LangGraph's tables. Default: `public`.
+        sessions: Sessions that hold locks and save, each shared by many runs. Default: 4.
         max_runs: Runs at once in this process; more wait for their turn. Default: 1000.
+        serde: The serializer of inputs and checkpoints, for graphs that bring none. Default: LangGraph's.
     """
 
-    def __init__(self, dsn: str, *, max_runs: int = MOST_RUNS) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        schema: str = "public",
+        sessions: int = LINES,
+        max_runs: int = MOST_RUNS,
+        serde: SerializerProtocol | None = None,
+    ) -> None:
         """Open nothing yet."""
-        self._dsn = dsn
-        self._executor = run_sync(_made(dsn, max_runs))
+        self._target = Target(dsn, schema)
+        self._serde = serde
+        self._guard = threading.Lock()
+        self._pool: ConnectionPool[Connection[DictRow]] | None = None
+        self._saver: PostgresSaver | None = None
+        self._executor = run_sync(_made(dsn, schema=schema, sessions=sessions, max_runs=max_runs, serde=serde))
         self._locks = PostgresLockManager(dsn, min_conn=0)
 
     def __enter__(self) -> Self:
@@ -39,11 +71,22 @@ class WorkflowExecutor:
         """Leave what still runs to the daemon, and give every lock back."""
         run_sync(self._executor.__aexit__())
         self._locks.close()
+        with self._guard:
+            if self._pool is not None:
+                self._pool.close()
+            self._pool = self._saver = None
 
     @property
     def checkpointer(self) -> PostgresSaver:
         """A checkpointer with a pool of connections, to compile graphs with and to read threads with."""
-        return CheckpointerManager.get_or_create(self._dsn).get_checkpointer()
+        if self._serde is None and self._target == Target(self._target.dsn):
+            return CheckpointerManager.get_or_create(self._target.dsn).get_checkpointer()
+        with self._guard:
+            if self._saver is None:
+                self._pool = pools.pool(self._target)
+                self._saver = PostgresSaver(self._pool, serde=self._serde)
+                run_sync(pools.set_up(self._target))
+            return self._saver
 
     def run(
         self,
@@ -51,15 +94,28 @@ class WorkflowExecutor:
         graph: Pregel[Any, Any, Any, Any],
         input: Any,  # noqa: A002 - LangGraph's own name
         *,
-        thread_id: str | None = None,
+        thread_id: str | int | UUID | None = None,
         config: Mapping[str, Any] | None = None,
         context: Any = None,
+        **options: Any,
     ) -> Any:
-        """Run a graph to its end and give what `graph.invoke` gives. See `AsyncWorkflowExecutor.run`.
+        """Run a graph to its end in this thread and return what `graph.invoke` returns.
 
-        Raises what that raises. `KeyboardInterrupt` leaves the run open, and the daemon goes on with it.
+        See `AsyncWorkflowExecutor.run` for what it takes and raises. Nodes that can only be awaited run by `ainvoke`. A
+        node that runs when the run is over is not interrupted: `run` raises when it has ended. `KeyboardInterrupt`
+        leaves the run open, and the daemon goes on with it.
         """
-        return run_sync(self._executor.run(workflow, graph, input, thread_id=thread_id, config=config, context=context))
+        options |= {"thread_id": thread_id, "context": context}
+        call = run_of(workflow, graph, input, config, options)
+        with self._registered(call) as run:
+            try:
+                returned = run.call("invoke")
+            except Exception as error:
+                if not run.refused(error):
+                    raise
+            else:
+                return returned
+            return run_sync(kept(run.hold, run.call_async("ainvoke")))
 
     def stream(
         self,
@@ -67,21 +123,49 @@ class WorkflowExecutor:
         graph: Pregel[Any, Any, Any, Any],
         input: Any,  # noqa: A002
         *,
-        thread_id: str | None = None,
+        thread_id: str | int | UUID | None = None,
         config: Mapping[str, Any] | None = None,
         context: Any = None,
         **options: Any,
     ) -> Iterator[Any]:
-        """Run a graph and give what `graph.stream` gives. See `AsyncWorkflowExecutor.astream`."""
-        named: dict[str, Any] = {"thread_id": thread_id, "config": config, "context": context, **options}
-        parts = self._executor.astream(workflow, graph, input, **named)
-        try:
-            while (part := run_sync(_next(parts))) is not _END:
-                yield part
-        finally:
-            run_sync(_closed(parts))
+        """Run a graph and return what `graph.stream` returns. See `AsyncWorkflowExecutor.astream`."""
+        options |= {"thread_id": thread_id, "context": context}
+        call = run_of(workflow, graph, input, config, options)
+        with self._registered(call) as run:
+            try:
+                yield from _unended(run)
+            except Exception as error:
+                if not run.refused(error):
+                    raise
+            else:
+                return
+            parts = kept_stream(run.hold, run.call_async("astream"))
+            try:
+                while (part := run_sync(_next(parts))) is not _END:
+                    yield part
+            finally:
+                run_sync(_closed(parts))
 
-    def submit(self, workflow: str, input: Any, *, thread_id: str | None = None) -> str:  # noqa: A002
+    @contextmanager
+    def _registered(self, call: RunCall) -> Iterator[Registered]:
+        """Hold the thread's lock for the length of a block; raises what ended the hold, whatever the graph raised."""
+        entered = self._executor.registered(replace(call, face=Face.SYNC))
+        run = run_sync(entered.__aenter__())
+        try:
+            yield run
+            run.hold.require()
+        except BaseException as raised:
+            error = run.hold.error or raised
+            # What ends the caller's thread would end the event loop too: there it is what leaves a run open.
+            ending = error if isinstance(error, Exception) else asyncio.CancelledError()
+            with suppress(type(ending)):
+                run_sync(entered.__aexit__(type(ending), ending, ending.__traceback__))
+            if error is not raised:
+                raise error from raised
+            raise
+        run_sync(entered.__aexit__(None, None, None))
+
+    def submit(self, workflow: str, input: Any, *, thread_id: str | int | UUID | None = None) -> str:  # noqa: A002
         """Store a run for the daemon to begin, and give its thread's id. See `AsyncWorkflowExecutor.submit`."""
         return run_sync(self._executor.submit(workflow, input, thread_id=thread_id))
 
@@ -118,8 +202,15 @@ class WorkflowExecutor:
             return workflow_func(*args, **(kwargs or {}))
 
 
-async def _made(dsn: str, most: int) -> AsyncWorkflowExecutor:
-    return AsyncWorkflowExecutor(dsn, max_runs=most)
+async def _made(dsn: str, **options: Any) -> AsyncWorkflowExecutor:
+    return AsyncWorkflowExecutor(dsn, **options)
+
+
+def _unended(run: Registered) -> Iterator[Any]:
+    """Give the parts of a synchronous stream for as long as the run's hold lasts."""
+    for part in run.call("stream"):
+        run.hold.require()
+        yield part
 
 
 async def _next(parts: Any) -> Any:

@@ -27,8 +27,8 @@ _ENDS = {
 class NewRun:
     """A run as it is registered. `input` is its type and bytes, as LangGraph serialises values; None: go on.
 
-    `call` are the scalars of the call's `configurable` and metadata; under `OPTIONS`, a name that none of
-    them can have, how the graph was called. `rows_before` see `Run`.
+    `call` are the scalars of the call's `configurable` and metadata, and under `OPTIONS` how the graph was called; no
+    scalar has that name. `rows_before` see `Run`.
     """
 
     run_id: str

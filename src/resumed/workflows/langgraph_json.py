@@ -56,8 +56,18 @@ def _extend_path(folder: Path, dependencies: object) -> None:
     """Put local dependencies on the path, as the LangGraph CLI does by installing them; others must be installed."""
     named = [one for one in dependencies if isinstance(one, str)] if isinstance(dependencies, list) else ["."]
     places = [(folder / one).resolve() for one in named if one.startswith(".")]
-    roots = [root for place in places for root in (place / "src", place) if root.is_dir()]
-    sys.path += [str(root) for root in roots if str(root) not in sys.path]
+    roots = [_package_root(root) for place in places for root in (place / "src", place) if root.is_dir()]
+    sys.path += [str(root) for root in dict.fromkeys(roots) if str(root) not in sys.path]
+
+
+def _package_root(folder: Path) -> Path:
+    """Return the folder from which a package is imported, where this one is a package or part of one.
+
+    A folder inside a package must not be on the path: its modules would exist twice, under two names.
+    """
+    while (folder / "__init__.py").is_file() and folder != folder.parent:
+        folder = folder.parent
+    return folder
 
 
 def _extend_environment(folder: Path, env: object) -> None:
@@ -72,21 +82,64 @@ def _extend_environment(folder: Path, env: object) -> None:
 
 
 def _from_file(path: Path) -> ModuleType:
-    """Import a file under the name it has on the path, so that the classes of stored state are found again."""
+    """Import a file under the name by which its application imports it: stored classes are found by that name.
+
+    That is the name of a module that was read from the file already, then the one that its packages give it, then the
+    one that it has under the innermost folder of the path.
+    """
     path = path.resolve()
     if not path.is_file():
         raise RegistrationError(f"there is no file {path.name} where the entry says")
-    roots = sorted((Path(one) for one in sys.path if path.is_relative_to(one or "?")), key=lambda one: -len(one.parts))
-    names = [".".join(path.relative_to(root).with_suffix("").parts) for root in roots]
-    if name := next((one for one in names if _origin(one) == path), None):
+    if name := _imported(path):
         return importlib.import_module(name)
+    package = _package_root(path.parent)
+    if package != path.parent and str(package) not in sys.path:
+        sys.path.append(str(package))
+    places = {Path(one or ".").resolve() for one in sys.path}
+    roots = sorted((one for one in places if path.is_relative_to(one)), key=lambda one: -len(one.parts))
+    names = [_name(path, root) for root in (package, *(root for root in roots if _package_root(root) == root))]
+    if name := next((one for one in names if one and _origin(one) == path), None):
+        return importlib.import_module(name)
+    return _alone(path)
+
+
+def _alone(path: Path) -> ModuleType:
+    """Import a file that is in no package and on no path, under its own name."""
+    if path.stem in sys.modules:
+        raise RegistrationError(
+            f"another module is named {path.stem} already: rename {path.name}, or put it in a package"
+        )
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise RegistrationError(f"{path.name} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[path.stem]
+        raise
     return module
+
+
+def _imported(path: Path) -> str | None:
+    """Return the name of a module that was read from this file already."""
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if (
+            name != "__main__"
+            and isinstance(file, str)
+            and Path(file).name == path.name
+            and Path(file).resolve() == path
+        ):
+            return name
+    return None
+
+
+def _name(path: Path, root: Path) -> str:
+    """Return the name under which a file is imported from a folder of the path."""
+    parts = path.relative_to(root).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def _origin(name: str) -> Path | None:

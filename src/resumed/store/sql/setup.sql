@@ -15,3 +15,7 @@ select pg_try_advisory_lock(%(key)s::bigint) as locked
 
 -- name: unlock
 select pg_advisory_unlock(%(key)s::bigint) as unlocked
+
+-- name: search_path
+-- Where a session that serves LangGraph's own checkpointer finds its tables.
+select set_config('search_path', quote_ident(%(schema)s::text), false)
