@@ -127,6 +127,7 @@ async def _reached(rig: Rig, level: Level, world: World, whose: tuple[str, int, 
     moved = await rig.rows(thread) != before
     if not moved and not begun:
         return False
+    done = len(world.done)
     outcomes = await rig.settled(level, world, thread)
     for one in outcomes:
         rig.met[f"attempt: {one.value if one else one}"] += 1
@@ -134,7 +135,9 @@ async def _reached(rig: Rig, level: Level, world: World, whose: tuple[str, int, 
     at = stops[number] if moved else stops[number - 1]
     rig.met[f"{'died' if died else 'ended'}: {at.kind}"] += 1
     assert await rig.verdict(level, thread) == at.kind
-    assert set(world.done) == at.done
+    assert set(world.done[done:]) <= at.done
+    # What the application did with a person's word, and could not save, is neither ours to do again nor to take back.
+    assert set(world.done) == at.done if moved else set(world.done) >= at.done
     return moved
 
 
