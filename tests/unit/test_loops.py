@@ -1,74 +1,126 @@
-"""User code that asks for an event loop in a thread is given one, as in the main thread of an application."""
+"""LangGraph's private loops, as far as the guard of an attempt relies on them: a new release says here what it moved."""
 
-import asyncio
-import sys
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypedDict
 
 import pytest
+from langgraph.checkpoint.base import CheckpointTuple
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
+from langgraph.pregel._loop import PregelLoop
 
-from resumed.engine.threads import TrackedExecutor
-from resumed.workflows import loops
+from resumed.engine.loops import (
+    calling_loop,
+    let_unsaved_graphs_run,
+    loading_in_thread,
+    namespace_of,
+    parents_of,
+    resumes,
+    steps_of,
+    stopped_at,
+    task_of,
+)
 
-pytestmark = pytest.mark.skipif(sys.version_info >= (3, 14), reason="asks for a loop that is set, in main threads too")
-
-
-@pytest.fixture
-def installed() -> Iterator[None]:
-    before = asyncio.get_event_loop_policy()
-    loops.install()
-    yield
-    asyncio.set_event_loop_policy(before)
-
-
-async def answer() -> int:
-    await asyncio.sleep(0)
-    return 42
-
-
-def asks() -> asyncio.AbstractEventLoop:
-    loop = asyncio.get_event_loop()
-    assert loop.run_until_complete(answer()) == 42
-    assert asyncio.get_event_loop() is loop
-    return loop
+CONFIG: Any = {"configurable": {"thread_id": "1"}}
 
 
-@pytest.mark.usefixtures("installed")
-def test_each_node_in_a_thread_has_a_loop_of_its_own_that_ends_with_it() -> None:
-    with TrackedExecutor(1) as executor:
-        first, second = (executor.submit(asks).result(20) for _ in range(2))
-    assert first is not second
-    assert first.is_closed()
-    assert second.is_closed()
+class Seen(TypedDict):
+    seen: str
 
 
-@pytest.mark.usefixtures("installed")
-def test_a_node_that_ends_or_replaces_its_loop_leaves_the_next_one_a_new_one() -> None:
-    def ends() -> None:
-        asyncio.run(answer())
-        asks().close()
-        asks()
+class Watching(InMemorySaver):
+    """Notes which loop loads what."""
 
-    with TrackedExecutor(1) as executor:
-        for _ in range(2):
-            executor.submit(ends).result(20)
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[tuple[PregelLoop | None, CheckpointTuple | None, bool]] = []
 
+    def get_tuple(self, config: Any) -> CheckpointTuple | None:
+        with loading_in_thread():
+            loop = calling_loop()
+        return self._noted(loop, super().get_tuple(config))
 
-@pytest.mark.usefixtures("installed")
-def test_a_module_keeps_the_loop_that_it_asked_for_while_it_was_imported() -> None:
-    def imports() -> asyncio.AbstractEventLoop:
-        with loops.lent(kept=True):
-            return asks()
+    async def aget_tuple(self, config: Any) -> CheckpointTuple | None:
+        return self._noted(calling_loop(), InMemorySaver.get_tuple(self, config))
 
-    with ThreadPoolExecutor(1) as threads:
-        kept = threads.submit(imports).result(20)
-        assert not kept.is_closed()
-    with ThreadPoolExecutor(1) as threads, pytest.raises(RuntimeError):
-        threads.submit(asyncio.get_event_loop).result(20)
-    assert kept.run_until_complete(answer()) == 42
-    kept.close()
+    def _noted(self, loop: PregelLoop | None, loaded: CheckpointTuple | None) -> CheckpointTuple | None:
+        resuming = loop is not None and loaded is not None and resumes(loop, loaded)
+        self.loads.append((loop, loaded, resuming))
+        return loaded
 
 
-def test_nothing_is_changed_in_an_application() -> None:
-    with TrackedExecutor(1) as executor, pytest.raises(RuntimeError):
-        executor.submit(asyncio.get_event_loop).result(20)
+def leaf(_: Any) -> dict[str, str]:
+    return {"seen": "leaf"}
+
+
+def graph_of(node: Any, **compiled: Any) -> Any:
+    graph = StateGraph(Seen)
+    graph.add_node("node", node)
+    graph.add_edge(START, "node")
+    return graph.compile(**compiled)
+
+
+HIDDEN = {"one": graph_of(leaf, interrupt_before=["node"]), "unsaved": graph_of(leaf, checkpointer=False)}
+
+
+def calls(state: Any) -> Any:
+    return HIDDEN["one"].invoke(state)
+
+
+async def acalls(state: Any) -> Any:
+    return await HIDDEN["one"].ainvoke(state)
+
+
+def calls_unsaved(state: Any) -> Any:
+    return HIDDEN["unsaved"].invoke(state)
+
+
+async def acalls_unsaved(state: Any) -> Any:
+    return await HIDDEN["unsaved"].ainvoke(state)
+
+
+def seen_of(saver: Watching) -> None:
+    """The root and a graph that no search finds: both load, both stop where they would, and both resume."""
+    (root, nothing, _), (inner, _, _) = saver.loads[:2]
+    assert root is not None
+    assert inner is not None
+    assert nothing is None
+    assert (namespace_of(root), task_of(root), dict(parents_of(root))) == ("", None, {})
+    assert namespace_of(inner) == f"node:{task_of(inner)}"
+    assert set(parents_of(inner)) == {""}
+    assert steps_of(inner).interrupt_before_nodes == ["node"]
+    assert set(steps_of(inner).nodes) == {"__start__", "node"}
+    assert steps_of(inner).trigger_to_nodes
+    assert (stopped_at(root), stopped_at(inner)) == (None, "before node")
+    assert [resuming for _, _, resuming in saver.loads] == [False, False, True, True]
+
+
+def test_a_synchronous_loop_is_seen_as_it_loads() -> None:
+    saver = Watching()
+    graph = graph_of(calls, checkpointer=saver)
+    graph.invoke({"seen": ""}, CONFIG)
+    assert graph.invoke(None, CONFIG) == {"seen": "leaf"}
+    seen_of(saver)
+
+
+async def test_an_asynchronous_loop_is_seen_as_it_loads() -> None:
+    saver = Watching()
+    graph = graph_of(acalls, checkpointer=saver)
+    await graph.ainvoke({"seen": ""}, CONFIG)
+    assert await graph.ainvoke(None, CONFIG) == {"seen": "leaf"}
+    seen_of(saver)
+
+
+def test_whoever_merely_reads_is_no_loop() -> None:
+    saver = Watching()
+    graph = graph_of(leaf, checkpointer=saver)
+    graph.invoke({"seen": ""}, CONFIG)
+    saver.loads.clear()
+    graph.get_state(CONFIG)
+    assert [loop for loop, _, _ in saver.loads] == [None]
+
+
+@pytest.mark.parametrize("node", [HIDDEN["unsaved"], calls_unsaved, acalls_unsaved], ids=["node", "sync", "async"])
+async def test_a_graph_that_saves_nothing_runs_inside_one_that_waits_for_every_save(node: Any) -> None:
+    let_unsaved_graphs_run()
+    graph = graph_of(node, checkpointer=InMemorySaver())
+    assert await graph.ainvoke({"seen": ""}, CONFIG, durability="sync") == {"seen": "leaf"}
