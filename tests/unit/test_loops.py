@@ -1,4 +1,4 @@
-"""LangGraph's private loops, as far as the guard of an attempt relies on them: a new release says here what it moved."""
+"""LangGraph's private loops, as far as the guard of an attempt relies on them: a new release says here what moved."""
 
 from typing import Any, TypedDict
 
