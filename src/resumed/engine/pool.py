@@ -279,7 +279,7 @@ class Pool:
 
     async def _judge(self, handle: Handle, exited: Exited) -> bool:
         try:
-            return await self.trials.judge(exited, handle.entries)
+            return await self.trials.judge(exited, handle.entries, idle=not handle.inflight)
         except OSError as error:
             self.listener.on_trouble(error)
             return False

@@ -5,6 +5,7 @@ way with back-off, so that no serving worker has to find out.
 """
 
 import asyncio
+import signal
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -19,6 +20,8 @@ _MARGIN = timedelta(seconds=2)
 _AGAIN_BASE = timedelta(seconds=15)
 _AGAIN_CAP = timedelta(minutes=15)
 _FRUITLESS = 2
+_DEATHS = 2
+_KILLS = 3
 
 
 @dataclass(slots=True)
@@ -48,12 +51,13 @@ class Trials:
     _retries: dict[str, _Retry] = field(default_factory=dict)
     _guard: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def judge(self, exited: Exited, entries: Sequence[str]) -> bool:
-        """Try what a worker had loaded that ended for no attempt's sake; returns whether anything was excluded.
+    async def judge(self, exited: Exited, entries: Sequence[str], *, idle: bool) -> bool:
+        """Try what a worker had loaded that ended; returns whether anything was excluded.
 
-        What was being imported is tried first, and the others only where it is innocent.
+        What was being imported is tried first, and the others only where it is innocent. Where the worker was not
+        `idle`, what it had in hand is suspected first: the isolation worker goes on meanwhile.
         """
-        self.running += 1
+        self.running += idle
         try:
             async with self._guard:
                 dwell = min(exited.lived * 1.5 + _MARGIN, _LONGEST_DWELL)
@@ -63,7 +67,7 @@ class Trials:
                     return True
                 return self._in_company(exited, first)
         finally:
-            self.running -= 1
+            self.running -= idle
 
     async def again(self, unloaded: Iterable[str], now: float) -> list[str]:
         """Try what could not be loaded and is to be tried again by now; returns what can be loaded after all."""
@@ -133,7 +137,22 @@ class Trials:
         return False
 
     async def _alone(self, name: str, dwell: timedelta) -> tuple[str | None, bool]:
-        """Load one registration in a process that is watched; returns what it did to that, and whether it imported."""
+        """Load one registration in a process that is watched; returns what it did to that, and whether it imported.
+
+        A process that ends may have been ended by somebody else, SIGKILL most of all, which the kernel sends when
+        memory is short: what its import did, it does again.
+        """
+        deaths = 0
+        while True:
+            ended, imported = await self._once(name, dwell)
+            deaths += 1
+            if ended is None:
+                return None, imported
+            if deaths >= _needed(ended):
+                return _deed(ended), False
+
+    async def _once(self, name: str, dwell: timedelta) -> tuple[Exited | None, bool]:
+        """Load it once; returns how the process ended where it did, and whether the registration was imported."""
         greeted = asyncio.Event()
 
         def hear(message: Message) -> None:
@@ -149,7 +168,7 @@ class Trials:
             await asyncio.wait({life, greeting}, return_when=asyncio.FIRST_COMPLETED)
             await asyncio.wait({life}, timeout=dwell.total_seconds())
             if life.done():
-                return _deed(life.result()), False
+                return life.result(), False
             handle.send({"kind": "end"})
             await asyncio.wait({life}, timeout=_END.total_seconds())
             return None, name not in handle.unloaded
@@ -158,6 +177,13 @@ class Trials:
             handle.kill()
             self.handles.remove(handle)
             await asyncio.wait({life})
+
+
+def _needed(exited: Exited) -> int:
+    """Return how often a process has to end like this until what it loaded is held to be the reason."""
+    if exited.spoilt is not None or exited.silent:
+        return 1
+    return _KILLS if exited.code == -signal.SIGKILL else _DEATHS
 
 
 def _deed(exited: Exited) -> str:
