@@ -131,8 +131,7 @@ class Pool:
         for handle in self.handles:
             if handle.state == "isolation" and handle.idle_for > _IDLE_ISOLATION:
                 handle.dismiss()
-            if handle.state == "ready" and memory.outgrown(memory.used(handle.pid), handle.at_start, self.plan.memory):
-                handle.dismiss()
+            self._relieve(handle)
 
     async def hello(self) -> None:
         """Wait until a worker has said what it has, for as long as workers get on; raises WorkersUnavailableError."""
@@ -214,6 +213,10 @@ class Pool:
         for keeper in keepers:
             keeper.cancel()
         await asyncio.gather(*keepers, return_exceptions=True)
+
+    def _relieve(self, handle: Handle) -> None:
+        if handle.state == "ready" and memory.outgrown(memory.used(handle.pid), handle.at_start, self.plan.memory):
+            handle.dismiss()
 
     def _slots(self, handle: Handle) -> int:
         if handle.state not in ("ready", "isolation") or self.stopping or (handle.alone and self.trials.running):
@@ -351,6 +354,8 @@ class Pool:
             self._ceiling().refused(asyncio.get_running_loop().time())
         elif message["kind"] == "done" and message["result"] in ("tried", "looked"):
             self._ceiling().served()
+        if message["kind"] == "done":
+            self._relieve(handle)  # before the place that is free again is filled
         self.listener.on_message(handle, message)
 
 
