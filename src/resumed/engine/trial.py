@@ -50,14 +50,14 @@ class Trials:
     _fruitless: dict[str, int] = field(default_factory=dict)
     _retries: dict[str, _Retry] = field(default_factory=dict)
     _guard: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _closed: bool = False
 
-    async def judge(self, exited: Exited, entries: Sequence[str], *, idle: bool) -> bool:
+    async def judge(self, exited: Exited, entries: Sequence[str]) -> bool:
         """Try what a worker had loaded that ended; returns whether anything was excluded.
 
-        What was being imported is tried first, and the others only where it is innocent. Where the worker was not
-        `idle`, what it had in hand is suspected first: the isolation worker goes on meanwhile.
+        What was being imported is tried first, and the others only where it is innocent.
         """
-        self.running += idle
+        self.running += 1
         try:
             async with self._guard:
                 dwell = min(exited.lived * 1.5 + _MARGIN, _LONGEST_DWELL)
@@ -67,7 +67,7 @@ class Trials:
                     return True
                 return self._in_company(exited, first)
         finally:
-            self.running -= idle
+            self.running -= 1
 
     async def again(self, unloaded: Iterable[str], now: float) -> list[str]:
         """Try what could not be loaded and is to be tried again by now; returns what can be loaded after all."""
@@ -85,7 +85,8 @@ class Trials:
             self._exclude(name, reason, timedelta(0))
 
     def close(self) -> None:
-        """End every trial."""
+        """End every trial, and begin no other."""
+        self._closed = True
         for handle in self.handles:
             handle.kill()
 
@@ -142,17 +143,17 @@ class Trials:
         A process that ends may have been ended by somebody else, SIGKILL most of all, which the kernel sends when
         memory is short: what its import did, it does again.
         """
-        deaths = 0
-        while True:
-            ended, imported = await self._once(name, dwell)
+        deaths = 1
+        ended, imported = await self._once(name, dwell)
+        while ended is not None and deaths < _needed(ended):
             deaths += 1
-            if ended is None:
-                return None, imported
-            if deaths >= _needed(ended):
-                return _deed(ended), False
+            ended, imported = await self._once(name, dwell)
+        return (_deed(ended) if ended is not None else None), imported
 
     async def _once(self, name: str, dwell: timedelta) -> tuple[Exited | None, bool]:
         """Load it once; returns how the process ended where it did, and whether the registration was imported."""
+        if self._closed:
+            return None, False
         greeted = asyncio.Event()
 
         def hear(message: Message) -> None:
