@@ -5,6 +5,7 @@ import subprocess
 import sys
 from typing import Any
 
+import psutil
 import pytest
 
 from acceptance.conftest import COMMAND, Bench, Daemon, eventually
@@ -81,6 +82,23 @@ def test_bad_registrations_harm_nobody_and_are_named_with_their_errors(bench: Be
 
 
 @pytest.mark.timeout(300)
+def test_a_registration_is_not_blamed_for_what_others_kill(bench: Bench) -> None:
+    leave(bench, ("healthy", 3))
+    daemon = bench.daemon(["healthy = faults.mischief:healthy"], **SETTINGS, RESUMED_MIN_AGE="1h").until_ready()
+    killed: set[int] = set()
+
+    def three_died() -> bool:
+        for one in psutil.Process(daemon.process.pid).children():
+            one.kill()
+            killed.add(one.pid)
+        return len(killed) >= 3  # the worker, and two processes that were to find out why it died
+
+    eventually(three_died)
+    eventually(lambda: len(daemon.lines("worker.greeted")) == 2)
+    assert daemon.lines("workflow.failed") == []
+    assert daemon.terminate() == 0
+
+
 def test_the_command_names_every_bad_registration(bench: Bench) -> None:
     bad = [name for name in BAD if name not in ("dying_later", "flaky", "hanging")]  # those take their time
     done = subprocess.run(

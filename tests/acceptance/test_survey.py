@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import textwrap
+import tomllib
 from collections import Counter
 
 from acceptance.conftest import Bench
@@ -46,6 +48,20 @@ def test_survey_says_what_it_would_take_to_have_the_dead_resumed(bench: Bench) -
         assert said in done.stdout
     assert bench.resumed("survey", "--since", "soon").returncode == 2
     assert bench.resumed("survey", RESUMED_DATABASE_URL="postgresql://127.0.0.1:1/nobody").returncode == 3
+
+
+def test_what_survey_says_to_register_can_be_written_into_a_pyproject(bench: Bench) -> None:
+    bench.crashed_application(1, "alinear", ends=1, ZOO_DELAY="0.3")
+    for name in ("eu.shop-1", "7 up", "'; drop table x=", "a\nb"):
+        bench.execute(
+            "insert into checkpoints select %(thread)s, checkpoint_ns, checkpoint_id, parent_checkpoint_id, type,"
+            " checkpoint, metadata from checkpoints where thread_id = 'alinear_0'",
+            thread=f"{name}_0",
+        )
+    told = bench.resumed("survey", workflows=[]).stdout
+    advice = told[told.index("    [project") :].partition("\n\n")[0]
+    written = tomllib.loads(textwrap.dedent(advice))["project"]["entry-points"]["resumed.workflows"]
+    assert written == {"alinear": "your_package.graphs:alinear", "eu.shop": "your_package.graphs:eu_shop"}
 
 
 def test_survey_loads_no_langgraph(bench: Bench) -> None:

@@ -252,6 +252,20 @@ async def test_tasks_exclude_each_other(database: str) -> None:
         assert not await manager.is_locked("one")
 
 
+async def test_a_wait_that_is_cancelled_as_the_lock_comes_leaves_nothing_locked(database: str) -> None:
+    with PostgresLockManager(database) as outside:
+        async with AsyncPostgresLockManager(database) as manager:
+            for _ in range(20):
+                with outside.acquire_workflow_lock("one"):
+                    waiting = asyncio.create_task(_hold_for(manager, 60))
+                    await asyncio.sleep(0.02)
+                while not outside.is_locked("one"):  # it is the waiter's, whose loop has not heard of it
+                    pass
+                waiting.cancel()
+                await asyncio.gather(waiting, return_exceptions=True)
+                assert not outside.is_locked("one")
+
+
 async def _hold_for(manager: AsyncPostgresLockManager, seconds: float) -> None:
     async with manager.acquire_workflow_lock("one"):
         await asyncio.sleep(seconds)

@@ -1,5 +1,6 @@
 """The command `survey`: what lies dead in a database, before anything of ours is installed in it."""
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ from resumed.store.connect import Target
 _COLUMNS = "group threads finished stopped failed waiting undecidable recent longest_step_s oldest newest"
 _MOST_SHOWN = 5
 _LEAST_MIN_AGE = timedelta(minutes=5)
+_ENTRY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_NO_WORD = re.compile(r"[.-]")
 _NO_NAMES = (NO_NAME, UUIDS, NUMBERS, OTHERS)
 
 
@@ -108,11 +111,11 @@ def _print_advice(found: Survey, groups: list[dict[str, Any]], dead: int) -> Non
     line(f"{dead} threads stopped or failed with work left. To have them resumed, register their graphs:")
     line("")
     line('    [project.entry-points."resumed.workflows"]')
-    named = [
-        one["group"] for one in groups if one[Status.STOPPED] + one[Status.FAILED] and one["group"] not in _NO_NAMES
-    ]
+    dying = [one["group"] for one in groups if one[Status.STOPPED] + one[Status.FAILED]]
+    named = [name for name in dying if name not in _NO_NAMES and _ENTRY.fullmatch(name)]
     for name in named[:_MOST_SHOWN] or ["my_workflow"]:
-        line(f'    {readable(name)} = "your_package.graphs:{readable(name)}"')
+        key = f'"{name}"' if "." in name else name  # as TOML has it
+        line(f'    {key} = "your_package.graphs:{_NO_WORD.sub("_", name)}"')
     line("")
     if any(one["group"] in _NO_NAMES for one in groups):
         line("Threads whose id or metadata names no workflow: RESUMED_DEFAULT_WORKFLOW names the one that takes them.")

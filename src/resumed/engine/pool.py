@@ -79,6 +79,7 @@ class Pool:
     _isolation: asyncio.Task[None] | None = None
     _not_alone: dict[str, tuple[int, float]] = field(default_factory=dict)
     _allowed: Ceiling | None = None
+    _fell_at: float | None = None
 
     def __post_init__(self) -> None:
         """Prepare for trials, which load what the workers load."""
@@ -103,7 +104,8 @@ class Pool:
     def can_isolate(self, workflow: str) -> bool:
         """Say whether an isolation worker may be started for a workflow: not while one that failed to load it waits."""
         return (
-            not self.trials.running and asyncio.get_running_loop().time() >= self._not_alone.get(workflow, (0, 0.0))[1]
+            not self._place_is_taken()
+            and asyncio.get_running_loop().time() >= self._not_alone.get(workflow, (0, 0.0))[1]
         )
 
     def overstays(self) -> bool:
@@ -124,15 +126,14 @@ class Pool:
     def starts_isolation(self) -> bool:
         """Say whether an isolation worker is being started, makes room for another, or waits for the end of a trial."""
         serves = any(one.alone and one.state == "isolation" for one in self.handles)
-        return bool(self.trials.running) or (self.has_isolation() and not serves)
+        return self._place_is_taken() or (self.has_isolation() and not serves)
 
     def tend(self) -> None:
         """Have workers end that are near their limit of memory, and an isolation worker that is not needed."""
         for handle in self.handles:
             if handle.state == "isolation" and handle.idle_for > _IDLE_ISOLATION:
                 handle.dismiss()
-            if handle.state == "ready" and memory.outgrown(memory.used(handle.pid), handle.at_start, self.plan.memory):
-                handle.dismiss()
+            self._relieve(handle)
 
     async def hello(self) -> None:
         """Wait until a worker has said what it has, for as long as workers get on; raises WorkersUnavailableError."""
@@ -215,10 +216,20 @@ class Pool:
             keeper.cancel()
         await asyncio.gather(*keepers, return_exceptions=True)
 
+    def _relieve(self, handle: Handle) -> None:
+        """Have a worker end that is near its limit of memory: the next thread would pay for what earlier ones took."""
+        used = memory.used(handle.pid)
+        if handle.state in ("ready", "isolation") and memory.outgrown(used, handle.at_start, self.plan.memory):
+            handle.dismiss()
+
     def _slots(self, handle: Handle) -> int:
-        if handle.state not in ("ready", "isolation") or self.stopping or (handle.alone and self.trials.running):
+        if handle.state not in ("ready", "isolation") or self.stopping or (handle.alone and self._place_is_taken()):
             return 0
         return max((1 if handle.alone else self._ceiling().now) - len(handle.inflight), 0)
+
+    def _place_is_taken(self) -> bool:
+        """Say whether trials have the isolation worker's place, as they do where memory is limited."""
+        return bool(self.trials.running) and self.plan.memory is not None
 
     def _ceiling(self) -> Ceiling:
         if self._allowed is None:
@@ -268,14 +279,25 @@ class Pool:
                 await asyncio.sleep(min(_RESTART_CAP, _RESTART_BASE * 2 ** min(failures, 8)).total_seconds())
 
     async def _judged(self, handle: Handle, exited: Exited) -> bool:
-        """Find out what a worker ended of: before the next one starts where that would not live either."""
+        """Find out what a worker ended of: before the next one starts where that would not live either.
+
+        Threads that it had in hand are suspected first, what it had loaded only once that soon happens again.
+        """
         if not handle.inflight and exited.lived < _AT_ONCE:
             return await self._judge(handle, exited)
-        if not handle.inflight or exited.lived < _PROBATION:
+        if not handle.inflight or self._fell_again(exited):
             task = asyncio.create_task(self._judge_meanwhile(handle, exited))
             self._judging.add(task)
             task.add_done_callback(self._judging.discard)
         return False
+
+    def _fell_again(self, exited: Exited) -> bool:
+        """Note that a worker ended with threads in hand; returns whether another one did shortly before."""
+        if exited.lived >= _PROBATION:
+            return False
+        now = asyncio.get_running_loop().time()
+        before, self._fell_at = self._fell_at, now
+        return before is not None and now - before < 2 * _PROBATION.total_seconds()
 
     async def _judge(self, handle: Handle, exited: Exited) -> bool:
         try:
@@ -351,6 +373,8 @@ class Pool:
             self._ceiling().refused(asyncio.get_running_loop().time())
         elif message["kind"] == "done" and message["result"] in ("tried", "looked"):
             self._ceiling().served()
+        if message["kind"] == "done":
+            self._relieve(handle)  # before the place that is free again is filled
         self.listener.on_message(handle, message)
 
 

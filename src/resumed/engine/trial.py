@@ -5,6 +5,7 @@ way with back-off, so that no serving worker has to find out.
 """
 
 import asyncio
+import signal
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -19,6 +20,8 @@ _MARGIN = timedelta(seconds=2)
 _AGAIN_BASE = timedelta(seconds=15)
 _AGAIN_CAP = timedelta(minutes=15)
 _FRUITLESS = 2
+_DEATHS = 2
+_KILLS = 3
 
 
 @dataclass(slots=True)
@@ -47,9 +50,10 @@ class Trials:
     _fruitless: dict[str, int] = field(default_factory=dict)
     _retries: dict[str, _Retry] = field(default_factory=dict)
     _guard: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _closed: bool = False
 
     async def judge(self, exited: Exited, entries: Sequence[str]) -> bool:
-        """Try what a worker had loaded that ended for no attempt's sake; returns whether anything was excluded.
+        """Try what a worker had loaded that ended; returns whether anything was excluded.
 
         What was being imported is tried first, and the others only where it is innocent.
         """
@@ -81,7 +85,8 @@ class Trials:
             self._exclude(name, reason, timedelta(0))
 
     def close(self) -> None:
-        """End every trial."""
+        """End every trial, and begin no other."""
+        self._closed = True
         for handle in self.handles:
             handle.kill()
 
@@ -133,7 +138,22 @@ class Trials:
         return False
 
     async def _alone(self, name: str, dwell: timedelta) -> tuple[str | None, bool]:
-        """Load one registration in a process that is watched; returns what it did to that, and whether it imported."""
+        """Load one registration in a process that is watched; returns what it did to that, and whether it imported.
+
+        A process that ends may have been ended by somebody else, SIGKILL most of all, which the kernel sends when
+        memory is short: what its import did, it does again.
+        """
+        deaths = 1
+        ended, imported = await self._once(name, dwell)
+        while ended is not None and deaths < _needed(ended):
+            deaths += 1
+            ended, imported = await self._once(name, dwell)
+        return (_deed(ended) if ended is not None else None), imported
+
+    async def _once(self, name: str, dwell: timedelta) -> tuple[Exited | None, bool]:
+        """Load it once; returns how the process ended where it did, and whether the registration was imported."""
+        if self._closed:
+            return None, False
         greeted = asyncio.Event()
 
         def hear(message: Message) -> None:
@@ -149,7 +169,7 @@ class Trials:
             await asyncio.wait({life, greeting}, return_when=asyncio.FIRST_COMPLETED)
             await asyncio.wait({life}, timeout=dwell.total_seconds())
             if life.done():
-                return _deed(life.result()), False
+                return life.result(), False
             handle.send({"kind": "end"})
             await asyncio.wait({life}, timeout=_END.total_seconds())
             return None, name not in handle.unloaded
@@ -158,6 +178,13 @@ class Trials:
             handle.kill()
             self.handles.remove(handle)
             await asyncio.wait({life})
+
+
+def _needed(exited: Exited) -> int:
+    """Return how often a process has to end like this until what it loaded is held to be the reason."""
+    if exited.spoilt is not None or exited.silent:
+        return 1
+    return _KILLS if exited.code == -signal.SIGKILL else _DEATHS
 
 
 def _deed(exited: Exited) -> str:

@@ -175,7 +175,7 @@ class AsyncPostgresLockManager:
                 raise DatabaseUnreachableError(message) from error
             raise explain(error) from error
         except BaseException:
-            await session.close()
+            await asyncio.shield(_left(session, key))
             raise
 
     async def _drop(self, identifier: str, owner: object) -> bool:
@@ -241,6 +241,14 @@ async def _has(session: Session, key: int) -> bool:
     with suppress(psycopg.Error):
         return alive(session) and await locks.own_key(session, key)
     return False
+
+
+async def _left(session: Session, key: int) -> None:
+    """End a session whose wait was cut off. The lock may have come meanwhile: a closed socket is noticed later."""
+    with suppress(psycopg.Error):
+        if await usable(session):
+            await locks.unlock_key(session, key)
+    await session.close()
 
 
 async def _waited(session: Session, key: int, patience: float | None) -> bool:

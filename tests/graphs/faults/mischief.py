@@ -119,6 +119,7 @@ def _marked() -> StateGraph[Any, Any, Any, Any]:
 
 deadly = _marked()
 isolated = Workflow(graph=healthy, isolate=True)
+leaking_alone = Workflow(graph=leaking, isolate=True)
 
 ALL: dict[str, Any] = {
     "killing": killing,
