@@ -59,7 +59,7 @@ class Truth:
         return list(self.points[f"{talk}:end:0"]["given"])
 
     def open_questions(self, thread: str) -> set[str]:
-        """What was asked and has no answer anywhere among the thread's rows."""
+        """What is asked of a person and has no answer anywhere among the thread's rows."""
         asked = self.asked.get(thread, set())
         return {one for one in asked if not evidence.stored(self.texts[thread], one)}
 
@@ -67,7 +67,7 @@ class Truth:
         return not self.points[thread]["killed"] and not self.open_questions(thread)
 
     def resumable(self, thread: str) -> bool:
-        """The process died and no question that it asked lacks its answer."""
+        """The process died and no question that a person can see lacks its answer."""
         died = self.points[thread]["killed"] and thread not in self.ahead
         return bool(died) and not self.open_questions(thread)
 

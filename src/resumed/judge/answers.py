@@ -80,9 +80,23 @@ def _unanswered(rows: Sequence[Exchange]) -> list[str]:
 
 
 def _reached(rows: Sequence[Exchange]) -> set[str]:
-    """Return the questions that a person is shown: LangGraph reads them from the root's own tasks."""
+    """Return the open questions that a person is shown: LangGraph reads them from the root's own tasks."""
     asking = [row for row in rows if row.channel == INTERRUPT and not row.task[0] and not row.called]
-    return {one for row in asking if not _finished(row) for one in row.ids}
+    return {one for row in asking if not _finished(row) and not _overtaken(row, rows) for one in row.ids}
+
+
+def _overtaken(row: Exchange, rows: Sequence[Exchange]) -> bool:
+    """Say whether the subgraph for which a task of the root repeats a question has asked another one since.
+
+    Each question of a node has an id of its own, and the row of the one before is written over.
+    """
+    below = [other for other in rows if other.channel == INTERRUPT and _runs_below(other, row)]
+    repeated = {one for other in below for one in other.ids}
+    return any(other.order > row.order for other in below) and repeated.isdisjoint(row.ids)
+
+
+def _runs_below(row: Exchange, root: Exchange) -> bool:
+    return row.task[0].partition("|")[0].endswith(f":{root.task[2]}")
 
 
 def _finished(row: Exchange) -> bool:

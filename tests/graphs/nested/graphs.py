@@ -232,7 +232,10 @@ def _task(makers: list[Any], asynchronous: bool) -> Any:
     def flow(given: Any) -> Any:
         return inner(given).result()
 
-    return flow.invoke
+    def calls(state: Any) -> Any:
+        return flow.invoke(state)
+
+    return calls
 
 
 CALLING: dict[str, Callable[[list[Any], bool], Any]] = {

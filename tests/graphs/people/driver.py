@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any
 
 import psycopg
@@ -81,6 +82,7 @@ def mortal(saver: Any, before: int, *, settled: bool = False) -> list[int]:
     made, ended = [0], threading.Semaphore(0)
 
     def watched(call: Any) -> Any:
+        @wraps(call)  # LangGraph asks its signature whether it takes a task's path
         def counted(*arguments: Any, **options: Any) -> Any:
             made[0] += 1
             if made[0] > before and settled:

@@ -97,13 +97,25 @@ def found_again(dsn: str) -> dict[str, bytes]:
 
 
 def asked(dsn: str) -> dict[str, set[str]]:
-    """Give the questions that each thread has stored."""
+    """Give the stored questions that a person can answer: those whose id LangGraph shows at the root."""
     found: dict[str, set[str]] = {}
-    serde = JsonPlusSerializer()
+    serde, shown = JsonPlusSerializer(), _shown(dsn)
     for row in rows(dsn, f"select thread_id, type, blob from ({REACHABLE}) w where channel = '__interrupt__'"):
-        value = serde.loads_typed((row["type"], row["blob"]))
-        found.setdefault(row["thread_id"], set()).update(one.value for one in value)
+        thread, value = row["thread_id"], serde.loads_typed((row["type"], row["blob"]))
+        found.setdefault(thread, set()).update(one.value for one in value if one.id in shown[thread])
     return found
+
+
+def _shown(dsn: str) -> dict[str, set[str]]:
+    """Give the ids of the questions that a look at each thread's state tells."""
+    with PostgresSaver.from_conn_string(dsn) as saver:
+        graphs = {name: compiled(name, saver) for name in FLOWS}
+        threads = [row["thread_id"] for row in rows(dsn, "select distinct thread_id from checkpoints")]
+        return {one: {asked.id for asked in graphs[flow_of(one)].get_state(_of(one)).interrupts} for one in threads}
+
+
+def _of(thread: str) -> Any:
+    return {"configurable": {"thread_id": thread}}
 
 
 def ahead(dsn: str) -> set[str]:

@@ -159,6 +159,15 @@ def test_a_question_that_has_not_reached_the_root_is_asked_again(unseen: dict[st
     assert waits(asks("q2"), asks("q2", **unseen))
 
 
+def test_what_the_root_repeats_is_overtaken_once_its_subgraph_has_asked_something_else() -> None:
+    below = ("inner:task-1|deeper:task-9", "c2", "task-2")
+    assert settle([asks("q1", order=1), asks("q2", task=below, order=4), took("x1", task=below, order=4)]) is None
+    assert settle([asks("q1", order=1), gave("x1", order=2), asks("q2", task=below, order=3)]) is None
+    assert waits(asks("q1", order=5), asks("q2", task=below, order=4))
+    assert waits(asks("q1", order=1), asks("q1", task=below, order=1), asks("q2", task=(*below[:2], "task-4"), order=4))
+    assert waits(asks("q1", order=1), asks("q2", task=("inner:task-8", "c2", "task-2"), order=4))
+
+
 @pytest.mark.parametrize("order", [0, 1, 2])
 def test_an_answer_that_is_never_loaded_does_not_keep_an_unseen_question_from_being_asked(order: int) -> None:
     """Only one that is open goes with it; an application that resumes with a saver of its own would load any."""
