@@ -114,9 +114,7 @@ async def test_a_breakpoint_inside_a_tool_is_passed_by_a_person_only(where: str,
             outcomes = await scene.attempts(workflow, 3)
             assert set(outcomes) <= {Outcome.WAITING}
             assert scene.ran() == passed
-            refusal = await scene.place.inspect(workflow, THREAD)
-            assert refusal is not None
-            assert refusal.verdict is Verdict.BREAKPOINT
+            assert (await scene.place.reason(THREAD))[0] is Verdict.BREAKPOINT
             await application.ainvoke(None, CONFIG)
         stands = await application.aget_state(CONFIG)
         assert (stands.next, comparable(stands.values)) == ((), await walked(STOPPING[where]))
@@ -134,9 +132,7 @@ async def test_an_attempt_goes_as_far_as_the_breakpoint_inside_a_tool(where: str
     outcomes = await scene.attempts(workflow, 3)
     assert set(outcomes) <= {Outcome.WAITING}
     assert scene.ran() == []
-    refusal = await scene.place.inspect(workflow, THREAD)
-    assert refusal is not None
-    assert refusal.verdict is Verdict.BREAKPOINT
+    assert (await scene.place.reason(THREAD))[0] is Verdict.BREAKPOINT
 
 
 @wrap_tool_call

@@ -263,9 +263,7 @@ async def test_a_breakpoint_of_the_call_is_not_passed_by_attempts(database: str,
         for _ in range(3):
             await place.attempt(workflow, "x_1")
         assert [one.outcome for one in await place.attempts("x_1")] == [Outcome.WAITING]
-        said = await place.inspect(workflow, "x_1")
-        assert said is not None
-        assert said.verdict is Verdict.BREAKPOINT
+        assert (await place.reason("x_1"))[0] is Verdict.BREAKPOINT
     assert RAN == ["one", "one", "two"]
     assert runs(database)[0]["state"] == "waiting"
     if face == "sync":
