@@ -14,6 +14,7 @@ from resumed.judge.verdict import Sighting
 from resumed.library.calls import RunCall
 from resumed.library.hold import Hold
 from resumed.library.judging import judged_by_rows
+from resumed.library.keeping import to_its_end
 from resumed.library.line import Line
 from resumed.model import Verdict
 from resumed.rows import Run
@@ -49,7 +50,7 @@ class Beginner:
             return await asyncio.shield(beginning)
         except asyncio.CancelledError:
             # On a session that many share nothing may be cut off in the middle: what was begun is left open.
-            await asyncio.shield(self._dropped(beginning))
+            await to_its_end(self._dropped(beginning))
             raise
 
     async def _begin(self, call: RunCall, new: NewRun, hold: Hold) -> tuple[Hold, Any]:

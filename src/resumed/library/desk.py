@@ -13,6 +13,7 @@ from resumed.library import cancelling
 from resumed.library.beginning import Beginner
 from resumed.library.calls import RunCall
 from resumed.library.hold import Hold
+from resumed.library.keeping import to_its_end
 from resumed.library.lending import Lender, lasts
 from resumed.library.line import Line
 from resumed.library.nodes import NodeThreads
@@ -73,7 +74,7 @@ class RunDesk:
                 ending = "failed"
                 raise
             finally:
-                await asyncio.shield(self._let_go(line, hold, ending))
+                await to_its_end(self._let_go(line, hold, ending))
 
     async def in_thread(self, run: Registered) -> Any:
         """Run the graph by its synchronous face, in a thread that counts for the run."""

@@ -43,6 +43,16 @@ async def _kept(hold: Hold, work: Coroutine[Any, Any, Any], context: Context) ->
             await _ended(running)
 
 
+async def to_its_end(work: Coroutine[Any, Any, object]) -> None:
+    """Wait for work that may not be cut off; a cancellation is raised after it, a second one leaves it to itself."""
+    ending = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(ending)
+    except asyncio.CancelledError:
+        await asyncio.shield(ending)
+        raise
+
+
 async def _ended(running: "asyncio.Task[Any]") -> None:
     """Cancel what runs, give it time to end, and note what it raised, lest asyncio prints it with its values."""
     running.cancel()

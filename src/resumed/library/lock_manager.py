@@ -16,6 +16,7 @@ from typing import Self
 import psycopg
 
 from resumed.errors import DatabaseError, DatabaseUnreachableError
+from resumed.library.keeping import to_its_end
 from resumed.store import locks
 from resumed.store.connect import Session, Target, alive, connect, usable
 from resumed.store.faults import explain, explained
@@ -94,7 +95,7 @@ class AsyncPostgresLockManager:
             yield got
         finally:
             if got:
-                await asyncio.shield(self.give_back(id, owner))
+                await to_its_end(self.give_back(id, owner))
 
     async def take(self, identifier: str, owner: object, patience: float | None) -> bool:
         """Take a lock for `owner`, waiting for `patience` seconds (None: for ever); says whether it was had."""
@@ -175,7 +176,7 @@ class AsyncPostgresLockManager:
                 raise DatabaseUnreachableError(message) from error
             raise explain(error) from error
         except BaseException:
-            await asyncio.shield(_left(session, key))
+            await to_its_end(_left(session, key))
             raise
 
     async def _drop(self, identifier: str, owner: object) -> bool:
