@@ -143,7 +143,8 @@ class Finisher:
         if await self.place.judged(self.workflow, thread) in RESUMABLE:
             await self.place.attempt(self.workflow, thread)
         outcomes = [one.outcome for one in await self.place.attempts(thread)]
-        assert outcomes in ([], [RIGHT[0]], [RIGHT[1]]), f"{thread}: {outcomes}"
+        if outcomes not in ([], [RIGHT[0]], [RIGHT[1]]):
+            raise AssertionError(f"{thread}: {outcomes}, {await self.place.reason(thread)}")
         self.killed.counted[outcomes[0].value if outcomes and outcomes[0] else "left alone"] += 1
         said = await self.place.judged(self.workflow, thread)
         if said is Verdict.FINISHED:

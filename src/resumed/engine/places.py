@@ -96,12 +96,13 @@ async def places(reading: Reading, loaded: CheckpointTuple) -> list[Place]:
     A child whose own root checkpoint was lost proves that, and stands nowhere itself. What no search finds, and what
     one node calls after its first subgraph, is judged by the guard when it runs.
     """
-    children = await checkpoints.children(reading.saver.session, reading.thread_id, loaded.checkpoint["id"])
+    head = loaded.checkpoint["id"]
+    children = await checkpoints.children(reading.saver.session, reading.thread_id, head)
     found = [Place(reading.graph, loaded, "", has_run(loaded) or bool(children))]
     known = subgraphs(reading.graph)
     for namespace, checkpoint_id in children.items():
         stands = await reading.load(namespace, checkpoint_id)
-        if stands is None or _astray(stands, loaded.checkpoint["id"]):
+        if stands is None or _astray(stands, {"": head, **children}):
             continue
         if _has_work(stands):
             reading.unfinished.add(namespace)
@@ -124,9 +125,13 @@ async def due(root: Graph, config: RunnableConfig) -> tuple[str, ...]:
     return ()
 
 
-def _astray(stands: CheckpointTuple, head: str) -> bool:
-    """What ran below a root checkpoint that was lost since will not be found by a resume: its tasks are others."""
-    return (stands.metadata.get("parents") or {}).get("", head) != head
+def _astray(stands: CheckpointTuple, newest: Mapping[str, str]) -> bool:
+    """Say whether a graph above stands at another checkpoint than the one below which this one ran.
+
+    What ran below a checkpoint that was lost since will not be found by a resume: its tasks are others.
+    """
+    began_at: Mapping[str, str] = stands.metadata.get("parents") or {}
+    return any(newest.get(namespace, made) != made for namespace, made in began_at.items())
 
 
 def _has_work(stands: CheckpointTuple) -> bool:
