@@ -1,6 +1,6 @@
 """Graphs that call graphs in nine ways, no search could find them all: stopped, held and finished as if undisturbed.
 
-RESUMED_TEST_ALL=1 runs 2000 examples; `-s` prints what they were.
+RESUMED_TEST_ALL=1 runs 1000 examples; `-s` prints what they were.
 """
 
 import asyncio
@@ -31,8 +31,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "graphs"))
 from nested.graphs import WAYS, Level, Step, World, compiled, name_of
 from nested.life import Stop, configured, live, undisturbed
 
-FEW = 200
-EXAMPLES = 2000 if os.environ.get("RESUMED_TEST_ALL") else FEW
+FEW = 40
+EXAMPLES = 1000 if os.environ.get("RESUMED_TEST_ALL") else FEW
 NEVER = 10_000
 MOST_ATTEMPTS = 12
 
@@ -111,7 +111,7 @@ async def look(rig: Rig, level: Level, fates: list[Fate], failing: dict[str, int
     assert stops is not None
     thread, world = f"nested:{uuid.uuid4().hex}", World(failing=Counter(failing or {}))
     for number, stop in enumerate(stops):
-        fate = fates[number] if number < len(fates) else Fate(NEVER)
+        fate = fates[number % len(fates)] if fates else Fate(NEVER)
         while not await _reached(rig, level, world, (thread, number, fate), stops):
             fate = Fate(NEVER)
         if stop.kind == "finished":
@@ -132,6 +132,11 @@ async def _reached(rig: Rig, level: Level, world: World, whose: tuple[str, int, 
     for one in outcomes:
         rig.met[f"attempt: {one.value if one else one}"] += 1
     assert set(outcomes) <= {Outcome.FINISHED, Outcome.WAITING, Outcome.FAILED}
+    if number and died and calls_several(level) and set(world.done) == stops[number - 1].done != stops[number].done:
+        # Of graphs that one node calls, a later one's rows do not tell that the breakpoint of the one before was
+        # passed: the node may call them at once. The person is asked again.
+        moved = False
+        rig.met["asked again"] += 1
     at = stops[number] if moved else stops[number - 1]
     rig.met[f"{'died' if died else 'ended'}: {at.kind}"] += 1
     assert await rig.verdict(level, thread) == at.kind
@@ -139,6 +144,11 @@ async def _reached(rig: Rig, level: Level, world: World, whose: tuple[str, int, 
     # What the application did with a person's word, and could not save, is neither ours to do again nor to take back.
     assert set(world.done) == at.done if moved else set(world.done) >= at.done
     return moved
+
+
+def calls_several(level: Level) -> bool:
+    inner = [one for step in level.steps for one in step.inner]
+    return any(len(step.inner) > 1 for step in level.steps) or any(map(calls_several, inner))
 
 
 INNER = Level((Step(), Step(), Step()))
@@ -170,10 +180,20 @@ def test_whatever_way_an_inner_graph_is_called_it_stops_where_it_would_have(
     print(f"\n{way}: {dict(sorted(rig.met.items()))}")
 
 
+def test_a_task_that_has_overcome_its_error_is_not_run_again(rig: Rig) -> None:
+    async def check() -> None:
+        level, thread, world = Level((Step(), Step(), Step())), "nested:overcome", World(failing=Counter("b"))
+        for dies, begun in ((NEVER, False), (2, True)):  # `b` fails; then it has saved what it made, but no more
+            assert await live(rig.dsn, level, world, thread, dies=dies, durability="sync", begun=begun)
+        assert await rig.settled(level, world, thread) == [Outcome.FINISHED]
+        assert world.done == ["a", "b", "c"]
+
+    rig.loop.run(check())
+
+
 def stops_of(count: int) -> st.SearchStrategy[Any]:
     some = st.sets(st.sampled_from([name_of(number) for number in range(count)]), min_size=1, max_size=2)
-    chosen = st.one_of(some.map(lambda names: tuple(sorted(names))), st.just("*"))
-    return st.one_of(*[st.just(())] * 7, chosen)
+    return st.one_of(st.just(()), st.just(()), st.just("*"), some.map(lambda names: tuple(sorted(names))))
 
 
 def stops(level: Level) -> bool:
@@ -182,28 +202,30 @@ def stops(level: Level) -> bool:
 
 
 @st.composite
-def steps_drawn(draw: st.DrawFn, depth: int) -> Step:
-    kind = draw(st.sampled_from(["work", "work", "ask", "call", "call", "call"] if depth else ["work", "work", "ask"]))
+def steps_drawn(draw: st.DrawFn, depth: int, *, free: bool) -> Step:
+    alone = ["work"] if free else ["work", "work", "ask"]
+    kind = draw(st.sampled_from(["work", *alone, "call", "call", "call"] if depth else alone))
     if kind != "call":
         return Step(kind)  # type: ignore[arg-type]
     way = draw(st.sampled_from(WAYS))
-    inner = draw(st.lists(levels_drawn(depth - 1), min_size=1, max_size=1 if way == "itself" else 2))
+    inner = draw(st.lists(levels_drawn(depth - 1, free=free), min_size=1, max_size=1 if way == "itself" else 2))
     return Step("call", tuple(inner), way, draw(st.booleans()))
 
 
 @st.composite
-def levels_drawn(draw: st.DrawFn, depth: int, *, root: bool = False) -> Level:
-    """Draw a graph with up to `depth` more below it; what saves nothing cannot stop."""
-    steps = tuple(draw(st.lists(steps_drawn(depth), min_size=1, max_size=3)))
-    level = Level(steps, draw(stops_of(len(steps))), draw(stops_of(len(steps))))
+def levels_drawn(draw: st.DrawFn, depth: int, *, free: bool, root: bool = False) -> Level:
+    """Draw a graph with up to `depth` more below it; `free` ones never stop, and what saves nothing cannot."""
+    steps = tuple(draw(st.lists(steps_drawn(depth, free=free), min_size=1, max_size=3)))
+    level = Level(steps) if free else Level(steps, draw(stops_of(len(steps))), draw(stops_of(len(steps))))
     saves = None if root else draw(st.sampled_from([None, None, None, True, False]))
     return level if saves is None or (saves is False and stops(level)) else replace(level, saves=saves)
 
 
-FATES = st.builds(Fate, st.integers(1, 14) | st.just(NEVER), st.sampled_from(["sync", "sync", "async"]))
+ROOTS = st.booleans().flatmap(lambda free: levels_drawn(2, free=free, root=True))
+FATES = st.builds(Fate, st.integers(2, 9) | st.just(NEVER), st.sampled_from(["sync", "sync", "async"]))
 
 
-@pytest.mark.timeout(600 if EXAMPLES == FEW else 7200)
+@pytest.mark.timeout(300 if EXAMPLES == FEW else 7200)
 def test_random_nestings_killed_anywhere_stop_where_a_person_decides_and_finish_otherwise(rig: Rig) -> None:
     @settings(
         max_examples=EXAMPLES,
@@ -213,7 +235,7 @@ def test_random_nestings_killed_anywhere_stop_where_a_person_decides_and_finish_
         print_blob=True,
         suppress_health_check=list(HealthCheck),
     )
-    @given(level=levels_drawn(2, root=True), fates=st.lists(FATES, max_size=4), failing=st.booleans())
+    @given(level=ROOTS, fates=st.lists(FATES, min_size=1, max_size=4), failing=st.booleans())
     def check(level: Level, fates: list[Fate], *, failing: bool) -> None:
         assume(any(step.kind == "call" for step in level.steps))
         rig.loop.run(drawn(rig, level, fates, failing=failing))

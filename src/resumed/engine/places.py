@@ -14,7 +14,7 @@ from langgraph.pregel import Pregel
 from resumed.engine.breakpoints import has_run
 from resumed.engine.classes import watched
 from resumed.engine.saver import FencedSaver
-from resumed.judge.verdict import trigger
+from resumed.judge.verdict import CONTROL_CHANNELS, NULL_TASK, trigger
 from resumed.store import checkpoints
 from resumed.workflows.loaded import Graph
 
@@ -93,26 +93,40 @@ def subgraphs(graph: Graph) -> Mapping[str, Graph]:
 async def places(reading: Reading, loaded: CheckpointTuple) -> list[Place]:
     """Find where the root and each subgraph that runs under this head stand; one with a newer child has moved on.
 
-    A child whose own root checkpoint was lost proves that, and stands nowhere itself. What no search finds, and what
-    one node calls after its first subgraph, is judged by the guard when it runs.
+    A child whose own root checkpoint was lost proves that, and stands nowhere itself; nor does one whose task has
+    ended. What no search finds, and what one node calls after its first subgraph, is judged by the guard when it runs.
     """
     head = loaded.checkpoint["id"]
     children = await checkpoints.children(reading.saver.session, reading.thread_id, head)
     found = [Place(reading.graph, loaded, "", has_run(loaded) or bool(children))]
-    known = subgraphs(reading.graph)
-    for namespace, checkpoint_id in children.items():
-        stands = await reading.load(namespace, checkpoint_id)
-        if stands is None or _astray(stands, {"": head, **children}):
+    known, newest = subgraphs(reading.graph), {"": head, **children}
+    standing = {one: await reading.load(one, children[one]) for one in children}
+    ended = _ended(loaded, *standing.values())
+    for namespace, stands in standing.items():
+        if stands is None or _astray(stands, newest) or _tasks_of(namespace) & ended:
             continue
         if _has_work(stands):
             reading.unfinished.add(namespace)
         path = path_of(namespace, known)
         if path not in known or is_counted(namespace, known):
             continue
-        below = any(inner.startswith(f"{namespace}|") and made > checkpoint_id for inner, made in children.items())
+        below = any(
+            inner.startswith(f"{namespace}|") and made > children[namespace] for inner, made in children.items()
+        )
         certain = _is_certain(reading.graph, path, known)
         found.append(Place(known[path], stands, path, has_run(stands) or below, certain))
     return found
+
+
+def _tasks_of(namespace: str) -> set[str]:
+    """Return the ids of the tasks that lead to a graph's namespace, its own among them."""
+    return {part.partition(":")[2] for part in namespace.split("|")}
+
+
+def _ended(*stands: CheckpointTuple | None) -> set[str]:
+    """Return the ids of the tasks that have saved what they made: no graph that ran in one is asked again."""
+    writes = [write for one in stands if one is not None for write in one.pending_writes or ()]
+    return {task for task, channel, _ in writes if task != NULL_TASK and channel not in CONTROL_CHANNELS}
 
 
 async def due(root: Graph, config: RunnableConfig) -> tuple[str, ...]:

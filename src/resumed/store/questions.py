@@ -1,5 +1,6 @@
 """Reads the questions and answers of one thread, still serialised: only its own workflow knows how to load them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from resumed.judge.verdict import CONTROL_CHANNELS
@@ -7,7 +8,7 @@ from resumed.store.connect import Session
 from resumed.store.queries import load
 
 _SQL = load("questions")
-_SCHEDULED = "__scheduled__"
+_CONTROL = [*CONTROL_CHANNELS, "__scheduled__"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,5 +34,14 @@ class Stored:
 
 async def exchanged(session: Session, thread_id: str, head: str) -> list[Stored]:
     """Read what was asked and answered on the head and, since the head, in its subgraphs."""
-    parameters = {"thread": thread_id, "head": head, "control": [*CONTROL_CHANNELS, _SCHEDULED]}
+    parameters = {"thread": thread_id, "head": head, "control": _CONTROL}
     return [Stored(**row) async for row in await session.execute(_SQL["exchanged"], parameters)]
+
+
+async def overcome(
+    session: Session, thread_id: str, namespace: str, checkpoint: str, tasks: Sequence[str]
+) -> frozenset[str]:
+    """Return which of these tasks, all with an error, have been run again since and have saved what they made."""
+    parameters = {"thread": thread_id, "namespace": namespace, "checkpoint": checkpoint, "tasks": list(tasks)}
+    found = await session.execute(_SQL["overcome"], {**parameters, "control": _CONTROL})
+    return frozenset([row["task_id"] async for row in found])
