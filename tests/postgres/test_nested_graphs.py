@@ -111,7 +111,7 @@ async def look(rig: Rig, level: Level, fates: list[Fate], failing: dict[str, int
     assert stops is not None
     thread, world = f"nested:{uuid.uuid4().hex}", World(failing=Counter(failing or {}))
     for number, stop in enumerate(stops):
-        fate = fates[number % len(fates)] if fates else Fate(NEVER)
+        fate = Fate(NEVER) if number and hides_a_step(level) else fates[number % len(fates)]
         while not await _reached(rig, level, world, (thread, number, fate), stops):
             fate = Fate(NEVER)
         if stop.kind == "finished":
@@ -132,11 +132,6 @@ async def _reached(rig: Rig, level: Level, world: World, whose: tuple[str, int, 
     for one in outcomes:
         rig.met[f"attempt: {one.value if one else one}"] += 1
     assert set(outcomes) <= {Outcome.FINISHED, Outcome.WAITING, Outcome.FAILED}
-    if number and died and calls_several(level) and set(world.done) == stops[number - 1].done != stops[number].done:
-        # Of graphs that one node calls, a later one's rows do not tell that the breakpoint of the one before was
-        # passed: the node may call them at once. The person is asked again.
-        moved = False
-        rig.met["asked again"] += 1
     at = stops[number] if moved else stops[number - 1]
     rig.met[f"{'died' if died else 'ended'}: {at.kind}"] += 1
     assert await rig.verdict(level, thread) == at.kind
@@ -146,9 +141,14 @@ async def _reached(rig: Rig, level: Level, world: World, whose: tuple[str, int, 
     return moved
 
 
-def calls_several(level: Level) -> bool:
-    inner = [one for step in level.steps for one in step.inner]
-    return any(len(step.inner) > 1 for step in level.steps) or any(map(calls_several, inner))
+def hides_a_step(level: Level) -> bool:
+    """Say whether one node calls a graph that stops, and then another one.
+
+    What the second one saves does not tell that a person has let the first one pass, for a node may call both at once:
+    one who has died on the way is asked once more.
+    """
+    several = any(stops(one) for step in level.steps for one in step.inner[:-1])
+    return several or any(hides_a_step(one) for step in level.steps for one in step.inner)
 
 
 INNER = Level((Step(), Step(), Step()))
@@ -187,6 +187,23 @@ def test_a_task_that_has_overcome_its_error_is_not_run_again(rig: Rig) -> None:
             assert await live(rig.dsn, level, world, thread, dies=dies, durability="sync", begun=begun)
         assert await rig.settled(level, world, thread) == [Outcome.FINISHED]
         assert world.done == ["a", "b", "c"]
+
+    rig.loop.run(check())
+
+
+@pytest.mark.parametrize("way", WAYS[1:])
+def test_of_two_graphs_that_a_node_calls_the_second_does_not_prove_that_the_first_was_let_pass(
+    rig: Rig, way: str
+) -> None:
+    async def check() -> None:
+        first, second = Level((Step(),), after="*"), Level((Step(),))
+        level, thread, world = around((first, second), way), "nested:two", World()
+        await live(rig.dsn, level, world, thread, dies=NEVER, durability="sync", begun=False)
+        for dies in (2, NEVER):
+            assert set(await rig.settled(level, world, thread)) <= {Outcome.WAITING}
+            assert await rig.verdict(level, thread) == "breakpoint"
+            await live(rig.dsn, level, world, thread, dies=dies, durability="sync", begun=True)
+        assert world.done == ["a", "b0a", "b1a", "c"]
 
     rig.loop.run(check())
 
@@ -251,4 +268,4 @@ async def drawn(rig: Rig, level: Level, fates: list[Fate], *, failing: bool) -> 
     assume(found is not None)
     assert found is not None
     last = sorted(found[-1].done)
-    await look(rig, level, fates, {last[len(last) // 2]: 1} if failing else None)
+    await look(rig, level, fates, {last[len(last) // 2]: 1} if failing and not hides_a_step(level) else None)

@@ -142,10 +142,14 @@ async def due(root: Graph, config: RunnableConfig) -> tuple[str, ...]:
 def _astray(stands: CheckpointTuple, newest: Mapping[str, str]) -> bool:
     """Say whether a graph above stands at another checkpoint than the one below which this one ran.
 
-    What ran below a checkpoint that was lost since will not be found by a resume: its tasks are others.
+    What ran below a checkpoint that was lost since, or below a graph that saves nothing, will not be found by a resume:
+    its tasks are others. A graph that keeps its own state may have saved before the head, and has no task in its name.
     """
     began_at: Mapping[str, str] = stands.metadata.get("parents") or {}
-    return any(newest.get(namespace, made) != made for namespace, made in began_at.items())
+    return any(
+        newest.get(namespace, "" if ":" in namespace.rpartition("|")[2] else made) != made
+        for namespace, made in began_at.items()
+    )
 
 
 def _has_work(stands: CheckpointTuple) -> bool:
