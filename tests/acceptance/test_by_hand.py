@@ -88,7 +88,7 @@ def test_resume_of_nobodys_thread_says_what_is_missing(bench: Bench) -> None:
 
 def test_resume_beside_a_running_daemon_makes_one_attempt_in_all(bench: Bench) -> None:
     bench.crashed_application(1, "linear", ends=1, ZOO_DELAY="0.3")
-    daemon = bench.daemon(ZOO_DELAY="1").until_ready()
+    daemon = bench.daemon(ZOO_DELAY="4").until_ready()  # longer than a command takes to start on a busy machine
     eventually(bench.open_attempts)
     done = bench.resumed("resume", "linear_0", "--force", "--json")
     assert json.loads(done.stdout)["outcome"] == "busy"

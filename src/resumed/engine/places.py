@@ -93,8 +93,8 @@ def subgraphs(graph: Graph) -> Mapping[str, Graph]:
 async def places(reading: Reading, loaded: CheckpointTuple) -> list[Place]:
     """Find where the root and each subgraph that runs under this head stand; one with a newer child has moved on.
 
-    A child whose own root checkpoint was lost proves that, and stands nowhere itself; nor does one whose task has
-    ended. What no search finds, and what one node calls after its first subgraph, is judged by the guard when it runs.
+    A child whose own root checkpoint was lost proves that, and stands nowhere itself; where its task has ended, it has
+    moved on too. What no search finds, and what one node calls after its first subgraph, the guard judges when it runs.
     """
     head = loaded.checkpoint["id"]
     children = await checkpoints.children(reading.saver.session, reading.thread_id, head)
@@ -103,9 +103,10 @@ async def places(reading: Reading, loaded: CheckpointTuple) -> list[Place]:
     standing = {one: await reading.load(one, children[one]) for one in children}
     ended = _ended(loaded, *standing.values())
     for namespace, stands in standing.items():
-        if stands is None or _astray(stands, newest) or _tasks_of(namespace) & ended:
+        if stands is None or _astray(stands, newest):
             continue
-        if _has_work(stands):
+        over = bool(_tasks_of(namespace) & ended)
+        if _has_work(stands) and not over:
             reading.unfinished.add(namespace)
         path = path_of(namespace, known)
         if path not in known or is_counted(namespace, known):
@@ -114,7 +115,7 @@ async def places(reading: Reading, loaded: CheckpointTuple) -> list[Place]:
             inner.startswith(f"{namespace}|") and made > children[namespace] for inner, made in children.items()
         )
         certain = _is_certain(reading.graph, path, known)
-        found.append(Place(known[path], stands, path, has_run(stands) or below, certain))
+        found.append(Place(known[path], stands, path, has_run(stands) or below or over, certain))
     return found
 
 

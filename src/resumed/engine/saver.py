@@ -24,9 +24,8 @@ from resumed.engine.breakpoints import has_run
 from resumed.engine.guard import Guard, Reads
 from resumed.engine.loops import calling_loop, loading_in_thread
 from resumed.errors import LockLostError, SessionFailedError, SupersededError
-from resumed.judge.verdict import ERROR
 from resumed.judge.writes import sanitise
-from resumed.store import checkpoints, questions
+from resumed.store import checkpoints
 from resumed.store.connect import Session, alive
 from resumed.store.faults import Fault, blames_statement, conflicting, fault_of
 from resumed.store.queries import load
@@ -196,21 +195,10 @@ class FencedSaver(AsyncPostgresSaver):
         loaded = await asyncio.to_thread(super()._load_blobs, value["channel_values"])
         recounted = self._known.recounts.get((value["checkpoint_ns"], value["checkpoint_id"]), {})
         loaded |= {name: set(members) for name, members in recounted.items() if name in loaded}
-        writes = await self._without_overcome(value)
-        found = await super()._load_checkpoint_tuple({**value, "channel_values": loaded, "pending_writes": writes})
+        found = await super()._load_checkpoint_tuple({**value, "channel_values": loaded})
         if self._known.guard is not None and not has_run(found):
             self._known.guard.close(found)
         return found
-
-    async def _without_overcome(self, value: DictRow) -> list[Sequence[bytes]]:
-        """Leave out the errors of tasks that have been run again since, and so are done: their output counts."""
-        writes: list[Sequence[bytes]] = value["pending_writes"] or []
-        failed = {bytes(one[0]).decode() for one in writes if bytes(one[1]).decode() == ERROR}
-        if not failed:
-            return writes
-        named = (value["thread_id"], value["checkpoint_ns"], value["checkpoint_id"])
-        done = await questions.overcome(self.session, *named, sorted(failed))
-        return [one for one in writes if bytes(one[1]).decode() != ERROR or bytes(one[0]).decode() not in done]
 
     def _reads(self, config: RunnableConfig) -> Reads:
         named = config["configurable"]

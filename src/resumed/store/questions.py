@@ -1,6 +1,5 @@
 """Reads the questions and answers of one thread, still serialised: only its own workflow knows how to load them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from resumed.judge.verdict import CONTROL_CHANNELS
@@ -8,7 +7,7 @@ from resumed.store.connect import Session
 from resumed.store.queries import load
 
 _SQL = load("questions")
-_CONTROL = [*CONTROL_CHANNELS, "__scheduled__"]
+_SCHEDULED = "__scheduled__"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +33,5 @@ class Stored:
 
 async def exchanged(session: Session, thread_id: str, head: str) -> list[Stored]:
     """Read what was asked and answered on the head and, since the head, in its subgraphs."""
-    parameters = {"thread": thread_id, "head": head, "control": _CONTROL}
+    parameters = {"thread": thread_id, "head": head, "control": [*CONTROL_CHANNELS, _SCHEDULED]}
     return [Stored(**row) async for row in await session.execute(_SQL["exchanged"], parameters)]
-
-
-async def overcome(
-    session: Session, thread_id: str, namespace: str, checkpoint: str, tasks: Sequence[str]
-) -> frozenset[str]:
-    """Return which of these tasks, all with an error, have been run again since and have saved what they made."""
-    parameters = {"thread": thread_id, "namespace": namespace, "checkpoint": checkpoint, "tasks": list(tasks)}
-    found = await session.execute(_SQL["overcome"], {**parameters, "control": _CONTROL})
-    return frozenset([row["task_id"] async for row in found])

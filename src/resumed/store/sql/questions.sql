@@ -32,13 +32,3 @@ cross join lateral (
     and o.task_id = w.task_id
 ) as task
 where w.channel in ('__interrupt__', '__resume__')
-
--- name: overcome
--- The tasks of one checkpoint that have saved all that they made after their error: they were run again since. Where a
--- router raises, the node's own writes and the error are saved by one transaction.
-select w.task_id from checkpoint_writes w
-where w.thread_id = %(thread)s::text and w.checkpoint_ns = %(namespace)s::text
-and w.checkpoint_id = %(checkpoint)s::text and w.task_id = any(%(tasks)s::text[])
-group by w.task_id
-having min(-age(w.xmin)) filter (where w.channel <> all (%(control)s::text[]))
-    > max(-age(w.xmin)) filter (where w.channel = '__error__')
