@@ -63,7 +63,7 @@ def _right(oracle: str, judgement: Judgement | None, copy: Rows) -> bool:
     if judgement.verdict in _EXPECTED[oracle]:
         return True
     # An edit, and what was forked, waits for a person whatever is left of it.
-    return judgement.verdict is Verdict.EDITED and oracle in ("runs", "breakpoint") and copy.edited
+    return judgement.verdict is Verdict.EDITED and oracle in ("runs", "breakpoint", "waiting") and copy.edited
 
 
 def _stopped_unharmed(before: Rows, after: Rows, tried: Attempted) -> bool:

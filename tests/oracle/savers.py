@@ -35,8 +35,10 @@ class Heard(PostgresSaver):
         _heard(self, config)
         return saved
 
-    def put_writes(self, config: Any, *arguments: Any, **named: Any) -> None:
-        super().put_writes(config, *arguments, **named)
+    def put_writes(
+        self, config: Any, writes: Any, task_id: str, task_path: str = ""
+    ) -> None:  # it is asked for the path
+        super().put_writes(config, writes, task_id, task_path)
         _heard(self, config)
 
 
@@ -48,8 +50,8 @@ class AsyncHeard(AsyncPostgresSaver):
         _heard(self, config)
         return saved
 
-    async def aput_writes(self, config: Any, *arguments: Any, **named: Any) -> None:
-        await super().aput_writes(config, *arguments, **named)
+    async def aput_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
+        await super().aput_writes(config, writes, task_id, task_path)
         _heard(self, config)
 
 
@@ -66,8 +68,8 @@ class BothFaces(Heard):
     async def aput(self, *arguments: Any) -> Any:
         return await asyncio.to_thread(self.put, *arguments)
 
-    async def aput_writes(self, *arguments: Any, **named: Any) -> None:
-        await asyncio.to_thread(self.put_writes, *arguments, **named)
+    async def aput_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
+        await asyncio.to_thread(self.put_writes, config, writes, task_id, task_path)
 
     async def adelete_thread(self, thread_id: str) -> None:
         await asyncio.to_thread(self.delete_thread, thread_id)
