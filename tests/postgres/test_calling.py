@@ -127,6 +127,51 @@ def test_a_synchronous_run_goes_on_with_nodes_that_can_only_be_awaited(database:
     assert [name for part in parts for name in part] == ["one", "two", "three"]
 
 
+def asks(name: str) -> Any:
+    def ran(_: State) -> State:
+        return {"seen": f"{name}: {interrupt(name)}"}
+
+    return ran
+
+
+def asks_awaited(name: str) -> Any:
+    async def ran(_: State) -> State:
+        return {"seen": f"{name}: {interrupt(name)}"}
+
+    return ran
+
+
+def test_an_answer_is_not_given_again_to_the_question_of_a_node_that_can_only_be_awaited(database: str) -> None:
+    graph = built(inner=built(read=asks("read"), delete=asks_awaited("delete")).compile()).compile()
+    with WorkflowExecutor(database) as executor:
+        executor.run("x", graph, {}, thread_id="x_1")
+        with pytest.raises(TypeError, match="No synchronous function"):
+            executor.run("x", graph, Command(resume="yes"), thread_id="x_1")
+        saver = executor.checkpointer
+        state = graph.copy(update={"checkpointer": saver}).get_state({"configurable": {"thread_id": "x_1"}})
+    assert "seen" not in state.values
+
+
+def test_an_answer_by_its_id_goes_on_to_a_node_that_can_only_be_awaited(database: str) -> None:
+    graph = built(inner=built(read=asks("read"), delete=asks_awaited("delete")).compile()).compile()
+    with WorkflowExecutor(database) as executor:
+        (asked,) = executor.run("x", graph, {}, thread_id="x_1")["__interrupt__"]
+        found = executor.run("x", graph, Command(resume={asked.id: "yes"}), thread_id="x_1")
+    assert [one.value for one in found["__interrupt__"]] == ["delete"]
+
+
+def test_what_a_graph_that_saves_nothing_has_done_is_not_done_again(database: str) -> None:
+    async def awaited(_: State) -> State:
+        return {"seen": "two"}
+
+    inner = built(one=step("one"), two=awaited).compile(checkpointer=False)
+    with pytest.raises(TypeError, match="No synchronous function"):
+        sync_run(database, built(inner=inner).compile(), {})
+    assert RAN == ["one"]
+    first = built(two=awaited, one=step("one")).compile(checkpointer=False)
+    assert sync_run(database, built(inner=first).compile(), {})["seen"] == "one"
+
+
 def test_a_synchronous_run_that_is_interrupted_stays_open_and_one_that_raises_has_failed(database: str) -> None:
     with pytest.raises(Killed):
         sync_run(database, built(one=dying("one")).compile(), {}, thread_id="x_1")
@@ -272,6 +317,31 @@ async def test_a_breakpoint_of_the_call_is_not_passed_by_attempts(database: str,
         async with AsyncWorkflowExecutor(database) as executor:
             await executor.run("x", graph, None, thread_id="x_1")
     assert RAN == ["one", "one", "two", "three"]
+
+
+@pytest.mark.parametrize("given", ["two", {"two"}, frozenset({"two"}), {"two": 1}.keys()], ids=repr)
+async def test_a_breakpoint_of_the_call_is_kept_in_whatever_it_is_given(database: str, given: Any) -> None:
+    graph = built(one=dying("one"), two=step("two")).compile()
+    with pytest.raises(Killed):
+        await asyncio.to_thread(sync_run, database, graph, {}, thread_id="x_1", interrupt_before=given)
+    async with place_at(database) as place:
+        await place.attempt(workflow_of("x", graph), "x_1")
+        assert [one.outcome for one in await place.attempts("x_1")] == [Outcome.WAITING]
+    assert RAN == ["one", "one"]
+
+
+async def test_a_run_that_failed_does_not_say_how_its_graph_can_be_called(database: str) -> None:
+    async def route(_: State) -> str:
+        return "two"
+
+    graph = built(one=step("one"))
+    graph.add_node("two", step("two"))
+    graph.add_conditional_edges("one", route, ["two", END])
+    with pytest.raises(TypeError, match="No synchronous function"):
+        await asyncio.to_thread(sync_run, database, graph.compile(), {}, thread_id="x_1")
+    async with place_at(database) as place:
+        await place.attempt(workflow_of("x", graph.compile()), "x_1")
+        assert [one.outcome for one in await place.attempts("x_1")] == [Outcome.FINISHED]
 
 
 async def test_a_run_that_waits_at_its_own_breakpoint_is_left_to_a_person(database: str) -> None:

@@ -18,6 +18,7 @@ from resumed.engine.stock import registration_of
 from resumed.errors import GraphNotMadeError
 from resumed.judge.resolve import Claim
 from resumed.judge.verdict import ANY_CHANNEL, Ages, Circumstances, judge
+from resumed.library.executor import AsyncWorkflowExecutor
 from resumed.model import Registration, Verdict
 from resumed.store import checkpoints
 from resumed.store.connect import opened
@@ -117,6 +118,20 @@ async def judged(dsn_place: Place, thread: str) -> Verdict:
 
 def _fields(one: Registration) -> dict[str, Any]:
     return {name: getattr(one, name) for name in Registration.__dataclass_fields__}
+
+
+async def test_a_factory_is_given_what_the_call_stored_and_nothing_of_ours(database: str) -> None:
+    given: list[Any] = []
+
+    def make(config: Any) -> Any:
+        given.append(dict(config.get("configurable") or {}))
+        return graph_of("any")
+
+    async with AsyncWorkflowExecutor(database) as executor:
+        await executor.submit("orders", {"first": "", "second": ""}, thread_id="1")
+    async with place_at(database) as place:
+        assert await attempted(place, made_by(make), "1") != "looked"
+    assert given[-1] == {"thread_id": "1"}
 
 
 async def test_each_thread_is_finished_by_the_graph_of_its_own_tenant(database: str) -> None:

@@ -212,6 +212,16 @@ def test_a_package_that_is_on_no_path_is_imported_whole(write: Write) -> None:
     assert "shop_whole.deep" in sys.modules
 
 
+def test_what_its_package_raises_is_said_and_the_file_is_not_imported_under_another_name(write: Write) -> None:
+    source = SOURCE.format(imports="")
+    file = write(
+        {"graphs": {"a": "./agents/one.py:graph"}}, agents____init__="import not_installed_here", agents__one=source
+    )
+    registry = loaded(file)
+    assert "not_installed_here" in registry.unavailable["a"]
+    assert "one" not in sys.modules
+
+
 def test_two_files_of_one_name_are_not_taken_for_each_other(write: Write) -> None:
     source = SOURCE.format(imports="")
     content = {

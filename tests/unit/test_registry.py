@@ -21,6 +21,7 @@ from langgraph.store.memory import InMemoryStore
 
 from resumed.errors import RegistrationError
 from resumed.workflows.entries import GROUP
+from resumed.workflows.loaded import LoadedWorkflow
 from resumed.workflows.registry import Registry, Selection, load, resolve
 from resumed.workflows.workflow import Workflow
 
@@ -441,6 +442,16 @@ def test_an_attempt_stops_at_the_graphs_own_breakpoints_and_at_the_declared_ones
     own: dict[str, Any], declared: dict[str, Any], stops: list[int]
 ) -> None:
     assert _stops(own, **declared) == stops
+
+
+@pytest.mark.parametrize("name", ["interrupt_before", "interrupt_after"])
+def test_a_breakpoint_that_is_bound_to_the_calls_is_taken_as_langgraph_takes_it(name: str) -> None:
+    for given in ("add", {"add"}, ["add"]):
+        made = resolve("x", _graph().compile().bind(**{name: given}))
+        assert isinstance(made, LoadedWorkflow)
+        assert list(getattr(made.graph, f"{name}_nodes")) == ["add"]
+    with pytest.raises(RegistrationError, match="aprove"):
+        resolve("x", _graph().compile().bind(**{name: ["aprove"]}))
 
 
 @pytest.mark.parametrize("name", ["interrupt_before", "interrupt_after"])

@@ -15,7 +15,9 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.constants import START
 from langgraph.pregel._loop import PregelLoop
+from langgraph.pregel._utils import is_xxh3_128_hexdigest
 from langgraph.types import Command, PregelExecutableTask
 
 from resumed.judge.verdict import ERROR
@@ -93,6 +95,8 @@ def refused(error: BaseException) -> bool:
         return False
     loops = [loop for frame in frames if isinstance(loop := frame.f_locals.get("loop"), PregelLoop)]
     alike = {task.name for task in _tasks(loops[-1]) if _refusals(task)} if loops and _at_entry(frames) else set()
+    if any(map(_would_repeat, loops)):
+        return False
     return all(
         _refusals(task) or _finished(task) or (loop is loops[-1] and task.name in alike)
         for loop in loops
@@ -106,6 +110,12 @@ def _frames(error: BaseException) -> list[FrameType]:
 
 def _tasks(loop: PregelLoop) -> list[PregelExecutableTask]:
     return list(getattr(loop, "tasks", {}).values())
+
+
+def _would_repeat(loop: PregelLoop) -> bool:
+    """Return whether a graph that saves nothing has done something: called again, it begins anew."""
+    first = 1 if START in loop.nodes else 0  # a StateGraph takes its input in a superstep of its own
+    return loop.checkpointer is None and (loop.step > first or any(map(_finished, _tasks(loop))))
 
 
 def _refusals(task: PregelExecutableTask) -> bool:
@@ -152,11 +162,20 @@ def _several_tools(frames: list[FrameType]) -> bool:
 def given_again(given: Any, *, moved: bool) -> tuple[bool, Any]:
     """Return whether a run that was refused can be called again, and with what; `moved` says whether it moved the head.
 
-    A command that updates or sends has left rows on the head it found; to give it once more could apply it twice.
+    A command that updates or sends has left rows on the head it found; to give it once more could apply it twice. An
+    answer that names no question may have been taken inside, where the head does not show it.
     """
     if moved:
         return True, None
-    return not (isinstance(given, Command) and (given.update or given.goto)), given
+    if not isinstance(given, Command):
+        return True, given
+    return not (given.update or given.goto or _answers_whatever_asks(given)), given
+
+
+def _answers_whatever_asks(given: Command[Any]) -> bool:
+    answers = given.resume
+    named = isinstance(answers, Mapping) and all(isinstance(one, str) and is_xxh3_128_hexdigest(one) for one in answers)
+    return answers is not None and not named
 
 
 def _between(frame: FrameType) -> bool:

@@ -129,7 +129,7 @@ async def made_for(saver: FencedSaver, seen: Look, ticket: Ticket) -> LoadedWork
         return workflow
     call = stored(await checkpoints.metadata(saver.session, head.thread_id, head.checkpoint_id))
     if head.unapplied and head.run is not None and (begun := await runs.stored(saver.session, head.run.run_id)):
-        call |= begun.call
+        call |= stored(begun.call)
     try:
         return await ticket.made(workflow, {**call, "thread_id": head.thread_id})
     except Exception as error:

@@ -14,7 +14,8 @@ from resumed.engine.faces import Face
 from resumed.errors import RegistrationError
 from resumed.library.names import generate_thread_id
 from resumed.store.runs import OPTIONS
-from resumed.workflows.loaded import Graph, unwrapped
+from resumed.workflows.loaded import Graph, breakpoints, unwrapped
+from resumed.workflows.workflow import Breakpoints
 
 _LONGEST_NAME = 200
 
@@ -51,11 +52,14 @@ class RunCall:
         return options_of(
             {
                 "face": self.face,
-                "interrupt_before": self.options.get("interrupt_before"),
-                "interrupt_after": self.options.get("interrupt_after"),
+                "interrupt_before": self._breakpoints("interrupt_before"),
+                "interrupt_after": self._breakpoints("interrupt_after"),
                 "recursion_limit": self.config.get("recursion_limit") or bound.get("recursion_limit"),
             }
         )
+
+    def _breakpoints(self, name: str) -> Breakpoints:
+        return breakpoints(self.graph, self.options.get(name)) if self.graph is not None else ()
 
     @property
     def version(self) -> str | None:

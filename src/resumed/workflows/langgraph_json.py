@@ -98,8 +98,11 @@ def _from_file(path: Path) -> ModuleType:
     places = {Path(one or ".").resolve() for one in sys.path}
     roots = sorted((one for one in places if path.is_relative_to(one)), key=lambda one: -len(one.parts))
     names = [_name(path, root) for root in (package, *(root for root in roots if _package_root(root) == root))]
-    if name := next((one for one in names if one and _origin(one) == path), None):
+    broken: list[ImportError] = []
+    if name := next((one for one in names if one and _origin(one, broken) == path), None):
         return importlib.import_module(name)
+    if broken:
+        raise broken[0]
     return _alone(path)
 
 
@@ -142,10 +145,14 @@ def _name(path: Path, root: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def _origin(name: str) -> Path | None:
-    """Find the file that an import of this name would read."""
+def _origin(name: str, broken: list[ImportError]) -> Path | None:
+    """Return the file that an import of this name would read; `broken` gathers what its packages raise."""
     try:
         spec = importlib.util.find_spec(name)
-    except (ImportError, AttributeError, ValueError):
+    except ImportError as error:
+        if not (isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}.")):
+            broken.append(error)
+        return None
+    except (AttributeError, ValueError):
         return None
     return Path(spec.origin).resolve() if spec is not None and spec.origin is not None else None

@@ -122,16 +122,30 @@ def _with_options(graph: Graph, options: Mapping[str, Any]) -> Graph:
             f"it binds {', '.join(unknown)} to the graph's calls: register the graph itself, "
             "and say in a resumed.Workflow what its runs need"
         )
-    before, after = options.get("interrupt_before"), options.get("interrupt_after")
+    before, after = (breakpoints(graph, options.get(named)) for named in ("interrupt_before", "interrupt_after"))
+    if unknown := sorted({*before, *after} - {"*"} - set(graph.nodes)):
+        raise RegistrationError(f"it binds breakpoints at nodes that the graph does not have: {', '.join(unknown)}")
     if not before and not after:
         return graph
     return changed(
         graph,
         {
-            "interrupt_before_nodes": union(graph.interrupt_before_nodes, before or ()),
-            "interrupt_after_nodes": union(graph.interrupt_after_nodes, after or ()),
+            "interrupt_before_nodes": union(graph.interrupt_before_nodes, before),
+            "interrupt_after_nodes": union(graph.interrupt_after_nodes, after),
         },
     )
+
+
+def breakpoints(graph: Graph, given: Any) -> Breakpoints:
+    """Return the breakpoints of a call as LangGraph takes them: any container of names, and each node named in a text.
+
+    LangGraph asks whether a node's name is in what it was given, and of a text that is true of its parts.
+    """
+    if not given or given == "*":
+        return "*" if given else ()
+    if isinstance(given, str):
+        return tuple(name for name in graph.nodes if name in given)
+    return tuple(str(name) for name in given)
 
 
 def union(*declared: Breakpoints) -> Breakpoints:

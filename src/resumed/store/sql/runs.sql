@@ -32,8 +32,10 @@ where r.thread_id = any (%(threads)s::text[]) and r.ended_at is null
 select input_type, input, call from resumed.runs where run_id = %(run_id)s::text
 
 -- name: options
--- How the application called the graph, where the run says so; a run that has ended still says it.
-select call -> %(name)s::text as options from resumed.runs
+-- How the application called the graph, where the run says so; a run that has ended still says it. One that failed may
+-- have done so because a node cannot be called that way.
+select case when state = 'failed' then (call -> %(name)s::text) - 'face' else call -> %(name)s::text end as options
+from resumed.runs
 where run_id = %(run_id)s::text and thread_id = %(thread)s::text
 
 -- name: abandoned
