@@ -8,9 +8,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from langchain_core.runnables import RunnableConfig
+from langgraph.graph import START, StateGraph
 
 from postgres.test_executor import State, graph, lock_is_free, rows
-from resumed.errors import WorkflowAlreadyRunningError
+from resumed.errors import LockLostError, RunCancelledError, WorkflowAlreadyRunningError
 from resumed.library import keeping
 from resumed.library.executor import AsyncWorkflowExecutor
 
@@ -44,6 +46,114 @@ async def until_free(dsn: str, thread: str) -> None:
     async with asyncio.timeout(20):
         while not await lock_is_free(dsn, thread):
             await asyncio.sleep(0.05)
+
+
+# -- nodes that outlive their run
+
+
+@pytest.mark.usefixtures("short_grace")
+@pytest.mark.parametrize("face", ["run", "stream"])
+async def test_an_awaited_node_that_outlives_its_cancellation_keeps_the_lock(database: str, face: str) -> None:
+    async def stubborn(state: State) -> State:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await asyncio.sleep(2)
+        ENDED.append("middle")
+        return {"steps": [*state["steps"], "middle"]}
+
+    async with AsyncWorkflowExecutor(database) as executor:
+        running = asyncio.create_task(called(executor, face, graph(stubborn), {"steps": []}, thread_id="orders-1"))
+        await asyncio.sleep(0.5)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert ENDED == []
+        assert not await lock_is_free(database, "orders-1")
+        with pytest.raises(WorkflowAlreadyRunningError, match="this process"):
+            await executor.run("orders", graph(), None, thread_id="orders-1")
+        await until_free(database, "orders-1")
+        assert ENDED == ["middle"]
+        assert rows(database)[0]["state"] == "open"
+        assert (await executor.run("orders", graph(), None, thread_id="orders-1"))["steps"] == ["one", "middle", "two"]
+
+
+async def test_a_run_that_is_cancelled_twice_keeps_its_lock_until_its_node_has_ended(database: str) -> None:
+    async def slow(_: State) -> State:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(2)
+            ENDED.append("middle")
+        return {}
+
+    async with AsyncWorkflowExecutor(database) as executor:
+        running = asyncio.create_task(executor.run("orders", graph(slow), {"steps": []}, thread_id="orders-1"))
+        await asyncio.sleep(0.5)
+        for _ in range(2):
+            running.cancel()
+            await asyncio.sleep(0.1)
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert not await lock_is_free(database, "orders-1")
+        await until_free(database, "orders-1")
+        assert ENDED == ["middle"]
+
+
+async def test_a_run_that_another_process_cancels_ends_once_its_node_has(database: str) -> None:
+    async def slow(_: State) -> State:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(3)  # the session looks every second
+            ENDED.append("middle")
+        return {}
+
+    async with AsyncWorkflowExecutor(database) as executor, AsyncWorkflowExecutor(database) as other:
+        running = asyncio.create_task(executor.run("orders", graph(slow), {"steps": []}, thread_id="orders-1"))
+        await asyncio.sleep(0.5)
+        assert await other.cancel("orders-1")
+        with pytest.raises(RunCancelledError):
+            await running
+        assert ENDED == ["middle"]
+
+
+async def test_a_closed_stream_keeps_its_lock_until_the_nodes_beside_have_ended(database: str) -> None:
+    async def slow(_: State) -> State:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(1)
+            ENDED.append("slow")
+        return {}
+
+    built = StateGraph(State)
+    built.add_node("fast", lambda _: {"said": "fast"})
+    built.add_node("slow", slow)
+    built.add_edge(START, "fast")
+    built.add_edge(START, "slow")
+    async with AsyncWorkflowExecutor(database) as executor:
+        stream = executor.astream("orders", built.compile(), {"steps": []}, thread_id="orders-1", stream_mode="updates")
+        assert await anext(stream) == {"fast": {"said": "fast"}}
+        await stream.aclose()
+        await until_free(database, "orders-1")
+        assert ENDED == ["slow"]
+
+
+async def test_nothing_is_saved_by_a_run_whose_lock_was_given_back(database: str) -> None:
+    savers: list[Any] = []
+
+    def middle(state: State, config: RunnableConfig) -> State:
+        savers.append(config["configurable"]["__pregel_checkpointer"])
+        return {"steps": [*state["steps"], "middle"]}
+
+    async with AsyncWorkflowExecutor(database) as executor:
+        await executor.run("orders", graph(middle), {"steps": []}, thread_id="orders-1")
+        before = rows(database, "select count(*) from checkpoint_writes")
+        place = {"configurable": {"thread_id": "orders-1", "checkpoint_ns": "", "checkpoint_id": "late"}}
+        with pytest.raises(LockLostError):
+            await savers[0].aput_writes(place, [("steps", ["late"])], "task")
+        assert rows(database, "select count(*) from checkpoint_writes") == before
 
 
 # -- a run that was cancelled and whose synchronous node still works

@@ -102,8 +102,8 @@ class RunDesk:
         return min(self._lines, key=lambda line: len(line.holds))
 
     async def _let_go(self, line: Line, hold: Hold, ending: str | None) -> None:
-        """Mark the end and give the lock back, once no thread works for the run any more."""
-        if ending is None and self._nodes.busy(hold.run_id):
+        """Mark the end and give the lock back, once nothing works for the run any more."""
+        if ending is None and (hold.working or self._nodes.busy(hold.run_id)):
             task = asyncio.create_task(self._when_quiet(line, hold))
             self._endings.add(task)
             task.add_done_callback(self._endings.discard)
@@ -111,6 +111,8 @@ class RunDesk:
         await self._released(line, hold, ending)
 
     async def _when_quiet(self, line: Line, hold: Hold) -> None:
+        if hold.lasting is not None:
+            await asyncio.wait({hold.lasting})
         await self._nodes.quiet(hold.run_id)
         await self._released(line, hold, None)
 

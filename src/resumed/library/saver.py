@@ -5,7 +5,8 @@ Where that is lost a save waits until the lock is had again, and is made again: 
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import psycopg
@@ -19,6 +20,8 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
+from psycopg import AsyncCursor
+from psycopg.rows import DictRow
 
 from resumed.library.hold import Hold
 from resumed.library.line import MOST_CONFLICTS, Line
@@ -73,6 +76,13 @@ class RunSaver(AsyncPostgresSaver):
     ) -> None:
         """Save the writes of a task while the lock is held."""
         await self._kept(lambda: super(RunSaver, self).aput_writes(config, writes, task_id, task_path))
+
+    @asynccontextmanager
+    async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
+        """Ask again in the session's turn: the lock may have been released while a save waited for that."""
+        async with super()._cursor(pipeline=pipeline) as cursor:
+            self._hold.require()
+            yield cursor
 
     async def _kept(self, work: Callable[[], Awaitable[T]]) -> T:
         conflicts = 0
