@@ -1,6 +1,7 @@
 """How runs of the executor end: the lock is kept until nothing works for the run, and the record says what is left."""
 
 import asyncio
+import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -15,6 +16,7 @@ from postgres.test_executor import State, graph, lock_is_free, rows
 from resumed.errors import LockLostError, RunCancelledError, WorkflowAlreadyRunningError
 from resumed.library import keeping
 from resumed.library.executor import AsyncWorkflowExecutor
+from resumed.library.sync_executor import WorkflowExecutor
 
 ENDED: list[str] = []
 
@@ -46,6 +48,56 @@ async def until_free(dsn: str, thread: str) -> None:
     async with asyncio.timeout(20):
         while not await lock_is_free(dsn, thread):
             await asyncio.sleep(0.05)
+
+
+# -- the synchronous executor
+
+
+def interrupt_caller() -> None:
+    """Send Ctrl-C to the thread that runs the tests, from the event loop's."""
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+@pytest.mark.parametrize("face", ["run", "stream"])
+def test_an_interrupted_synchronous_run_keeps_its_lock_until_its_awaited_node_has_ended(
+    database: str, face: str
+) -> None:
+    async def slow(_: State) -> State:
+        try:
+            interrupt_caller()
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(1)
+            ENDED.append("middle")
+        return {}
+
+    with WorkflowExecutor(database) as executor:
+        with pytest.raises(KeyboardInterrupt):
+            list(getattr(executor, face)("orders", graph(slow), {"steps": []}, thread_id="orders-1"))
+        assert ENDED == ["middle"]
+        assert asyncio.run(lock_is_free(database, "orders-1"))
+        assert rows(database)[0]["state"] == "open"
+
+
+@pytest.mark.parametrize("face", ["run", "stream"])
+def test_a_second_interrupt_returns_at_once_and_leaves_the_lock_to_the_node(database: str, face: str) -> None:
+    async def slow(_: State) -> State:
+        try:
+            interrupt_caller()
+            await asyncio.sleep(60)
+        finally:
+            interrupt_caller()
+            await asyncio.sleep(2)
+            ENDED.append("middle")
+        return {}
+
+    with WorkflowExecutor(database) as executor:
+        with pytest.raises(KeyboardInterrupt):
+            list(getattr(executor, face)("orders", graph(slow), {"steps": []}, thread_id="orders-1"))
+        assert ENDED == []
+        assert not asyncio.run(lock_is_free(database, "orders-1"))
+        asyncio.run(until_free(database, "orders-1"))
+        assert ENDED == ["middle"]
 
 
 # -- nodes that outlive their run
