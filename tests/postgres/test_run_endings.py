@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from langchain_core.runnables import RunnableConfig
-from langgraph.graph import START, StateGraph
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import Command, interrupt
 
 from postgres.test_executor import State, graph, lock_is_free, rows
 from resumed.errors import LockLostError, RunCancelledError, WorkflowAlreadyRunningError
@@ -270,3 +272,86 @@ async def test_an_executor_closes_in_bounded_time_whatever_still_works(
     done.set()
     assert rows(database)[0]["state"] == "open"
     assert await lock_is_free(database, "orders-1")
+
+
+# -- what a run that returned has left
+
+
+def asks_twice(state: State) -> State:
+    answers = [str(interrupt("first?")), str(interrupt("second?"))]
+    return {"said": " ".join(answers), "steps": [*state["steps"], "middle"]}
+
+
+def stops_twice() -> Any:
+    """A graph below which a subgraph has two breakpoints; passing the first saves nothing at the root."""
+    inner = StateGraph(State)
+    inner.add_node("first", lambda _: {})
+    inner.add_node("second", lambda _: {})
+    inner.add_edge(START, "first")
+    inner.add_edge("first", "second")
+    inner.add_edge("second", END)
+    return graph(inner.compile(interrupt_before=["first", "second"]))
+
+
+async def each(executor: AsyncWorkflowExecutor, face: str, made: Any, *given: Any, **options: Any) -> None:
+    for one in given:
+        await called(executor, face, made, one, thread_id="orders-1", **options)
+
+
+def states(dsn: str) -> list[str]:
+    return [run["state"] for run in rows(dsn)]
+
+
+@pytest.mark.parametrize("durability", ["sync", "exit"])
+@pytest.mark.parametrize("face", ["run", "stream"])
+async def test_a_run_that_asks_again_waits_again(database: str, face: str, durability: Any) -> None:
+    given = [{"steps": []}, None, Command(resume="a"), Command(resume="b")]
+    async with AsyncWorkflowExecutor(database) as executor:
+        await each(executor, face, graph(asks_twice), *given, durability=durability)
+        saved = await executor.checkpointer.aget_tuple({"configurable": {"thread_id": "orders-1"}})
+    assert states(database) == ["waiting"] * 3 + ["finished"]
+    assert saved is not None
+    assert saved.checkpoint["channel_values"]["said"] == "a b"
+
+
+@pytest.mark.parametrize("face", ["run", "stream"])
+def test_a_synchronous_run_that_asks_again_waits_again(database: str, face: str) -> None:
+    with WorkflowExecutor(database) as executor:
+        for given in ({"steps": []}, None, Command(resume="a"), Command(resume="b")):
+            list(getattr(executor, face)("orders", graph(asks_twice), given, thread_id="orders-1"))
+    assert states(database) == ["waiting"] * 3 + ["finished"]
+
+
+async def test_a_run_that_comes_to_the_next_breakpoint_of_a_subgraph_waits(database: str) -> None:
+    async with AsyncWorkflowExecutor(database) as executor:
+        await each(executor, "run", stops_twice(), {"steps": []}, None, None)
+    assert states(database) == ["waiting", "waiting", "finished"]
+
+
+async def test_a_run_that_asks_where_a_person_has_edited_the_thread_waits(database: str) -> None:
+    made = graph(asks_twice)
+    async with AsyncWorkflowExecutor(database) as executor:
+        await each(executor, "run", made, {"steps": []})
+        edited = graph(asks_twice, checkpointer=executor.checkpointer)
+        config: RunnableConfig = {"configurable": {"thread_id": "orders-1"}}
+        await edited.aupdate_state(config, {"steps": ["edited"]}, as_node="one")
+        await each(executor, "run", made, None)
+    assert states(database) == ["waiting", "waiting"]
+
+
+async def test_a_run_of_a_finished_thread_is_finished(database: str) -> None:
+    async with AsyncWorkflowExecutor(database) as executor:
+        await each(executor, "run", graph(), {"steps": []}, None)
+    assert states(database) == ["finished", "finished"]
+
+
+async def test_a_run_that_replays_a_question_waits(database: str) -> None:
+    made = graph(asks_twice)
+    async with AsyncWorkflowExecutor(database) as executor:
+        await each(executor, "run", made, {"steps": []}, Command(resume="a"), Command(resume="b"))
+        with psycopg.connect(database, autocommit=True) as connection:
+            query = "select checkpoint_id from checkpoints where checkpoint_ns = '' and metadata->>'step' = '1'"
+            (asked,) = connection.execute(query).fetchone() or ("",)
+        config = {"configurable": {"thread_id": "orders-1", "checkpoint_id": asked}}
+        await executor.run("orders", made, None, config=config)
+    assert states(database)[-1] == "waiting"

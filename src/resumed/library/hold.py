@@ -15,7 +15,8 @@ class Hold:
     """A registered run of this process. `head` is what it saved last, `saving` what it is saving.
 
     `session` is the one that holds the thread's lock, None while it is lost. `left` are the channels that the head
-    has updated, for whoever asks whether work is left; `running` is what is cancelled when the run is over, `control`
+    has updated, the one it began with too, `asked` says whether a task has asked a person since, for whoever asks
+    whether work is left; `running` is what is cancelled when the run is over, `control`
     what is drained then, where it runs in a thread. `lasting` was cancelled and need not have ended.
     """
 
@@ -26,6 +27,7 @@ class Hold:
     session: Session | None = None
     saving: str | None = None
     left: tuple[str, ...] | None = None
+    asked: bool = False
     error: ResumedError | None = None
     running: "asyncio.Task[Any] | None" = None
     lasting: "asyncio.Task[Any] | None" = None
