@@ -102,22 +102,29 @@ class RunDesk:
         return min(self._lines, key=lambda line: len(line.holds))
 
     async def _let_go(self, line: Line, hold: Hold, ending: str | None) -> None:
-        """Mark the end and give the lock back, once no thread works for the run any more."""
-        self._holds.pop(hold.thread_id, None)
-        if ending is None and self._nodes.busy(hold.run_id):
+        """Mark the end and give the lock back, once nothing works for the run any more."""
+        if ending is None and (hold.working or self._nodes.busy(hold.run_id)):
             task = asyncio.create_task(self._when_quiet(line, hold))
             self._endings.add(task)
             task.add_done_callback(self._endings.discard)
             return
-        await _released(line, hold, ending)
+        await self._released(line, hold, ending)
 
     async def _when_quiet(self, line: Line, hold: Hold) -> None:
+        if hold.lasting is not None:
+            await asyncio.wait({hold.lasting})
         await self._nodes.quiet(hold.run_id)
-        await _released(line, hold, None)
+        await self._released(line, hold, None)
 
+    async def _released(self, line: Line, hold: Hold, ending: str | None) -> None:
+        """Release the lock, and forget the run only then: within this process nothing else keeps the next run out.
 
-async def _released(line: Line, hold: Hold, ending: str | None) -> None:
-    try:
-        await cancelling.stopped(line, hold)
-    finally:
-        await line.release(hold, ending, _RELEASE_PATIENCE)
+        Runs share sessions, and a session is granted an advisory lock again that it holds already.
+        """
+        try:
+            await cancelling.stopped(line, hold)
+        finally:
+            try:
+                await line.release(hold, ending, _RELEASE_PATIENCE)
+            finally:
+                self._holds.pop(hold.thread_id, None)

@@ -9,7 +9,7 @@ import os
 import socket
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Self
@@ -171,8 +171,12 @@ class AsyncWorkflowExecutor:
         """
         options |= {"thread_id": thread_id, "context": context}
         call = run_of(workflow, graph, input, config, options)
-        async with self.registered(replace(call, face=Face.ASYNC)) as run:
-            async for part in kept_stream(run.hold, run.call_async("astream")):
+        async with (
+            self.registered(replace(call, face=Face.ASYNC)) as run,
+            # Closed here, before the lock is released, not when the collector finds it.
+            aclosing(kept_stream(run.hold, run.call_async("astream"))) as parts,
+        ):
+            async for part in parts:
                 yield part
 
     stream = astream

@@ -6,7 +6,7 @@ from typing import Any
 
 from langgraph.runtime import RunControl
 
-from resumed.errors import ResumedError
+from resumed.errors import LockLostError, ResumedError
 from resumed.store.connect import Session, alive
 
 
@@ -15,8 +15,9 @@ class Hold:
     """A registered run of this process. `head` is what it saved last, `saving` what it is saving.
 
     `session` is the one that holds the thread's lock, None while it is lost. `left` are the channels that the head
-    has updated, for whoever asks whether work is left; `running` is what is cancelled when the run is over, `control`
-    what is drained then, where it runs in a thread.
+    has updated, the one it began with too, `asked` says whether a task has asked a person since, for whoever asks
+    whether work is left; `running` is what is cancelled when the run is over, `control`
+    what is drained then, where it runs in a thread. `lasting` was cancelled and need not have ended.
     """
 
     run_id: str
@@ -26,10 +27,17 @@ class Hold:
     session: Session | None = None
     saving: str | None = None
     left: tuple[str, ...] | None = None
+    asked: bool = False
     error: ResumedError | None = None
     running: "asyncio.Task[Any] | None" = None
+    lasting: "asyncio.Task[Any] | None" = None
     control: RunControl | None = None
     _told: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def working(self) -> bool:
+        """Whether something that was cancelled still runs."""
+        return self.lasting is not None and not self.lasting.done()
 
     async def secured(self) -> Session:
         """Give the session that holds the lock, once there is one. Raises what `end` was given."""
@@ -57,9 +65,21 @@ class Hold:
         if self.control is not None:
             self.control.request_drain()
         if self.running is not None:
-            self.running.cancel()
+            cancel_once(self.running)
+
+    def close(self) -> None:
+        """Let nothing be saved any more: the lock was released."""
+        self.error = self.error or LockLostError("the run is over")
+        self.session = None
+        self._told.set()
 
     def require(self) -> None:
         """Raise what ended the hold, where something has."""
         if self.error is not None:
             raise self.error
+
+
+def cancel_once(running: "asyncio.Task[Any]") -> None:
+    """Cancel a call of a graph: cancelled a second time, LangGraph would return before its nodes have ended."""
+    if not running.cancelling():
+        running.cancel()

@@ -1,13 +1,13 @@
 """Runs a graph for as long as its hold on the thread lasts, and stops it when that is over."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
 from datetime import timedelta
 from typing import Any
 
 from resumed.engine.threads import CURRENT
-from resumed.library.hold import Hold
+from resumed.library.hold import Hold, cancel_once
 
 _GRACE = timedelta(seconds=5)
 _END = object()
@@ -18,7 +18,7 @@ async def kept(hold: Hold, work: Coroutine[Any, Any, Any]) -> Any:
     return await _kept(hold, work, _account(hold))
 
 
-async def kept_stream(hold: Hold, stream: AsyncIterator[Any]) -> AsyncIterator[Any]:
+async def kept_stream(hold: Hold, stream: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
     """Give the parts of a stream, each under the hold. Raises what ended the hold."""
     context = _account(hold)
     try:
@@ -26,7 +26,7 @@ async def kept_stream(hold: Hold, stream: AsyncIterator[Any]) -> AsyncIterator[A
             yield part
     finally:
         if (close := getattr(stream, "aclose", None)) is not None:
-            await asyncio.get_running_loop().create_task(close(), context=context)
+            await _closed(hold, close, context)
 
 
 async def _kept(hold: Hold, work: Coroutine[Any, Any, Any], context: Context) -> Any:
@@ -40,7 +40,7 @@ async def _kept(hold: Hold, work: Coroutine[Any, Any, Any], context: Context) ->
     finally:
         hold.running = None
         if not running.done():
-            await _ended(running)
+            await _ended(hold, running)
 
 
 async def to_its_end(work: Coroutine[Any, Any, object]) -> None:
@@ -53,11 +53,32 @@ async def to_its_end(work: Coroutine[Any, Any, object]) -> None:
         raise
 
 
-async def _ended(running: "asyncio.Task[Any]") -> None:
-    """Cancel what runs, give it time to end, and note what it raised, lest asyncio prints it with its values."""
-    running.cancel()
+async def _ended(hold: Hold, running: "asyncio.Task[Any]") -> None:
+    """Cancel what runs and give it time to end; where that is not enough, the hold knows of it."""
+    _left(hold, running)
+    cancel_once(running)
     await asyncio.wait({running}, timeout=_GRACE.total_seconds())
-    running.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+
+async def _closed(hold: Hold, close: Callable[[], Coroutine[Any, Any, None]], context: Context) -> None:
+    """Close a stream; one that is still making its last part is closed after that, and nobody waits for it here."""
+    making = hold.lasting if hold.working else None
+    closing = asyncio.get_running_loop().create_task(_after(making, close), context=context)
+    _left(hold, closing)
+    if making is None:
+        await asyncio.shield(closing)
+
+
+async def _after(earlier: "asyncio.Task[Any] | None", close: Callable[[], Awaitable[None]]) -> None:
+    if earlier is not None:
+        await asyncio.wait({earlier})
+    await close()
+
+
+def _left(hold: Hold, lasting: "asyncio.Task[Any]") -> None:
+    """Keep the lock until this has ended, and note what it raises, or asyncio would print it with its values."""
+    hold.lasting = lasting
+    lasting.add_done_callback(lambda task: task.cancelled() or task.exception())
 
 
 async def _next(stream: AsyncIterator[Any]) -> Any:

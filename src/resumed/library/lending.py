@@ -59,6 +59,12 @@ class Lender:
 
 
 def lasts(graph: Pregel[Any, Any, Any, Any], hold: Hold) -> bool:
-    """Say whether a run that returned has left work: at a question or a breakpoint."""
+    """Return whether a run that returned has left work: at a question or a breakpoint.
+
+    One that asks again, or comes to the next breakpoint of a subgraph, saves no checkpoint at the root: what waited in
+    the head that it began with waits still. The head of an edit or a fork does not say that, a saved question does.
+    """
+    if hold.asked:
+        return True
     own = [name for name in graph.trigger_to_nodes if not trigger(name)]
     return any(trigger(channel, own) for channel in hold.left or ())

@@ -99,6 +99,7 @@ class Line:
                     await self._released(hold, state)
         finally:
             self.holds.discard(hold)
+            hold.close()
 
     async def _released(self, hold: Hold, state: str | None) -> None:
         session = hold.session if hold.error is not None else await hold.secured()

@@ -4,9 +4,13 @@ import asyncio
 import os
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import CancelledError, Future, wait
+from datetime import timedelta
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+_PATIENCE = timedelta(seconds=30)
 
 
 class _Loop:
@@ -31,15 +35,32 @@ os.register_at_fork(before=_LOOP.guard.acquire, after_in_parent=_LOOP.guard.rele
 
 
 def run_sync(work: Coroutine[Any, Any, T]) -> T:
-    """Do asynchronous work and wait for it; whoever is interrupted meanwhile cancels it and waits for its end."""
-    future = asyncio.run_coroutine_threadsafe(_kept(work), _LOOP.running())
+    """Do asynchronous work and wait for it; whoever is interrupted meanwhile cancels it and waits for its end.
+
+    That wait is bounded, and a second interrupt ends it: the work then goes on to its end by itself.
+    """
+    loop = _LOOP.running()
+    begun: list[asyncio.Task[T]] = []
+    ended: Future[asyncio.Task[T]] = Future()
+
+    def begin() -> None:
+        begun.append(loop.create_task(work))
+        begun[0].add_done_callback(ended.set_result)
+
+    def cancel() -> None:
+        begun[0].cancel()
+
+    loop.call_soon_threadsafe(begin)
     try:
-        return future.result()
+        return _result(ended.result())
     except BaseException:
-        if not future.done():
-            future.cancel()
+        if not ended.done():
+            loop.call_soon_threadsafe(cancel)
+            wait({ended}, _PATIENCE.total_seconds())
         raise
 
 
-async def _kept(work: Coroutine[Any, Any, T]) -> T:
-    return await work
+def _result(ended: asyncio.Task[T]) -> T:
+    if ended.cancelled():
+        raise CancelledError  # that of futures: asyncio's would end a caller's task
+    return ended.result()

@@ -5,7 +5,8 @@ Where that is lost a save waits until the lock is had again, and is made again: 
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import psycopg
@@ -19,7 +20,10 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
+from psycopg import AsyncCursor
+from psycopg.rows import DictRow
 
+from resumed.judge.verdict import INTERRUPT
 from resumed.library.hold import Hold
 from resumed.library.line import MOST_CONFLICTS, Line
 from resumed.store.connect import Session, alive
@@ -40,8 +44,11 @@ class RunSaver(AsyncPostgresSaver):
         self._hold = hold
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """Load a checkpoint."""
-        return await self._kept(lambda: super(RunSaver, self).aget_tuple(config))
+        """Load a checkpoint; the first is the head that the run begins with."""
+        loaded = await self._kept(lambda: super(RunSaver, self).aget_tuple(config))
+        if loaded is not None and self._hold.left is None and _at_root(config):
+            self._hold.left = _updated(loaded.checkpoint)
+        return loaded
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
@@ -58,14 +65,13 @@ class RunSaver(AsyncPostgresSaver):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Save a checkpoint while the lock is held."""
-        root = not config["configurable"].get("checkpoint_ns")
+        root = _at_root(config)
         if root:
             self._hold.saving = checkpoint["id"]
         saved = await self._kept(lambda: super(RunSaver, self).aput(config, checkpoint, metadata, new_versions))
         if root:
-            updated = checkpoint.get("updated_channels")
             self._hold.head, self._hold.saving = checkpoint["id"], None
-            self._hold.left = tuple(updated) if updated is not None else None
+            self._hold.left, self._hold.asked = _updated(checkpoint), False
         return saved
 
     async def aput_writes(
@@ -73,6 +79,15 @@ class RunSaver(AsyncPostgresSaver):
     ) -> None:
         """Save the writes of a task while the lock is held."""
         await self._kept(lambda: super(RunSaver, self).aput_writes(config, writes, task_id, task_path))
+        if _at_root(config) and any(channel == INTERRUPT for channel, _ in writes):
+            self._hold.asked = True
+
+    @asynccontextmanager
+    async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
+        """Ask again in the session's turn: the lock may have been released while a save waited for that."""
+        async with super()._cursor(pipeline=pipeline) as cursor:
+            self._hold.require()
+            yield cursor
 
     async def _kept(self, work: Callable[[], Awaitable[T]]) -> T:
         conflicts = 0
@@ -97,6 +112,15 @@ class RunSaver(AsyncPostgresSaver):
         self._line.hear(session, error)
         if self._hold.session is session:
             self._hold.lose()
+
+
+def _at_root(config: RunnableConfig) -> bool:
+    return not config["configurable"].get("checkpoint_ns")
+
+
+def _updated(checkpoint: Checkpoint) -> tuple[str, ...] | None:
+    updated = checkpoint.get("updated_channels")
+    return tuple(updated) if updated is not None else None
 
 
 def _of(hold: Hold) -> Any:

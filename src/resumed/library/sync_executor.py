@@ -1,6 +1,7 @@
 """The synchronous face of the executor: the same runs, for threads.
 
-A graph runs in its caller's own thread, as by `invoke`; locks and saves are made on an event loop of the library's.
+A graph runs in its caller's own thread, as by `invoke`. Locks, saves and nodes that can only be awaited are the work
+of an event loop of the library's.
 """
 
 import asyncio
@@ -101,9 +102,10 @@ class WorkflowExecutor:
     ) -> Any:
         """Run a graph to its end in this thread and return what `graph.invoke` returns.
 
-        See `AsyncWorkflowExecutor.run` for what it takes and raises. Nodes that can only be awaited run by `ainvoke`. A
-        node that runs when the run is over is not interrupted: `run` raises when it has ended. `KeyboardInterrupt`
-        leaves the run open, and the daemon goes on with it.
+        See `AsyncWorkflowExecutor.run` for what it takes and raises. A node that runs when the run is over is not
+        interrupted: `run` raises when it has ended. From the first node that can only be awaited on, the graph runs by
+        `ainvoke` on the library's event loop, where awaited nodes are cancelled. `KeyboardInterrupt` leaves the run
+        open, and the daemon goes on with it.
         """
         options |= {"thread_id": thread_id, "context": context}
         call = run_of(workflow, graph, input, config, options)

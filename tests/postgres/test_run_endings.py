@@ -1,0 +1,357 @@
+"""How runs of the executor end: the lock is kept until nothing works for the run, and the record says what is left."""
+
+import asyncio
+import signal
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from langchain_core.runnables import RunnableConfig
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import Command, interrupt
+
+from postgres.test_executor import State, graph, lock_is_free, rows
+from resumed.errors import LockLostError, RunCancelledError, WorkflowAlreadyRunningError
+from resumed.library import keeping
+from resumed.library.executor import AsyncWorkflowExecutor
+from resumed.library.sync_executor import WorkflowExecutor
+
+ENDED: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_has_ended() -> Iterator[None]:
+    ENDED.clear()
+    yield
+    ENDED.clear()
+
+
+@pytest.fixture
+def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "_GRACE", timedelta(milliseconds=200))
+
+
+async def consumed(stream: AsyncIterator[Any]) -> None:
+    async for _ in stream:
+        pass
+
+
+def called(executor: AsyncWorkflowExecutor, face: str, *given: Any, **options: Any) -> Any:
+    if face == "run":
+        return executor.run("orders", *given, **options)
+    return consumed(executor.astream("orders", *given, **options))
+
+
+async def until_free(dsn: str, thread: str) -> None:
+    async with asyncio.timeout(20):
+        while not await lock_is_free(dsn, thread):
+            await asyncio.sleep(0.05)
+
+
+# -- the synchronous executor
+
+
+def interrupt_caller() -> None:
+    """Send Ctrl-C to the thread that runs the tests, from the event loop's."""
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+@pytest.mark.parametrize("face", ["run", "stream"])
+def test_an_interrupted_synchronous_run_keeps_its_lock_until_its_awaited_node_has_ended(
+    database: str, face: str
+) -> None:
+    async def slow(_: State) -> State:
+        try:
+            interrupt_caller()
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(1)
+            ENDED.append("middle")
+        return {}
+
+    with WorkflowExecutor(database) as executor:
+        with pytest.raises(KeyboardInterrupt):
+            list(getattr(executor, face)("orders", graph(slow), {"steps": []}, thread_id="orders-1"))
+        assert ENDED == ["middle"]
+        assert asyncio.run(lock_is_free(database, "orders-1"))
+        assert rows(database)[0]["state"] == "open"
+
+
+@pytest.mark.parametrize("face", ["run", "stream"])
+def test_a_second_interrupt_returns_at_once_and_leaves_the_lock_to_the_node(database: str, face: str) -> None:
+    async def slow(_: State) -> State:
+        try:
+            interrupt_caller()
+            await asyncio.sleep(60)
+        finally:
+            interrupt_caller()
+            await asyncio.sleep(2)
+            ENDED.append("middle")
+        return {}
+
+    with WorkflowExecutor(database) as executor:
+        with pytest.raises(KeyboardInterrupt):
+            list(getattr(executor, face)("orders", graph(slow), {"steps": []}, thread_id="orders-1"))
+        assert ENDED == []
+        assert not asyncio.run(lock_is_free(database, "orders-1"))
+        asyncio.run(until_free(database, "orders-1"))
+        assert ENDED == ["middle"]
+
+
+# -- nodes that outlive their run
+
+
+@pytest.mark.usefixtures("short_grace")
+@pytest.mark.parametrize("face", ["run", "stream"])
+async def test_an_awaited_node_that_outlives_its_cancellation_keeps_the_lock(database: str, face: str) -> None:
+    async def stubborn(state: State) -> State:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await asyncio.sleep(2)
+        ENDED.append("middle")
+        return {"steps": [*state["steps"], "middle"]}
+
+    async with AsyncWorkflowExecutor(database) as executor:
+        running = asyncio.create_task(called(executor, face, graph(stubborn), {"steps": []}, thread_id="orders-1"))
+        await asyncio.sleep(0.5)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert ENDED == []
+        assert not await lock_is_free(database, "orders-1")
+        with pytest.raises(WorkflowAlreadyRunningError, match="this process"):
+            await executor.run("orders", graph(), None, thread_id="orders-1")
+        await until_free(database, "orders-1")
+        assert ENDED == ["middle"]
+        assert rows(database)[0]["state"] == "open"
+        assert (await executor.run("orders", graph(), None, thread_id="orders-1"))["steps"] == ["one", "middle", "two"]
+
+
+async def test_a_run_that_is_cancelled_twice_keeps_its_lock_until_its_node_has_ended(database: str) -> None:
+    async def slow(_: State) -> State:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(2)
+            ENDED.append("middle")
+        return {}
+
+    async with AsyncWorkflowExecutor(database) as executor:
+        running = asyncio.create_task(executor.run("orders", graph(slow), {"steps": []}, thread_id="orders-1"))
+        await asyncio.sleep(0.5)
+        for _ in range(2):
+            running.cancel()
+            await asyncio.sleep(0.1)
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert not await lock_is_free(database, "orders-1")
+        await until_free(database, "orders-1")
+        assert ENDED == ["middle"]
+
+
+async def test_a_run_that_another_process_cancels_ends_once_its_node_has(database: str) -> None:
+    async def slow(_: State) -> State:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(3)  # the session looks every second
+            ENDED.append("middle")
+        return {}
+
+    async with AsyncWorkflowExecutor(database) as executor, AsyncWorkflowExecutor(database) as other:
+        running = asyncio.create_task(executor.run("orders", graph(slow), {"steps": []}, thread_id="orders-1"))
+        await asyncio.sleep(0.5)
+        assert await other.cancel("orders-1")
+        with pytest.raises(RunCancelledError):
+            await running
+        assert ENDED == ["middle"]
+
+
+async def test_a_closed_stream_keeps_its_lock_until_the_nodes_beside_have_ended(database: str) -> None:
+    async def slow(_: State) -> State:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(1)
+            ENDED.append("slow")
+        return {}
+
+    built = StateGraph(State)
+    built.add_node("fast", lambda _: {"said": "fast"})
+    built.add_node("slow", slow)
+    built.add_edge(START, "fast")
+    built.add_edge(START, "slow")
+    async with AsyncWorkflowExecutor(database) as executor:
+        stream = executor.astream("orders", built.compile(), {"steps": []}, thread_id="orders-1", stream_mode="updates")
+        assert await anext(stream) == {"fast": {"said": "fast"}}
+        await stream.aclose()
+        await until_free(database, "orders-1")
+        assert ENDED == ["slow"]
+
+
+async def test_nothing_is_saved_by_a_run_whose_lock_was_given_back(database: str) -> None:
+    savers: list[Any] = []
+
+    def middle(state: State, config: RunnableConfig) -> State:
+        savers.append(config["configurable"]["__pregel_checkpointer"])
+        return {"steps": [*state["steps"], "middle"]}
+
+    async with AsyncWorkflowExecutor(database) as executor:
+        await executor.run("orders", graph(middle), {"steps": []}, thread_id="orders-1")
+        before = rows(database, "select count(*) from checkpoint_writes")
+        place = {"configurable": {"thread_id": "orders-1", "checkpoint_ns": "", "checkpoint_id": "late"}}
+        with pytest.raises(LockLostError):
+            await savers[0].aput_writes(place, [("steps", ["late"])], "task")
+        assert rows(database, "select count(*) from checkpoint_writes") == before
+
+
+# -- a run that was cancelled and whose synchronous node still works
+
+
+class Worker:
+    """A synchronous node that takes its time and counts how many of it work at once."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.working, self.most = seconds, 0, 0
+
+    def __call__(self, state: State) -> State:
+        self.working += 1
+        self.most = max(self.most, self.working)
+        time.sleep(self.seconds)
+        self.working -= 1
+        return {"steps": [*state["steps"], "middle"]}
+
+
+async def test_a_thread_is_not_begun_again_while_a_cancelled_run_of_the_same_process_works(database: str) -> None:
+    worker = Worker(1.5)
+    async with AsyncWorkflowExecutor(database, sessions=1) as executor:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(executor.run("orders", graph(worker), {"steps": []}, thread_id="orders-1"), 0.5)
+        with pytest.raises(WorkflowAlreadyRunningError, match="this process is at the thread already"):
+            await executor.run("orders", graph(worker), None, thread_id="orders-1")
+        await until_free(database, "orders-1")
+        found = await executor.run("orders", graph(worker), None, thread_id="orders-1")
+    assert (found["steps"], worker.most) == (["one", "middle", "two"], 1)
+
+
+async def test_a_run_whose_node_still_works_can_be_cancelled_for_good(database: str) -> None:
+    worker = Worker(1.5)
+    async with AsyncWorkflowExecutor(database, sessions=1) as executor:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(executor.run("orders", graph(worker), {"steps": []}, thread_id="orders-1"), 0.5)
+        assert await executor.cancel("orders-1", "not wanted")
+        await until_free(database, "orders-1")
+        head = (await executor.checkpointer.aget_tuple({"configurable": {"thread_id": "orders-1"}})).checkpoint["id"]
+    assert rows(database)[0]["state"] == "cancelled"
+    assert rows(database, "select cancelled_head, state from resumed.cases") == [
+        {"cancelled_head": head, "state": "held"}
+    ]
+
+
+@pytest.mark.parametrize("seconds", [1, 30], ids=["ends soon", "does not end"])
+async def test_an_executor_closes_in_bounded_time_whatever_still_works(
+    database: str, seconds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resumed.library.desk._RELEASE_PATIENCE", timedelta(seconds=2))
+    done = threading.Event()
+
+    def slow(_: State) -> State:
+        done.wait(seconds)
+        return {}
+
+    began = time.monotonic()
+    async with AsyncWorkflowExecutor(database) as executor:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(executor.run("orders", graph(slow), {"steps": []}, thread_id="orders-1"), 0.5)
+    assert time.monotonic() - began < 10
+    done.set()
+    assert rows(database)[0]["state"] == "open"
+    assert await lock_is_free(database, "orders-1")
+
+
+# -- what a run that returned has left
+
+
+def asks_twice(state: State) -> State:
+    answers = [str(interrupt("first?")), str(interrupt("second?"))]
+    return {"said": " ".join(answers), "steps": [*state["steps"], "middle"]}
+
+
+def stops_twice() -> Any:
+    """A graph below which a subgraph has two breakpoints; passing the first saves nothing at the root."""
+    inner = StateGraph(State)
+    inner.add_node("first", lambda _: {})
+    inner.add_node("second", lambda _: {})
+    inner.add_edge(START, "first")
+    inner.add_edge("first", "second")
+    inner.add_edge("second", END)
+    return graph(inner.compile(interrupt_before=["first", "second"]))
+
+
+async def each(executor: AsyncWorkflowExecutor, face: str, made: Any, *given: Any, **options: Any) -> None:
+    for one in given:
+        await called(executor, face, made, one, thread_id="orders-1", **options)
+
+
+def states(dsn: str) -> list[str]:
+    return [run["state"] for run in rows(dsn)]
+
+
+@pytest.mark.parametrize("durability", ["sync", "exit"])
+@pytest.mark.parametrize("face", ["run", "stream"])
+async def test_a_run_that_asks_again_waits_again(database: str, face: str, durability: Any) -> None:
+    given = [{"steps": []}, None, Command(resume="a"), Command(resume="b")]
+    async with AsyncWorkflowExecutor(database) as executor:
+        await each(executor, face, graph(asks_twice), *given, durability=durability)
+        saved = await executor.checkpointer.aget_tuple({"configurable": {"thread_id": "orders-1"}})
+    assert states(database) == ["waiting"] * 3 + ["finished"]
+    assert saved is not None
+    assert saved.checkpoint["channel_values"]["said"] == "a b"
+
+
+@pytest.mark.parametrize("face", ["run", "stream"])
+def test_a_synchronous_run_that_asks_again_waits_again(database: str, face: str) -> None:
+    with WorkflowExecutor(database) as executor:
+        for given in ({"steps": []}, None, Command(resume="a"), Command(resume="b")):
+            list(getattr(executor, face)("orders", graph(asks_twice), given, thread_id="orders-1"))
+    assert states(database) == ["waiting"] * 3 + ["finished"]
+
+
+async def test_a_run_that_comes_to_the_next_breakpoint_of_a_subgraph_waits(database: str) -> None:
+    async with AsyncWorkflowExecutor(database) as executor:
+        await each(executor, "run", stops_twice(), {"steps": []}, None, None)
+    assert states(database) == ["waiting", "waiting", "finished"]
+
+
+async def test_a_run_that_asks_where_a_person_has_edited_the_thread_waits(database: str) -> None:
+    made = graph(asks_twice)
+    async with AsyncWorkflowExecutor(database) as executor:
+        await each(executor, "run", made, {"steps": []})
+        edited = graph(asks_twice, checkpointer=executor.checkpointer)
+        config: RunnableConfig = {"configurable": {"thread_id": "orders-1"}}
+        await edited.aupdate_state(config, {"steps": ["edited"]}, as_node="one")
+        await each(executor, "run", made, None)
+    assert states(database) == ["waiting", "waiting"]
+
+
+async def test_a_run_of_a_finished_thread_is_finished(database: str) -> None:
+    async with AsyncWorkflowExecutor(database) as executor:
+        await each(executor, "run", graph(), {"steps": []}, None)
+    assert states(database) == ["finished", "finished"]
+
+
+async def test_a_run_that_replays_a_question_waits(database: str) -> None:
+    made = graph(asks_twice)
+    async with AsyncWorkflowExecutor(database) as executor:
+        await each(executor, "run", made, {"steps": []}, Command(resume="a"), Command(resume="b"))
+        with psycopg.connect(database, autocommit=True) as connection:
+            query = "select checkpoint_id from checkpoints where checkpoint_ns = '' and metadata->>'step' = '1'"
+            (asked,) = connection.execute(query).fetchone() or ("",)
+        config = {"configurable": {"thread_id": "orders-1", "checkpoint_id": asked}}
+        await executor.run("orders", made, None, config=config)
+    assert states(database)[-1] == "waiting"
