@@ -16,7 +16,7 @@ from langgraph.types import Command, interrupt
 
 from postgres.test_executor import State, graph, lock_is_free, rows
 from resumed.errors import LockLostError, RunCancelledError, WorkflowAlreadyRunningError
-from resumed.library import keeping
+from resumed.library import desk, keeping
 from resumed.library.executor import AsyncWorkflowExecutor
 from resumed.library.sync_executor import WorkflowExecutor
 
@@ -355,3 +355,24 @@ async def test_a_run_that_replays_a_question_waits(database: str) -> None:
         config = {"configurable": {"thread_id": "orders-1", "checkpoint_id": asked}}
         await executor.run("orders", made, None, config=config)
     assert states(database)[-1] == "waiting"
+
+
+async def test_a_session_that_is_busy_for_longer_than_a_run_waits_keeps_no_lock(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk, "_RELEASE_PATIENCE", timedelta(milliseconds=100))
+    begun = asyncio.Event()
+
+    async def slow(_: State) -> State:
+        begun.set()
+        await asyncio.sleep(60)
+        return {}
+
+    async with AsyncWorkflowExecutor(database, sessions=1) as executor:
+        run = asyncio.create_task(executor.run("orders", graph(slow), {"steps": []}, thread_id="orders-1"))
+        await begun.wait()
+        (line,) = executor._desk._lines  # noqa: SLF001 - nothing else makes its session busy for so long
+        async with line.turn:
+            run.cancel()
+            await asyncio.wait({run})
+        await until_free(database, "orders-1")

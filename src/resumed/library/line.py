@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import psycopg
 
-from resumed.errors import DatabaseError, RunCancelledError, RunTakenOverError
+from resumed.errors import DatabaseError, ResumedError, RunCancelledError, RunTakenOverError
 from resumed.library.hold import Hold
 from resumed.store import locks, runs
 from resumed.store.connect import Session, Target, alive, connect, usable
@@ -91,20 +91,23 @@ class Line:
     async def release(self, hold: Hold, state: str | None, patience: timedelta) -> None:
         """Mark how the run ended (None: it has not) and give its lock back.
 
-        Without a session it is waited for; where none comes, the daemon finds out by the rows.
+        Without a session it is waited for; where none comes, the daemon finds out by the rows. On a session that many
+        runs use it may take longer than `patience`: it then goes on without its caller, or the lock would stay.
         """
+        await asyncio.wait({self._spawn(self._released(hold, state, patience))}, timeout=patience.total_seconds())
+
+    async def _released(self, hold: Hold, state: str | None, patience: timedelta) -> None:
         try:
-            with suppress(TimeoutError, psycopg.Error):
+            with suppress(TimeoutError, psycopg.Error, ResumedError):
                 async with asyncio.timeout(patience.total_seconds()):
-                    await self._released(hold, state)
+                    session = hold.session if hold.error is not None else await hold.secured()
+                if session is not None and alive(session):
+                    await self._unlocked_as(session, hold, state)
         finally:
             self.holds.discard(hold)
             hold.close()
 
-    async def _released(self, hold: Hold, state: str | None) -> None:
-        session = hold.session if hold.error is not None else await hold.secured()
-        if session is None or not alive(session):
-            return
+    async def _unlocked_as(self, session: Session, hold: Hold, state: str | None) -> None:
         async with self.turn:
             try:
                 await _ended(session, hold, state)
@@ -214,10 +217,11 @@ class Line:
         session.prepare_threshold = _PREPARE_AFTER
         return session
 
-    def _spawn(self, work: "asyncio._CoroutineLike[None]") -> None:
+    def _spawn(self, work: "asyncio._CoroutineLike[None]") -> "asyncio.Task[None]":
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 async def _ended(session: Session, hold: Hold, state: str | None) -> None:
