@@ -13,6 +13,7 @@ from langgraph.types import Send
 
 from resumed.engine.loops import Nodes, Steps, is_available
 from resumed.judge.verdict import NULL_TASK
+from resumed.judge.writes import EditId
 
 Load = Callable[[str], Awaitable[CheckpointTuple | None]]
 
@@ -51,10 +52,12 @@ def stops(steps: Steps) -> bool:
 def has_run(stands: CheckpointTuple) -> bool:
     """Return whether rows of a task say that a breakpoint in front of it, or behind the one before, has been passed.
 
-    The input for a `DeltaChannel` is saved on the checkpoint before it, under a task that never runs.
+    The input for a `DeltaChannel` is saved on the checkpoint before it, under a task that never runs; so is a person's
+    edit, even where it fails.
     """
     given = str(uuid.uuid5(uuid.UUID(stands.checkpoint["id"]), _INPUT)) if _is_uuid(stands.checkpoint["id"]) else ""
-    return any(task not in (NULL_TASK, given) for task, _, _ in stands.pending_writes or ())
+    ran = (task for task, _, _ in stands.pending_writes or () if not isinstance(task, EditId))
+    return any(task not in (NULL_TASK, given) for task in ran)
 
 
 def due_nodes(steps: Steps, stands: CheckpointTuple) -> set[str]:

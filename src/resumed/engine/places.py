@@ -15,6 +15,7 @@ from resumed.engine.breakpoints import has_run
 from resumed.engine.classes import watched
 from resumed.engine.saver import FencedSaver
 from resumed.judge.verdict import CONTROL_CHANNELS, NULL_TASK, trigger
+from resumed.judge.writes import EditId
 from resumed.store import checkpoints
 from resumed.workflows.loaded import Graph
 
@@ -127,7 +128,8 @@ def _tasks_of(namespace: str) -> set[str]:
 def _ended(*stands: CheckpointTuple | None) -> set[str]:
     """Return the ids of the tasks that have saved what they made: no graph that ran in one is asked again."""
     writes = [write for one in stands if one is not None for write in one.pending_writes or ()]
-    return {task for task, channel, _ in writes if task != NULL_TASK and channel not in CONTROL_CHANNELS}
+    saved = {task for task, channel, _ in writes if channel not in CONTROL_CHANNELS and not isinstance(task, EditId)}
+    return saved - {NULL_TASK}
 
 
 async def due(root: Graph, config: RunnableConfig) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from resumed.engine.breakpoints import has_run
 from resumed.engine.guard import Guard, Reads
 from resumed.engine.loops import calling_loop, loading_in_thread
 from resumed.errors import LockLostError, SessionFailedError, SupersededError
-from resumed.judge.writes import sanitise
+from resumed.judge.writes import RawWrite, marked, sanitise, unmarked
 from resumed.store import checkpoints
 from resumed.store.connect import Session, alive
 from resumed.store.faults import Fault, blames_statement, conflicting, fault_of
@@ -216,10 +216,9 @@ class FencedSaver(AsyncPostgresSaver):
     def _load_blobs(self, blob_values: Any) -> dict[str, Any]:
         return blob_values if isinstance(blob_values, dict) else super()._load_blobs(blob_values)
 
-    def _load_writes(
-        self, writes: list[tuple[bytes, bytes, bytes, bytes, bytes, bytes]] | None
-    ) -> list[tuple[str, str, Any]]:
-        return with_answers(sanitise(super()._load_writes(writes)), self.serde, self._withhold)
+    def _load_writes(self, writes: list[RawWrite] | None) -> list[tuple[str, str, Any]]:
+        loaded = unmarked(super()._load_writes(marked(writes or ())))
+        return with_answers(sanitise(loaded), self.serde, self._withhold)
 
     def _withhold(self, why: str) -> None:
         self._known.withheld = self._known.withheld or why
