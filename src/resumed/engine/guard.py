@@ -13,6 +13,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.errors import GraphInterrupt
 from langgraph.pregel._loop import PregelLoop
+from langgraph.types import Command
 
 from resumed.engine.breakpoints import Load, breakpoint_at, has_run, stops
 from resumed.engine.loops import LoopSteps, namespace_of, parents_of, resumes, steps_of, stopped_at, task_of
@@ -49,10 +50,14 @@ class Reads:
 class Guard:
     """Judges each loop of one attempt as it loads; knows afterwards what was stopped and what was refused."""
 
-    def __init__(self, head: str, unfinished: Collection[str] = ()) -> None:
-        """`unfinished` are the namespaces under the head that had work left when the attempt began."""
+    def __init__(self, head: str, unfinished: Collection[str] = (), *, commanded: bool = False) -> None:
+        """`unfinished` are the namespaces under the head that had work left when the attempt began.
+
+        `commanded` says that it begins a run with the `Command` that its application gave: a person's word.
+        """
         self.refusal: Judgement | None = None
         self._head = head
+        self._commanded = commanded
         self._unfinished = set(unfinished)
         self._met: set[str] = set()
         self._finished: set[str] = set()
@@ -86,7 +91,7 @@ class Guard:
         steps = steps_of(loop)
         if said := _spoilt(steps, loaded):
             raise self.refuse(said)
-        if not stops(steps) or has_run(loaded) or await _below(namespace, loaded, reads):
+        if not stops(steps) or self._lets_pass(loop) or has_run(loaded) or await _below(namespace, loaded, reads):
             _open(loaded)
         elif stands_at := await breakpoint_at(steps, loaded, reads.load):
             self._held.append((loop, stands_at.removeprefix("it stands at the breakpoint ")))
@@ -124,6 +129,10 @@ class Guard:
         """End the attempt: what comes after this is not saved. The first word stands."""
         self.refusal = self.refusal or Judgement(Verdict.INCOMPATIBLE, said)
         return WorkRefusedError(self.refusal.reason)
+
+    def _lets_pass(self, loop: PregelLoop) -> bool:
+        """Return whether a person has told the root to go on: held here, the loop would not even save the command."""
+        return self._commanded and not namespace_of(loop) and isinstance(loop.input, Command)
 
     def _out_of_step(self, loop: PregelLoop, loaded: CheckpointTuple) -> str | None:
         """Say that a graph which keeps its own state stands elsewhere than its parents take it to stand."""
