@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import CheckpointTuple
+from langgraph.checkpoint.base import Checkpoint, CheckpointTuple
 from langgraph.errors import GraphInterrupt
 from langgraph.pregel._loop import PregelLoop
 from langgraph.types import Command
 
-from resumed.engine.breakpoints import Load, breakpoint_at, has_run, stops
+from resumed.engine.breakpoints import Load, breakpoint_at, has_run, has_work, stops
 from resumed.engine.loops import LoopSteps, namespace_of, parents_of, resumes, steps_of, stopped_at, task_of
 from resumed.engine.pending import recounted, unknown_names
 from resumed.judge.verdict import ERROR, INTERRUPT, RESUME
@@ -58,7 +58,10 @@ class Guard:
         self.refusal: Judgement | None = None
         self._head = head
         self._commanded = commanded
-        self._unfinished = set(unfinished)
+        self._unfinished = frozenset(unfinished)
+        self._begun: set[str] = set()
+        self._ended: set[str] = set()
+        self._late: set[str] = set()
         self._met: set[str] = set()
         self._finished: set[str] = set()
         self._loops: list[PregelLoop] = []
@@ -76,13 +79,28 @@ class Guard:
                 return Judgement(Verdict.BREAKPOINT, f"it has reached the breakpoint {said}, {where}")
         return None
 
+    def asks(self, loop: PregelLoop) -> None:
+        """Note that a loop is about to load its checkpoint, and whether that can be its own.
+
+        A node's calls are counted. Where one has come to its end only now, what is there for a later one can only have
+        come of a retry or a fallback: the graph that the node calls next would take it for its own.
+        """
+        namespace = namespace_of(loop)
+        caller, _, number = namespace.rpartition("|")
+        if number.isdigit() and ":" in caller.rpartition("|")[2] and namespace not in self._met:
+            before = {caller, *(f"{caller}|{earlier}" for earlier in range(1, int(number)))}
+            if before & self._unfinished & self._ended:
+                self._late.add(namespace)
+
     async def admit(self, loop: PregelLoop, loaded: CheckpointTuple | None, reads: Reads) -> None:
         """Let a loop begin with what it has loaded, or raise what stops it."""
         self._loops.append(loop)
         namespace = namespace_of(loop)
-        self._unfinished.discard(namespace)
+        self._begun.add(namespace)
         if loaded is None:
             return
+        if namespace in self._late and namespace not in self._met:
+            raise self.refuse(f"a node would take what {namespace} has left for the work of another call")
         if said := self._out_of_step(loop, loaded):
             raise self.refuse(said)
         if not resumes(loop, loaded):
@@ -112,18 +130,27 @@ class Guard:
             raise WorkRefusedError(self.refusal.reason)
 
     def settles(self, writes: Sequence[tuple[str, Any]], task_id: str) -> None:
-        """Note that a task has finished. Raises WorkRefusedError where it went past what its inner graphs had left."""
+        """Note that a task has finished. Raises WorkRefusedError where it went past what its inner graphs had left.
+
+        One that has gone on with some of that has left the rest with reason: each retry and each fallback had a
+        namespace of its own, and the first of them may have succeeded now.
+        """
         channels = {channel for channel, _ in writes}
         if channels & _NO_OUTPUT or channels <= {RESUME}:
             return
-        passed = [name for name in self._unfinished if f":{task_id}" in name]
-        if passed:
+        passed = {name for name in self._unfinished if f":{task_id}" in name}
+        if passed and passed.isdisjoint(self._begun):
             raise self.refuse(f"a node did not go on with the work that its inner graph had left in {min(passed)}")
         self._finished.add(task_id)
 
     def saves(self, config: RunnableConfig) -> None:
         """Note in which namespace this attempt itself saves a checkpoint."""
         self._met.add(config["configurable"].get("checkpoint_ns") or "")
+
+    def saved(self, config: RunnableConfig, checkpoint: Checkpoint) -> None:
+        """Note whether a graph has come to its end with this checkpoint."""
+        if not has_work(checkpoint):
+            self._ended.add(config["configurable"].get("checkpoint_ns") or "")
 
     def refuse(self, said: str) -> WorkRefusedError:
         """End the attempt: what comes after this is not saved. The first word stands."""

@@ -93,6 +93,8 @@ class FencedSaver(AsyncPostgresSaver):
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Load a checkpoint; a loop is stopped here where it must not go on from it."""
         loop, guard = calling_loop(), self._known.guard
+        if guard is not None and loop is not None:
+            guard.asks(loop)
         loaded = await super().aget_tuple(config)
         if guard is not None and loop is not None:
             guard.require()
@@ -112,6 +114,8 @@ class FencedSaver(AsyncPostgresSaver):
             self._known.guard.require()
             self._known.guard.saves(config)
         saved = await self._saved(lambda: super(FencedSaver, self).aput(config, checkpoint, metadata, new_versions))
+        if self._known.guard is not None:
+            self._known.guard.saved(config, checkpoint)
         if not config["configurable"].get("checkpoint_ns"):
             self._known.head = checkpoint["id"]
         return saved
