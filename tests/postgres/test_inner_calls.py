@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypedDict
 import pytest
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.graph import START, StateGraph
-from langgraph.types import RetryPolicy
+from langgraph.types import Durability, RetryPolicy
 
 from postgres.attempting import Place, place_at, workflow_of
 from resumed.model import Outcome, Verdict
@@ -76,9 +76,11 @@ async def told(graph: Any, *values: str) -> list[str]:
     return found
 
 
-async def crashed(graph: StateGraph[Any, Any, Any, Any], saver: AsyncPostgresSaver) -> None:
+async def crashed(
+    graph: StateGraph[Any, Any, Any, Any], saver: AsyncPostgresSaver, durability: Durability = "sync"
+) -> None:
     with pytest.raises((Killed, ConnectionError)):
-        await graph.compile(checkpointer=saver).ainvoke({"told": []}, CONFIG, durability="sync")
+        await graph.compile(checkpointer=saver).ainvoke({"told": []}, CONFIG, durability=durability)
 
 
 async def finished(graph: StateGraph[Any, Any, Any, Any], place: Place, saver: AsyncPostgresSaver) -> list[str]:
@@ -208,3 +210,18 @@ async def test_a_node_that_no_longer_calls_what_it_had_begun_is_refused(
     assert await place.attempt(workflow_of("calls", graph), THREAD) == "tried"
     expected = Outcome.FINISHED if called else Outcome.INCOMPATIBLE
     assert [one.outcome for one in await place.attempts(THREAD)] == [expected]
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+async def test_what_ran_below_a_graph_that_saves_nothing_is_left_aside_whichever_call_it_was(
+    calls: int, place: Place, saver: AsyncPostgresSaver
+) -> None:
+    fates = Fates(b=[None] * (calls - 1) + [Killed()])
+    graphs = [chain(("inner", fates.inner("a", "b"))).compile(checkpointer=False)]
+
+    async def call(_: State) -> State:
+        return {"told": [*await told(graphs[0]), *await told(graphs[0])]}
+
+    graph = calling(call)
+    await crashed(graph, saver, durability="async")
+    assert await finished(graph, place, saver) == ["a", "b", "a", "b", "end"]

@@ -153,13 +153,19 @@ def _astray(stands: CheckpointTuple, newest: Mapping[str, str]) -> bool:
     """Say whether a graph above stands at another checkpoint than the one below which this one ran.
 
     What ran below a checkpoint that was lost since, or below a graph that saves nothing, will not be found by a resume:
-    its tasks are others. A graph that keeps its own state may have saved before the head, and has no task in its name.
+    its tasks are others. A graph that keeps its own state may have saved before the head, and has no task in its name,
+    whatever number of a call follows it.
     """
     began_at: Mapping[str, str] = stands.metadata.get("parents") or {}
     return any(
-        newest.get(namespace, "" if ":" in namespace.rpartition("|")[2] else made) != made
+        newest.get(namespace, "" if ":" in _uncounted(namespace).rpartition("|")[2] else made) != made
         for namespace, made in began_at.items()
     )
+
+
+def _uncounted(namespace: str) -> str:
+    above, _, last = namespace.rpartition("|")
+    return _uncounted(above) if above and last.isdigit() else namespace
 
 
 def _is_certain(root: Graph, path: str, known: Mapping[str, Graph]) -> bool:
