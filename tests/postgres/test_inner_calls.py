@@ -1,6 +1,7 @@
 """A node that calls inner graphs more than once: by a retry, a fallback or an error handler, or one after the other."""
 
 import asyncio
+import gc
 import operator
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any, TypedDict
@@ -8,6 +9,7 @@ from typing import Annotated, Any, TypedDict
 import pytest
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.graph import START, StateGraph
+from langgraph.pregel._loop import PregelLoop
 from langgraph.types import Durability, RetryPolicy
 
 from postgres.attempting import Place, place_at, workflow_of
@@ -225,3 +227,23 @@ async def test_what_ran_below_a_graph_that_saves_nothing_is_left_aside_whichever
     graph = calling(call)
     await crashed(graph, saver, durability="async")
     assert await finished(graph, place, saver) == ["a", "b", "a", "b", "end"]
+
+
+async def test_an_attempt_keeps_no_loop_that_has_ended(place: Place, saver: AsyncPostgresSaver) -> None:
+    """Each holds the whole state of its graph, and a long thread has thousands."""
+    fates, kept = Fates(first=[Killed()]), []
+    graphs, first = [fates.inner("a")], fates.step("first")
+
+    async def call(state: State) -> State:
+        first(state)
+        for _ in range(20):
+            await told(graphs[0])
+        gc.collect()
+        kept.append(sum(isinstance(one, PregelLoop) for one in gc.get_objects()))
+        return {"told": ["call"]}
+
+    graph = calling(call)
+    await crashed(graph, saver)
+    before = sum(isinstance(one, PregelLoop) for one in gc.get_objects())
+    assert await finished(graph, place, saver) == ["call", "end"]
+    assert kept[0] - before < 10

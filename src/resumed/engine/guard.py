@@ -16,7 +16,16 @@ from langgraph.pregel._loop import PregelLoop
 from langgraph.types import Command
 
 from resumed.engine.breakpoints import Load, breakpoint_at, has_run, has_work, stops
-from resumed.engine.loops import LoopSteps, namespace_of, parents_of, resumes, steps_of, stopped_at, task_of
+from resumed.engine.loops import (
+    LoopSteps,
+    namespace_of,
+    parents_of,
+    resumes,
+    steps_of,
+    stopped_at,
+    task_of,
+    when_over,
+)
 from resumed.engine.pending import recounted, unknown_names
 from resumed.judge.verdict import ERROR, INTERRUPT, RESUME
 from resumed.model import Judgement, Verdict
@@ -47,6 +56,15 @@ class Reads:
     children: Callable[[str], Awaitable[Mapping[str, str]]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    """A breakpoint at which a loop has stopped, and the tasks that led to it."""
+
+    said: str
+    namespace: str
+    tasks: frozenset[str | None]
+
+
 class Guard:
     """Judges each loop of one attempt as it loads; knows afterwards what was stopped and what was refused."""
 
@@ -64,19 +82,15 @@ class Guard:
         self._late: set[str] = set()
         self._met: set[str] = set()
         self._finished: set[str] = set()
-        self._loops: list[PregelLoop] = []
-        self._held: list[tuple[PregelLoop, str]] = []
+        self._stops: list[_Stop] = []
 
     @property
     def reached(self) -> Judgement | None:
         """The breakpoint that a loop has reached, unless its node went on all the same; None where none was."""
-        stood = [*self._held, *((loop, stopped_at(loop)) for loop in self._loops)]
-        for loop, said in stood:
-            namespace = namespace_of(loop)
-            above = {task_of(loop), *(part.rpartition(":")[2] for part in namespace.split("|"))}
-            if said is not None and not above & self._finished:
-                where = f"in {namespace}" if namespace else "in the root graph"
-                return Judgement(Verdict.BREAKPOINT, f"it has reached the breakpoint {said}, {where}")
+        for stop in self._stops:
+            if not stop.tasks & self._finished:
+                where = f"in {stop.namespace}" if stop.namespace else "in the root graph"
+                return Judgement(Verdict.BREAKPOINT, f"it has reached the breakpoint {stop.said}, {where}")
         return None
 
     def asks(self, loop: PregelLoop) -> None:
@@ -94,8 +108,8 @@ class Guard:
 
     async def admit(self, loop: PregelLoop, loaded: CheckpointTuple | None, reads: Reads) -> None:
         """Let a loop begin with what it has loaded, or raise what stops it."""
-        self._loops.append(loop)
         namespace = namespace_of(loop)
+        when_over(loop, lambda: self._stopped(loop, stopped_at(loop)))
         self._begun.add(namespace)
         if loaded is None:
             return
@@ -112,7 +126,7 @@ class Guard:
         if not stops(steps) or self._lets_pass(loop) or has_run(loaded) or await _below(namespace, loaded, reads):
             _open(loaded)
         elif stands_at := await breakpoint_at(steps, loaded, reads.load):
-            self._held.append((loop, stands_at.removeprefix("it stands at the breakpoint ")))
+            self._stopped(loop, stands_at.removeprefix("it stands at the breakpoint "))
             raise GraphInterrupt
         if unknown := unknown_names(steps, loaded):
             where = f" of {namespace}" if namespace else ""
@@ -156,6 +170,13 @@ class Guard:
         """End the attempt: what comes after this is not saved. The first word stands."""
         self.refusal = self.refusal or Judgement(Verdict.INCOMPATIBLE, said)
         return WorkRefusedError(self.refusal.reason)
+
+    def _stopped(self, loop: PregelLoop, said: str | None) -> None:
+        """Keep where a loop has stopped, and not the loop: it holds the whole state of its graph."""
+        namespace = namespace_of(loop)
+        above = (part.rpartition(":")[2] for part in namespace.split("|"))
+        if said is not None:
+            self._stops.append(_Stop(said, namespace, frozenset({task_of(loop), *above})))
 
     def _lets_pass(self, loop: PregelLoop) -> bool:
         """Return whether a person has told the root to go on: held here, the loop would not even save the command."""
