@@ -18,6 +18,7 @@ from resumed.engine.loops import (
     steps_of,
     stopped_at,
     task_of,
+    when_over,
 )
 
 CONFIG: Any = {"configurable": {"thread_id": "1"}}
@@ -33,6 +34,7 @@ class Watching(InMemorySaver):
     def __init__(self) -> None:
         super().__init__()
         self.loads: list[tuple[PregelLoop | None, CheckpointTuple | None, bool]] = []
+        self.over: list[tuple[str, str | None]] = []
 
     def get_tuple(self, config: Any) -> CheckpointTuple | None:
         with loading_in_thread():
@@ -45,6 +47,8 @@ class Watching(InMemorySaver):
     def _noted(self, loop: PregelLoop | None, loaded: CheckpointTuple | None) -> CheckpointTuple | None:
         resuming = loop is not None and loaded is not None and resumes(loop, loaded)
         self.loads.append((loop, loaded, resuming))
+        if loop is not None:
+            when_over(loop, lambda: self.over.append((namespace_of(loop), stopped_at(loop))))
         return loaded
 
 
@@ -92,6 +96,8 @@ def seen_of(saver: Watching) -> None:
     assert steps_of(inner).trigger_to_nodes
     assert (stopped_at(root), stopped_at(inner)) == (None, "before node")
     assert [resuming for _, _, resuming in saver.loads] == [False, False, True, True]
+    where = namespace_of(inner)
+    assert saver.over == [(where, "before node"), ("", None), (where, None), ("", None)]
 
 
 def test_a_synchronous_loop_is_seen_as_it_loads() -> None:

@@ -105,11 +105,11 @@ async def _cleared(session: Session, seen: Look, ticket: Ticket, desk: Desk) -> 
         desk.tell(refused(ticket.thread_id, ticket.registration.name, cleared))
         return "looked"
     stopped = ticket.stop.is_set() or ticket.control.drain_requested
-    begun = await _begin(session, seen, ticket, desk) if not stopped else None
+    begun = await _begin(session, (seen, cleared), ticket, desk) if not stopped else None
     if begun is None:
         await cases.postpone(session, ticket.thread_id, _NOT_AT_ALL)
         return "looked"
-    saver.watch(Guard(begun.attempt.before, cleared.unfinished))
+    saver.watch(Guard(begun.attempt.before, cleared.unfinished, commanded=cleared.rows_before is not None))
     returned = await run(_call(cleared, begun, ticket, desk), saver, ticket)
     if returned.error is not None and desk.exhausted is not None and memory.exhausted(returned.error):
         desk.exhausted(returned.error)
@@ -117,9 +117,10 @@ async def _cleared(session: Session, seen: Look, ticket: Ticket, desk: Desk) -> 
     return "tried"
 
 
-async def _begin(session: Session, seen: Look, ticket: Ticket, desk: Desk) -> Begun | None:
+async def _begin(session: Session, judged: tuple[Look, Cleared], ticket: Ticket, desk: Desk) -> Begun | None:
     """Record the attempt, unless a person has paused, cancelled or quarantined since we looked."""
-    registration, head = ticket.registration, seen.sighting.head.checkpoint_id
+    (seen, cleared), registration = judged, ticket.registration
+    head = seen.sighting.head.checkpoint_id
     blank = Attempt(
         thread_id=ticket.thread_id,
         attempt=0,
@@ -141,7 +142,7 @@ async def _begin(session: Session, seen: Look, ticket: Ticket, desk: Desk) -> Be
         if tally is None:
             return None
         attempt = await attempts.start(session, blank)
-        await runs.take(session, ticket.thread_id, head)
+        await runs.take(session, ticket.thread_id, head, cleared.rows_before)
     desk.tell(started(attempt))
     return Begun(attempt, tally, seen)
 

@@ -8,11 +8,13 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
-from langgraph.checkpoint.base import CheckpointTuple
+from langgraph.checkpoint.base import Checkpoint, CheckpointTuple
 from langgraph.types import Send
 
 from resumed.engine.loops import Nodes, Steps, is_available
 from resumed.judge.verdict import NULL_TASK
+from resumed.judge.verdict import trigger as is_trigger
+from resumed.judge.writes import EditId
 
 Load = Callable[[str], Awaitable[CheckpointTuple | None]]
 
@@ -51,10 +53,18 @@ def stops(steps: Steps) -> bool:
 def has_run(stands: CheckpointTuple) -> bool:
     """Return whether rows of a task say that a breakpoint in front of it, or behind the one before, has been passed.
 
-    The input for a `DeltaChannel` is saved on the checkpoint before it, under a task that never runs.
+    The input for a `DeltaChannel` is saved on the checkpoint before it, under a task that never runs; so is a person's
+    edit, even where it fails.
     """
     given = str(uuid.uuid5(uuid.UUID(stands.checkpoint["id"]), _INPUT)) if _is_uuid(stands.checkpoint["id"]) else ""
-    return any(task not in (NULL_TASK, given) for task, _, _ in stands.pending_writes or ())
+    ran = (task for task, _, _ in stands.pending_writes or () if not isinstance(task, EditId))
+    return any(task not in (NULL_TASK, given) for task in ran)
+
+
+def has_work(checkpoint: Checkpoint) -> bool:
+    """Return whether the superstep that made the checkpoint, as far as its row tells, has left something to run."""
+    updated = checkpoint.get("updated_channels")
+    return updated is None or any(is_trigger(channel) for channel in updated)
 
 
 def due_nodes(steps: Steps, stands: CheckpointTuple) -> set[str]:

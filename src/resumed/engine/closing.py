@@ -111,7 +111,8 @@ async def _vanished(session: Session, begun: Begun, ticket: Ticket) -> Attempt |
 async def _look_after(saver: FencedSaver, returned: Return, ticket: Ticket) -> Look | None:
     """Look at what the run left; where it returned and rows see work left, ask values and graph why it did.
 
-    What a hidden graph was stopped at only the guard of the run can tell.
+    What a hidden graph was stopped at only the guard of the run can tell. A run whose input is still to be given has
+    reached nothing.
     """
     guard = saver.guard
     saver.watch(None)
@@ -123,7 +124,7 @@ async def _look_after(saver: FencedSaver, returned: Return, ticket: Ticket) -> L
     if guard is not None and guard.refusal is not None:
         return replace(seen, judgement=guard.refusal)
     said = await clear(saver, seen, ticket) if returned.error is None else None
-    if not isinstance(said, Judgement) and guard is not None:
+    if not isinstance(said, Judgement) and guard is not None and not seen.sighting.head.unapplied:
         said = guard.reached
     return replace(seen, judgement=said) if isinstance(said, Judgement) else seen
 

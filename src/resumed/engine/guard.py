@@ -10,12 +10,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import CheckpointTuple
+from langgraph.checkpoint.base import Checkpoint, CheckpointTuple
 from langgraph.errors import GraphInterrupt
 from langgraph.pregel._loop import PregelLoop
+from langgraph.types import Command
 
-from resumed.engine.breakpoints import Load, breakpoint_at, has_run, stops
-from resumed.engine.loops import LoopSteps, namespace_of, parents_of, resumes, steps_of, stopped_at, task_of
+from resumed.engine.breakpoints import Load, breakpoint_at, has_run, has_work, stops
+from resumed.engine.loops import (
+    LoopSteps,
+    namespace_of,
+    parents_of,
+    resumes,
+    steps_of,
+    stopped_at,
+    task_of,
+    when_over,
+)
 from resumed.engine.pending import recounted, unknown_names
 from resumed.judge.verdict import ERROR, INTERRUPT, RESUME
 from resumed.model import Judgement, Verdict
@@ -46,38 +56,65 @@ class Reads:
     children: Callable[[str], Awaitable[Mapping[str, str]]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    """A breakpoint at which a loop has stopped, and the tasks that led to it."""
+
+    said: str
+    namespace: str
+    tasks: frozenset[str | None]
+
+
 class Guard:
     """Judges each loop of one attempt as it loads; knows afterwards what was stopped and what was refused."""
 
-    def __init__(self, head: str, unfinished: Collection[str] = ()) -> None:
-        """`unfinished` are the namespaces under the head that had work left when the attempt began."""
+    def __init__(self, head: str, unfinished: Collection[str] = (), *, commanded: bool = False) -> None:
+        """`unfinished` are the namespaces under the head that had work left when the attempt began.
+
+        `commanded` says that it begins a run with the `Command` that its application gave: a person's word.
+        """
         self.refusal: Judgement | None = None
         self._head = head
-        self._unfinished = set(unfinished)
+        self._commanded = commanded
+        self._unfinished = frozenset(unfinished)
+        self._begun: set[str] = set()
+        self._ended: set[str] = set()
+        self._late: set[str] = set()
         self._met: set[str] = set()
         self._finished: set[str] = set()
-        self._loops: list[PregelLoop] = []
-        self._held: list[tuple[PregelLoop, str]] = []
+        self._stops: list[_Stop] = []
 
     @property
     def reached(self) -> Judgement | None:
         """The breakpoint that a loop has reached, unless its node went on all the same; None where none was."""
-        stood = [*self._held, *((loop, stopped_at(loop)) for loop in self._loops)]
-        for loop, said in stood:
-            namespace = namespace_of(loop)
-            above = {task_of(loop), *(part.rpartition(":")[2] for part in namespace.split("|"))}
-            if said is not None and not above & self._finished:
-                where = f"in {namespace}" if namespace else "in the root graph"
-                return Judgement(Verdict.BREAKPOINT, f"it has reached the breakpoint {said}, {where}")
+        for stop in self._stops:
+            if not stop.tasks & self._finished:
+                where = f"in {stop.namespace}" if stop.namespace else "in the root graph"
+                return Judgement(Verdict.BREAKPOINT, f"it has reached the breakpoint {stop.said}, {where}")
         return None
+
+    def asks(self, loop: PregelLoop) -> None:
+        """Note that a loop is about to load its checkpoint, and whether that can be its own.
+
+        A node's calls are counted. Where one has come to its end only now, what is there for a later one can only have
+        come of a retry or a fallback: the graph that the node calls next would take it for its own.
+        """
+        namespace = namespace_of(loop)
+        caller, _, number = namespace.rpartition("|")
+        if number.isdigit() and ":" in caller.rpartition("|")[2] and namespace not in self._met:
+            before = {caller, *(f"{caller}|{earlier}" for earlier in range(1, int(number)))}
+            if before & self._unfinished & self._ended:
+                self._late.add(namespace)
 
     async def admit(self, loop: PregelLoop, loaded: CheckpointTuple | None, reads: Reads) -> None:
         """Let a loop begin with what it has loaded, or raise what stops it."""
-        self._loops.append(loop)
         namespace = namespace_of(loop)
-        self._unfinished.discard(namespace)
+        when_over(loop, lambda: self._stopped(loop, stopped_at(loop)))
+        self._begun.add(namespace)
         if loaded is None:
             return
+        if namespace in self._late and namespace not in self._met:
+            raise self.refuse(f"a node would take what {namespace} has left for the work of another call")
         if said := self._out_of_step(loop, loaded):
             raise self.refuse(said)
         if not resumes(loop, loaded):
@@ -86,10 +123,10 @@ class Guard:
         steps = steps_of(loop)
         if said := _spoilt(steps, loaded):
             raise self.refuse(said)
-        if not stops(steps) or has_run(loaded) or await _below(namespace, loaded, reads):
+        if not stops(steps) or self._lets_pass(loop) or has_run(loaded) or await _below(namespace, loaded, reads):
             _open(loaded)
         elif stands_at := await breakpoint_at(steps, loaded, reads.load):
-            self._held.append((loop, stands_at.removeprefix("it stands at the breakpoint ")))
+            self._stopped(loop, stands_at.removeprefix("it stands at the breakpoint "))
             raise GraphInterrupt
         if unknown := unknown_names(steps, loaded):
             where = f" of {namespace}" if namespace else ""
@@ -107,12 +144,16 @@ class Guard:
             raise WorkRefusedError(self.refusal.reason)
 
     def settles(self, writes: Sequence[tuple[str, Any]], task_id: str) -> None:
-        """Note that a task has finished. Raises WorkRefusedError where it went past what its inner graphs had left."""
+        """Note that a task has finished. Raises WorkRefusedError where it went past what its inner graphs had left.
+
+        One that has gone on with some of that has left the rest with reason: each retry and each fallback had a
+        namespace of its own, and the first of them may have succeeded now.
+        """
         channels = {channel for channel, _ in writes}
         if channels & _NO_OUTPUT or channels <= {RESUME}:
             return
-        passed = [name for name in self._unfinished if f":{task_id}" in name]
-        if passed:
+        passed = {name for name in self._unfinished if f":{task_id}" in name}
+        if passed and passed.isdisjoint(self._begun):
             raise self.refuse(f"a node did not go on with the work that its inner graph had left in {min(passed)}")
         self._finished.add(task_id)
 
@@ -120,10 +161,26 @@ class Guard:
         """Note in which namespace this attempt itself saves a checkpoint."""
         self._met.add(config["configurable"].get("checkpoint_ns") or "")
 
+    def saved(self, config: RunnableConfig, checkpoint: Checkpoint) -> None:
+        """Note whether a graph has come to its end with this checkpoint."""
+        if not has_work(checkpoint):
+            self._ended.add(config["configurable"].get("checkpoint_ns") or "")
+
     def refuse(self, said: str) -> WorkRefusedError:
         """End the attempt: what comes after this is not saved. The first word stands."""
         self.refusal = self.refusal or Judgement(Verdict.INCOMPATIBLE, said)
         return WorkRefusedError(self.refusal.reason)
+
+    def _stopped(self, loop: PregelLoop, said: str | None) -> None:
+        """Keep where a loop has stopped, and not the loop: it holds the whole state of its graph."""
+        namespace = namespace_of(loop)
+        above = (part.rpartition(":")[2] for part in namespace.split("|"))
+        if said is not None:
+            self._stops.append(_Stop(said, namespace, frozenset({task_of(loop), *above})))
+
+    def _lets_pass(self, loop: PregelLoop) -> bool:
+        """Return whether a person has told the root to go on: held here, the loop would not even save the command."""
+        return self._commanded and not namespace_of(loop) and isinstance(loop.input, Command)
 
     def _out_of_step(self, loop: PregelLoop, loaded: CheckpointTuple) -> str | None:
         """Say that a graph which keeps its own state stands elsewhere than its parents take it to stand."""

@@ -18,7 +18,7 @@ from resumed.engine.places import Reading, due
 from resumed.engine.saver import FencedSaver
 from resumed.errors import DatabaseError, GraphNotMadeError, LockLostError
 from resumed.judge.case import Placement, Standing, decide, place, standing, still_known
-from resumed.judge.verdict import ANY_CHANNEL, Ages, Circumstances, Sighting, unchanged, work_left
+from resumed.judge.verdict import ANY_CHANNEL, Ages, Circumstances, Sighting, control_part, unchanged, work_left
 from resumed.model import Judgement, State, Verdict
 from resumed.rows import Run
 from resumed.store import cases, checkpoints, runs
@@ -49,6 +49,7 @@ class Cleared:
 
     `workflow` is the one that the graph was bound from; `options` say how the application called the graph, where a
     registered run stored that. `unfinished` are the namespaces of inner graphs under the head that have work left.
+    `rows_before` are the control rows, as a fingerprint, where a run is begun with a `Command`.
     """
 
     workflow: LoadedWorkflow
@@ -57,6 +58,7 @@ class Cleared:
     given: Any = None
     options: Options = field(default_factory=Options)
     unfinished: Collection[str] = ()
+    rows_before: str | None = None
 
 
 async def look(session: Session, now: datetime, ticket: Ticket, *, ours: bool = False) -> Look | None:
@@ -184,7 +186,14 @@ async def _begun(
     if said := await preflight.ready_for(reading, loaded, given):
         return said
     before = stored(loaded.metadata) if loaded is not None else {}
-    return Cleared(workflow, reading.graph, {**before, **stored(kept.call)}, given)
+    rows = await _rows_before(reading) if isinstance(given, Command) else None
+    return Cleared(workflow, reading.graph, {**before, **stored(kept.call)}, given, rows_before=rows)
+
+
+async def _rows_before(reading: Reading) -> str | None:
+    """Read how the rows stand that a command changes before its first checkpoint; what inner graphs save is not its."""
+    found = await checkpoints.unregistered(reading.saver.session, [reading.thread_id])
+    return control_part(found[reading.thread_id].fingerprint) if reading.thread_id in found else None
 
 
 def _persons(said: object) -> bool:

@@ -5,7 +5,7 @@ than one that can: what the saver hands out is closed until a loop is known to h
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import FrameType
@@ -137,6 +137,11 @@ def resumes(loop: PregelLoop, loaded: CheckpointTuple) -> bool:
     """Return whether the loop goes on from this checkpoint, rather than beginning anew with an input."""
     asked = loop.config["configurable"].get(_RESUMING, loop.input is None or isinstance(loop.input, Command))
     return bool(loaded.checkpoint["channel_versions"]) and bool(asked)
+
+
+def when_over(loop: PregelLoop, then: Callable[[], None]) -> None:
+    """Have this called when the loop has come to its end, however it did."""
+    loop.stack.callback(then)  # type: ignore[attr-defined]  # each of the two loops has one of its own
 
 
 def stopped_at(loop: PregelLoop) -> str | None:

@@ -11,10 +11,11 @@ from langgraph.channels import DeltaChannel
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.pregel import Pregel
 
-from resumed.engine.breakpoints import has_run
+from resumed.engine.breakpoints import has_run, has_work
 from resumed.engine.classes import watched
 from resumed.engine.saver import FencedSaver
-from resumed.judge.verdict import CONTROL_CHANNELS, NULL_TASK, trigger
+from resumed.judge.verdict import CONTROL_CHANNELS, ERROR_SOURCE, NULL_TASK
+from resumed.judge.writes import EditId
 from resumed.store import checkpoints
 from resumed.workflows.loaded import Graph
 
@@ -106,7 +107,7 @@ async def places(reading: Reading, loaded: CheckpointTuple) -> list[Place]:
         if stands is None or _astray(stands, newest):
             continue
         over = bool(_tasks_of(namespace) & ended)
-        if _has_work(stands) and not over:
+        if has_work(stands.checkpoint) and not over:
             reading.unfinished.add(namespace)
         path = path_of(namespace, known)
         if path not in known or is_counted(namespace, known):
@@ -125,9 +126,17 @@ def _tasks_of(namespace: str) -> set[str]:
 
 
 def _ended(*stands: CheckpointTuple | None) -> set[str]:
-    """Return the ids of the tasks that have saved what they made: no graph that ran in one is asked again."""
+    """Return the ids of the tasks that have saved what they made, or whose error is another node's to handle.
+
+    No graph that ran in one is asked again.
+    """
     writes = [write for one in stands if one is not None for write in one.pending_writes or ()]
-    return {task for task, channel, _ in writes if task != NULL_TASK and channel not in CONTROL_CHANNELS}
+    over = {
+        task
+        for task, channel, _ in writes
+        if (channel == ERROR_SOURCE or channel not in CONTROL_CHANNELS) and not isinstance(task, EditId)
+    }
+    return over - {NULL_TASK}
 
 
 async def due(root: Graph, config: RunnableConfig) -> tuple[str, ...]:
@@ -144,18 +153,19 @@ def _astray(stands: CheckpointTuple, newest: Mapping[str, str]) -> bool:
     """Say whether a graph above stands at another checkpoint than the one below which this one ran.
 
     What ran below a checkpoint that was lost since, or below a graph that saves nothing, will not be found by a resume:
-    its tasks are others. A graph that keeps its own state may have saved before the head, and has no task in its name.
+    its tasks are others. A graph that keeps its own state may have saved before the head, and has no task in its name,
+    whatever number of a call follows it.
     """
     began_at: Mapping[str, str] = stands.metadata.get("parents") or {}
     return any(
-        newest.get(namespace, "" if ":" in namespace.rpartition("|")[2] else made) != made
+        newest.get(namespace, "" if ":" in _uncounted(namespace).rpartition("|")[2] else made) != made
         for namespace, made in began_at.items()
     )
 
 
-def _has_work(stands: CheckpointTuple) -> bool:
-    updated = stands.checkpoint.get("updated_channels")
-    return updated is None or any(trigger(channel) for channel in updated)
+def _uncounted(namespace: str) -> str:
+    above, _, last = namespace.rpartition("|")
+    return _uncounted(above) if above and last.isdigit() else namespace
 
 
 def _is_certain(root: Graph, path: str, known: Mapping[str, Graph]) -> bool:

@@ -24,7 +24,7 @@ from resumed.engine.breakpoints import has_run
 from resumed.engine.guard import Guard, Reads
 from resumed.engine.loops import calling_loop, loading_in_thread
 from resumed.errors import LockLostError, SessionFailedError, SupersededError
-from resumed.judge.writes import sanitise
+from resumed.judge.writes import RawWrite, marked, sanitise, unmarked
 from resumed.store import checkpoints
 from resumed.store.connect import Session, alive
 from resumed.store.faults import Fault, blames_statement, conflicting, fault_of
@@ -93,6 +93,8 @@ class FencedSaver(AsyncPostgresSaver):
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Load a checkpoint; a loop is stopped here where it must not go on from it."""
         loop, guard = calling_loop(), self._known.guard
+        if guard is not None and loop is not None:
+            guard.asks(loop)
         loaded = await super().aget_tuple(config)
         if guard is not None and loop is not None:
             guard.require()
@@ -112,6 +114,8 @@ class FencedSaver(AsyncPostgresSaver):
             self._known.guard.require()
             self._known.guard.saves(config)
         saved = await self._saved(lambda: super(FencedSaver, self).aput(config, checkpoint, metadata, new_versions))
+        if self._known.guard is not None:
+            self._known.guard.saved(config, checkpoint)
         if not config["configurable"].get("checkpoint_ns"):
             self._known.head = checkpoint["id"]
         return saved
@@ -216,10 +220,9 @@ class FencedSaver(AsyncPostgresSaver):
     def _load_blobs(self, blob_values: Any) -> dict[str, Any]:
         return blob_values if isinstance(blob_values, dict) else super()._load_blobs(blob_values)
 
-    def _load_writes(
-        self, writes: list[tuple[bytes, bytes, bytes, bytes, bytes, bytes]] | None
-    ) -> list[tuple[str, str, Any]]:
-        return with_answers(sanitise(super()._load_writes(writes)), self.serde, self._withhold)
+    def _load_writes(self, writes: list[RawWrite] | None) -> list[tuple[str, str, Any]]:
+        loaded = unmarked(super()._load_writes(marked(writes or ())))
+        return with_answers(sanitise(loaded), self.serde, self._withhold)
 
     def _withhold(self, why: str) -> None:
         self._known.withheld = self._known.withheld or why

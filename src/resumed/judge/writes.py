@@ -8,7 +8,33 @@ from collections.abc import Sequence
 from resumed.judge.verdict import ERROR, ERROR_SOURCE, INTERRUPT, NULL_TASK, RESUME
 
 PendingWrite = tuple[str, str, object]
+RawWrite = tuple[bytes, bytes, bytes, bytes, bytes, bytes]
 CONTROL = frozenset({ERROR, ERROR_SOURCE, INTERRUPT, RESUME, "__scheduled__"})
+_EDITING = b"~__interrupt__, "  # the beginning of the path under which `update_state` saves
+_MARK = " of an edit"
+
+
+class EditId(str):
+    """The id of a task in whose name `update_state` has saved a write: the task has not run.
+
+    LangGraph saves what a person writes before it applies it, and leaves it there where that fails. It often does so
+    under the id of a node that is due. To LangGraph the id is what it was.
+    """
+
+    __slots__ = ()
+
+
+def marked(writes: Sequence[RawWrite]) -> list[RawWrite]:
+    """Mark the rows of edits before they are loaded, which loses their paths."""
+    return [(one[0] + _MARK.encode(), *one[1:]) if one[4].startswith(_EDITING) else one for one in writes]
+
+
+def unmarked(writes: Sequence[PendingWrite]) -> list[PendingWrite]:
+    """Give each marked row its id back, as an `EditId`."""
+    return [
+        (EditId(task.removesuffix(_MARK)) if task.endswith(_MARK) else task, channel, value)
+        for task, channel, value in writes
+    ]
 
 
 def sanitise(writes: Sequence[PendingWrite]) -> list[PendingWrite]:

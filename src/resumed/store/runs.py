@@ -114,9 +114,12 @@ async def options(session: Session, thread_id: str, run_id: str) -> object:
     return row["options"] if row is not None else None
 
 
-async def take(session: Session, thread_id: str, head: str) -> None:
-    """Make the thread's run the daemon's, in the transaction in which its attempt begins on this head."""
-    await session.execute(_SQL["take"], {"thread": thread_id, "head": head})
+async def take(session: Session, thread_id: str, head: str, rows_before: str | None) -> None:
+    """Make the thread's run the daemon's, in the transaction in which its attempt begins on this head.
+
+    `rows_before`: see `Run`.
+    """
+    await session.execute(_SQL["take"], {"thread": thread_id, "head": head, "rows_before": rows_before})
 
 
 async def settle(session: Session, run: Run | None, verdict: Verdict) -> None:

@@ -70,7 +70,8 @@ limit %(rows)s::int
 -- The newest root checkpoint of each thread. `|| ''` keeps the planner from walking the index on checkpoint_id
 -- backwards through every newer row of other threads to find the maximum of one. `edited_inside`: the subgraphs that a
 -- person has edited since, where neither the subgraph nor what it calls has run on, and no graph that calls it has
--- left that run of it behind.
+-- left that run of it behind. Rows whose path begins with `~__interrupt__` are no task's: `update_state` saves them before
+-- it applies them, and they stay where it fails.
 select
     t.thread_id,
     head.checkpoint_id,
@@ -95,7 +96,7 @@ select
     exists (
         select from checkpoint_writes w
         where w.thread_id = t.thread_id and w.checkpoint_ns = '' and w.checkpoint_id = head.checkpoint_id
-        and w.task_id <> '00000000-0000-0000-0000-000000000000'
+        and w.task_id <> '00000000-0000-0000-0000-000000000000' and not starts_with(w.task_path, '~__interrupt__, ')
     ) or newest.checkpoint_id > head.checkpoint_id and exists (
         select from checkpoints c
         where c.thread_id = t.thread_id and c.checkpoint_ns > '' and c.checkpoint_id > head.checkpoint_id
@@ -120,12 +121,14 @@ select
             select from checkpoint_writes w
             where w.thread_id = c.thread_id and w.checkpoint_ns = c.checkpoint_ns
             and w.checkpoint_id = c.checkpoint_id and w.task_id <> '00000000-0000-0000-0000-000000000000'
+            and not starts_with(w.task_path, '~__interrupt__, ')
         )
         order by c.checkpoint_ns
     ) as edited_inside,
     (
         select count(*)::int from checkpoint_writes w
         where w.thread_id = t.thread_id and w.task_id <> '00000000-0000-0000-0000-000000000000'
+        and not starts_with(w.task_path, '~__interrupt__, ')
         and (w.checkpoint_ns = '' and w.checkpoint_id = head.checkpoint_id
             or w.checkpoint_ns > '' and newest.checkpoint_id > head.checkpoint_id
             and w.checkpoint_id > head.checkpoint_id)
@@ -144,7 +147,7 @@ cross join lateral (
 -- The rows that say why a head stopped, on it and on the checkpoints of child namespaces that are newer than it.
 -- A transaction id is younger the smaller its age; LangGraph's rows have no time of their own. `has_output` also where
 -- the rows of a subgraph's superstep were lost, but not the checkpoint that came of it, and where a person's edit has
--- taken the subgraph away from what it asked.
+-- taken the subgraph away from what it asked; not where the edit has failed and only its own rows are there.
 with looked_at as (
     select h.thread_id, '' as checkpoint_ns, h.head as checkpoint_id
     from unnest(%(threads)s::text[], %(heads)s::text[]) as h (thread_id, head)
@@ -173,6 +176,7 @@ cross join lateral (
     select max(-age(o.xmin)) as "order" from checkpoint_writes o
     where o.thread_id = w.thread_id and o.checkpoint_ns = w.checkpoint_ns and o.checkpoint_id = w.checkpoint_id
     and o.task_id = w.task_id and o.channel <> all (%(channels)s::text[])
+    and not starts_with(o.task_path, '~__interrupt__, ')
 ) as output
 where w.channel = any (%(channels)s::text[]) or w.task_id = '00000000-0000-0000-0000-000000000000'
 

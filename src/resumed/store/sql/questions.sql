@@ -3,7 +3,7 @@
 -- name: exchanged
 -- On the head, and on the checkpoints of child namespaces that are newer than it. A transaction id is younger the
 -- smaller its age. `output_order` is when the same task last saved ordinary writes (`__no_writes__` says that it has
--- finished without any), `failed` that it has an error. `left_behind`: the subgraph has gone on to another superstep,
+-- finished without any; those of a failed `update_state` are not its own), `failed` that it has an error. `left_behind`: the subgraph has gone on to another superstep,
 -- and only the rows of this one were lost, or a person's edit has taken it there: its tasks have other ids from then
 -- on, and nobody asks that question any more. `called`: the task was called by another task, which repeats what it
 -- asks; LangGraph shows a person only what the latter asks.
@@ -25,7 +25,9 @@ from looked_at l
 join checkpoint_writes w on w.thread_id = %(thread)s::text and w.checkpoint_ns = l.checkpoint_ns
     and w.checkpoint_id = l.checkpoint_id
 cross join lateral (
-    select max(-age(o.xmin)) filter (where o.channel <> all (%(control)s::text[])) as output_order,
+    select max(-age(o.xmin)) filter (
+            where o.channel <> all (%(control)s::text[]) and not starts_with(o.task_path, '~__interrupt__, ')
+        ) as output_order,
         coalesce(bool_or(o.channel = '__error__') and not bool_or(o.channel = '__error_source_node__'), false) as failed
     from checkpoint_writes o
     where o.thread_id = w.thread_id and o.checkpoint_ns = w.checkpoint_ns and o.checkpoint_id = w.checkpoint_id

@@ -59,7 +59,8 @@ limit %(rows)s::int
 -- An attempt begins: from now on the run is the daemon's. What was submitted begins on the head of this moment; an input
 -- that has been applied is no longer needed.
 update resumed.runs
-set head_before = case when state = 'submitted' then %(head)s::text else head_before end, state = 'taken',
+set head_before = case when state = 'submitted' then %(head)s::text else head_before end,
+    rows_before = case when state = 'submitted' then %(rows_before)s::text else rows_before end, state = 'taken',
     taken = true,
     input_type = case when state = 'submitted' or head_before = %(head)s::text then input_type end,
     input = case when state = 'submitted' or head_before = %(head)s::text then input end
