@@ -55,11 +55,20 @@ async def until_free(dsn: str, thread: str) -> None:
 # -- the synchronous executor
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Take Ctrl-C as a program does by default: what loads workflows in this process leaves it to its parent."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupt_caller() -> None:
     """Send Ctrl-C to the thread that runs the tests, from the event loop's."""
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("face", ["run", "stream"])
 def test_an_interrupted_synchronous_run_keeps_its_lock_until_its_awaited_node_has_ended(
     database: str, face: str
@@ -81,6 +90,7 @@ def test_an_interrupted_synchronous_run_keeps_its_lock_until_its_awaited_node_ha
         assert rows(database)[0]["state"] == "open"
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("face", ["run", "stream"])
 def test_a_second_interrupt_returns_at_once_and_leaves_the_lock_to_the_node(database: str, face: str) -> None:
     async def slow(_: State) -> State:

@@ -215,7 +215,9 @@ def test_a_package_that_is_on_no_path_is_imported_whole(write: Write) -> None:
 def test_what_its_package_raises_is_said_and_the_file_is_not_imported_under_another_name(write: Write) -> None:
     source = SOURCE.format(imports="")
     file = write(
-        {"graphs": {"a": "./agents/one.py:graph"}}, agents____init__="import not_installed_here", agents__one=source
+        {"graphs": {"a": "./shop_broken/one.py:graph"}},
+        shop_broken____init__="import not_installed_here",
+        shop_broken__one=source,
     )
     registry = loaded(file)
     assert "not_installed_here" in registry.unavailable["a"]
