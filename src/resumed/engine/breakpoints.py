@@ -15,6 +15,7 @@ from resumed.engine.loops import Nodes, Steps, is_available
 from resumed.judge.verdict import NULL_TASK
 from resumed.judge.verdict import trigger as is_trigger
 from resumed.judge.writes import EditId
+from resumed.store.checkpoints import Child
 
 Load = Callable[[str], Awaitable[CheckpointTuple | None]]
 
@@ -65,6 +66,18 @@ def has_work(checkpoint: Checkpoint) -> bool:
     """Return whether the superstep that made the checkpoint, as far as its row tells, has left something to run."""
     updated = checkpoint.get("updated_channels")
     return updated is None or any(is_trigger(channel) for channel in updated)
+
+
+def is_below(namespace: str, made: str, inner: str, child: Child) -> bool:
+    """Return whether an inner graph has run for a task of the graph that stands at this checkpoint, or at a lost one.
+
+    A graph that keeps its own state has no task in its name, and any other of this name may have called it. What a task
+    of an earlier superstep goes on saving, or has saved by a clock that is ahead, proves nothing of this one.
+    """
+    named = inner.removeprefix(f"{namespace}|") if namespace else inner
+    prefixed = not namespace or (named != inner and not named.partition("|")[0].isdigit())
+    began_at = child.parents.get(namespace, made if prefixed else "")
+    return child.checkpoint_id > made and began_at >= made
 
 
 def due_nodes(steps: Steps, stands: CheckpointTuple) -> set[str]:

@@ -15,7 +15,7 @@ from langgraph.errors import GraphInterrupt
 from langgraph.pregel._loop import PregelLoop
 from langgraph.types import Command
 
-from resumed.engine.breakpoints import Load, breakpoint_at, has_run, has_work, stops
+from resumed.engine.breakpoints import Load, breakpoint_at, has_run, has_work, is_below, stops
 from resumed.engine.loops import (
     LoopSteps,
     namespace_of,
@@ -29,6 +29,7 @@ from resumed.engine.loops import (
 from resumed.engine.pending import recounted, unknown_names
 from resumed.judge.verdict import ERROR, INTERRUPT, RESUME
 from resumed.model import Judgement, Verdict
+from resumed.store.checkpoints import Child
 
 _SEEN = "__interrupt__"
 _NO_OUTPUT = frozenset({ERROR, INTERRUPT})
@@ -53,7 +54,7 @@ class Reads:
     """How the guard reads more: a checkpoint of the same namespace by its id, and what inner graphs saved after one."""
 
     load: Load
-    children: Callable[[str], Awaitable[Mapping[str, str]]]
+    children: Callable[[str], Awaitable[Mapping[str, Child]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +188,9 @@ class Guard:
         parents, namespace = parents_of(loop), namespace_of(loop)
         if not parents or namespace in self._met:
             return None
-        made, above = loaded.checkpoint["id"], max(parents.values())
+        # A graph that saves nothing loads nothing: it is where it is only in this run.
+        above = max((at for name, at in parents.items() if name in self._begun), default="")
+        made = loaded.checkpoint["id"]
         if resumes(loop, loaded) and made < above:
             return f"the stateful subgraph {namespace} is behind its parent"
         elsewhere = (loaded.metadata.get("parents") or {}).get("", self._head) != self._head
@@ -215,8 +218,6 @@ async def _below(namespace: str, loaded: CheckpointTuple, reads: Reads) -> bool:
 
     A namespace that goes on with a mere number may be the next graph that the same node has called.
     """
-    children = await reads.children(loaded.checkpoint["id"])
-    if not namespace:
-        return bool(children)
-    inner = [name.removeprefix(f"{namespace}|") for name in children if name.startswith(f"{namespace}|")]
-    return any(not name.partition("|")[0].isdigit() for name in inner)
+    made = loaded.checkpoint["id"]
+    children = await reads.children(made)
+    return any(is_below(namespace, made, inner, child) for inner, child in children.items())

@@ -11,12 +11,13 @@ from langgraph.channels import DeltaChannel
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.pregel import Pregel
 
-from resumed.engine.breakpoints import has_run, has_work
+from resumed.engine.breakpoints import has_run, has_work, is_below
 from resumed.engine.classes import watched
 from resumed.engine.saver import FencedSaver
 from resumed.judge.verdict import CONTROL_CHANNELS, ERROR_SOURCE, NULL_TASK
 from resumed.judge.writes import EditId
 from resumed.store import checkpoints
+from resumed.store.checkpoints import Child
 from resumed.workflows.loaded import Graph
 
 
@@ -99,9 +100,10 @@ async def places(reading: Reading, loaded: CheckpointTuple) -> list[Place]:
     """
     head = loaded.checkpoint["id"]
     children = await checkpoints.children(reading.saver.session, reading.thread_id, head)
-    found = [Place(reading.graph, loaded, "", has_run(loaded) or bool(children))]
-    known, newest = subgraphs(reading.graph), {"": head, **children}
-    standing = {one: await reading.load(one, children[one]) for one in children}
+    found = [Place(reading.graph, loaded, "", has_run(loaded) or _have_run(children, "", head))]
+    known = subgraphs(reading.graph)
+    newest = {"": head, **{name: child.checkpoint_id for name, child in children.items()}}
+    standing = {name: await reading.load(name, child.checkpoint_id) for name, child in children.items()}
     ended = _ended(loaded, *standing.values())
     for namespace, stands in standing.items():
         if stands is None or _astray(stands, newest):
@@ -112,12 +114,14 @@ async def places(reading: Reading, loaded: CheckpointTuple) -> list[Place]:
         path = path_of(namespace, known)
         if path not in known or is_counted(namespace, known):
             continue
-        below = any(
-            inner.startswith(f"{namespace}|") and made > children[namespace] for inner, made in children.items()
-        )
+        below = _have_run(children, namespace, newest[namespace])
         certain = _is_certain(reading.graph, path, known)
         found.append(Place(known[path], stands, path, has_run(stands) or below or over, certain))
     return found
+
+
+def _have_run(children: Mapping[str, Child], namespace: str, made: str) -> bool:
+    return any(is_below(namespace, made, inner, child) for inner, child in children.items())
 
 
 def _tasks_of(namespace: str) -> set[str]:

@@ -26,6 +26,7 @@ from resumed.engine.loops import calling_loop, loading_in_thread
 from resumed.errors import LockLostError, SessionFailedError, SupersededError
 from resumed.judge.writes import RawWrite, marked, sanitise, unmarked
 from resumed.store import checkpoints
+from resumed.store.checkpoints import Child
 from resumed.store.connect import Session, alive
 from resumed.store.faults import Fault, blames_statement, conflicting, fault_of
 from resumed.store.queries import load
@@ -211,8 +212,8 @@ class FencedSaver(AsyncPostgresSaver):
             one: RunnableConfig = {"configurable": {**named, "checkpoint_id": checkpoint_id}}
             return await super(FencedSaver, self).aget_tuple(one)
 
-        async def children(checkpoint_id: str) -> dict[str, str]:
-            async with self.lock:
+        async def children(checkpoint_id: str) -> dict[str, Child]:
+            async with self._cursor():
                 return await checkpoints.children(self.session, named["thread_id"], checkpoint_id)
 
         return Reads(load, children)

@@ -2,6 +2,10 @@
 
 from collections.abc import Container, Mapping, Sequence
 
+from langgraph.graph import START
+from langgraph.pregel import Pregel
+from langgraph.pregel._read import PregelNode
+
 from resumed.engine.places import Place, is_counted, path_of
 
 
@@ -14,13 +18,20 @@ def behind(place: Place, due: set[str], stateful: Mapping[str, str], known: Cont
     """
     paths = {f"{place.path}|{node}" if place.path else node for node in due}
     # A task of the functional API is no node: its namespace lies below that of the node that calls it.
-    above = tuple(f"{one}|" for one in paths if one not in known)
+    anew = {f"{place.path}|{node}" if place.path else node for node in due if _starts_anew(place.graph.nodes.get(node))}
+    above = tuple(f"{one}|" for one in paths - anew if one not in known)
     stands_at = place.stands.checkpoint["id"]
     for namespace, newest in stateful.items():
         path = path_of(namespace, known)
         if newest < stands_at and not is_counted(namespace, known) and (path in paths or path.startswith(above)):
             return namespace
     return None
+
+
+def _starts_anew(node: PregelNode | None) -> bool:
+    """Return whether a node is a graph that saves nothing: it begins anew, and what it calls with it."""
+    graph = node.bound if node is not None else None
+    return isinstance(graph, Pregel) and graph.checkpointer is False and START in graph.nodes
 
 
 def ahead(found: Sequence[tuple[Place, set[str]]], stateful: Mapping[str, str], known: Container[str]) -> str | None:

@@ -105,10 +105,18 @@ async def root_head(session: Session, thread_id: str) -> str | None:
     return str(row["checkpoint_id"]) if row else None
 
 
-async def children(session: Session, thread_id: str, head: str) -> dict[str, str]:
-    """Map each child namespace that saved anything since the head to its newest checkpoint id."""
+@dataclass(frozen=True, slots=True)
+class Child:
+    """The newest checkpoint of a child namespace; `parents` maps the namespaces above it to where they stood then."""
+
+    checkpoint_id: str
+    parents: Mapping[str, str]
+
+
+async def children(session: Session, thread_id: str, head: str) -> dict[str, Child]:
+    """Map each child namespace that saved anything since the head to its newest checkpoint."""
     cursor = await session.execute(_SQL["children"], {"thread": thread_id, "head": head})
-    return {row["checkpoint_ns"]: row["checkpoint_id"] async for row in cursor}
+    return {row["checkpoint_ns"]: Child(row["checkpoint_id"], row["parents"]) async for row in cursor}
 
 
 async def stateful(session: Session, thread_id: str) -> dict[str, str]:

@@ -101,6 +101,7 @@ select
         select from checkpoints c
         where c.thread_id = t.thread_id and c.checkpoint_ns > '' and c.checkpoint_id > head.checkpoint_id
         and coalesce(c.metadata ->> 'source', '') not in ('update', 'fork')
+        and coalesce(c.metadata -> 'parents' ->> '', head.checkpoint_id) >= head.checkpoint_id
     ) as ran_since,
     array(
         select c.checkpoint_ns from checkpoints c
@@ -186,10 +187,13 @@ select checkpoint_id from checkpoints
 where thread_id = %(thread)s::text and checkpoint_ns = '' order by checkpoint_id desc limit 1
 
 -- name: children
--- The newest checkpoint of each child namespace that has one newer than the head.
-select checkpoint_ns, max(checkpoint_id) as checkpoint_id from checkpoints
+-- The newest checkpoint of each child namespace that has one newer than the head, with the checkpoints at which the
+-- graphs above it stood.
+select distinct on (checkpoint_ns) checkpoint_ns, checkpoint_id,
+    case when jsonb_typeof(metadata -> 'parents') = 'object' then metadata -> 'parents' else '{}' end as parents
+from checkpoints
 where thread_id = %(thread)s::text and checkpoint_ns > '' and checkpoint_id > %(head)s::text
-group by checkpoint_ns
+order by checkpoint_ns, checkpoint_id desc
 
 -- name: stateful
 -- The newest checkpoint of each namespace that names no task: of a subgraph that keeps its own state between runs.
