@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from postgres.test_sweep import MINUTE, NOW, NUMBERS, RULES, registered, saved
+from resumed import AsyncWorkflowExecutor
 from resumed.daemon import survey
 from resumed.daemon.crew import Crew
 from resumed.daemon.survey import Surveyor
@@ -82,8 +83,6 @@ async def test_open_cases_from_before_the_window_come_before_it(session: Session
 
 
 async def test_threads_whose_ids_tell_no_time_are_among_them_once(session: Session, page_rows: int) -> None:
-    if page_rows < 3:
-        pytest.skip("a page holds fewer than there are")
     await saved(session, "orders_1", NOW - 20 * MINUTE)
     for name in ("orders_odd", "orders_old"):
         await session.execute(
@@ -94,6 +93,15 @@ async def test_threads_whose_ids_tell_no_time_are_among_them_once(session: Sessi
     assert sorted(await named(session)) == ["orders_1", "orders_odd", "orders_old"]
     await sweep(session, RULES, NOW)
     assert sorted(await named(session)) == ["orders_1", "orders_odd", "orders_old"]
+
+
+async def test_runs_that_were_only_submitted_are_among_them_once(
+    session: Session, database: str, page_rows: int
+) -> None:
+    async with AsyncWorkflowExecutor(database) as executor:
+        for number in range(4):
+            await executor.submit("orders", {"seen": []}, thread_id=f"orders_{number}")
+    assert sorted(await named(session)) == [f"orders_{number}" for number in range(4)]
 
 
 async def test_only_threads_of_the_workflow_are_judged_to_the_end(

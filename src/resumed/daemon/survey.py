@@ -79,8 +79,8 @@ class Surveyor:
         Whoever has enough stops: what is not asked for is not judged, and only a few pages are held.
         """
         window = await self._window()
-        timeless = await checkpoints.timeless(self.session, plausible_span(self.scene.now), PAGE_ROWS)
-        apart = frozenset({*timeless, *await runs.abandoned(self.session, PAGE_ROWS)})
+        timeless = await checkpoints.timeless(self.session, plausible_span(self.scene.now))
+        apart = frozenset({*timeless, *await runs.abandoned(self.session)})
         given: set[str] = set()
         streams = (self._apart(apart), self._outside(window, apart), self._inside(window, apart))
         async for seen in _merged(*streams):
@@ -139,8 +139,10 @@ class Surveyor:
 
     async def _apart(self, threads: AbstractSet[str]) -> AsyncIterator[Seen]:
         """Look at threads that the window cannot show: whose ids tell no time, and runs that were only registered."""
-        for seen in await self._seen(sorted(threads)):
-            yield seen
+        ordered = sorted(threads)
+        for start in range(0, len(ordered), PAGE_ROWS):
+            for seen in await self._seen(ordered[start : start + PAGE_ROWS]):
+                yield seen
 
     async def _outside(self, window: tuple[str, str], but: AbstractSet[str]) -> AsyncIterator[Seen]:
         """Look at open cases whose threads have no checkpoint in the window."""

@@ -57,8 +57,8 @@ async def cases_outside(
     return [(row["last_activity_at"], row["thread_id"]) async for row in cursor]
 
 
-async def timeless(session: Session, span: tuple[str, str], rows: int) -> list[str]:
-    """Find threads whose ids tell no time (below or above `span`) and whose head is not on record yet."""
+async def timeless(session: Session, span: tuple[str, str], rows: int | None = None) -> list[str]:
+    """Find threads, at most `rows`, whose ids tell no time (below or above `span`) and whose head is not on record yet."""
     parameters = {"lowest": span[0], "highest": span[1], "rows": rows}
     cursor = await session.execute(_SQL["timeless"], parameters)
     return [row["thread_id"] async for row in cursor]

@@ -95,8 +95,8 @@ async def have(session: Session) -> bool:
     return bool((await one_row(session, _SQL["have"]))["have"])
 
 
-async def abandoned(session: Session, rows: int) -> list[str]:
-    """Name threads of runs that nobody is at, those that were registered first."""
+async def abandoned(session: Session, rows: int | None = None) -> list[str]:
+    """Name threads of runs that nobody is at, those that were registered first; at most `rows`."""
     cursor = await session.execute(_SQL["abandoned"], {"rows": rows})
     return [row["thread_id"] async for row in cursor]
 
