@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from langgraph.graph import START, StateGraph
+
 from resumed.engine.attempt import try_thread
 from resumed.engine.desk import Desk, Ticket
 from resumed.engine.inspection import inspect
@@ -73,3 +75,13 @@ async def place_at(dsn: str) -> AsyncIterator[Place]:
     executor = TrackedExecutor(16)
     asyncio.get_running_loop().set_default_executor(executor)
     yield Place(Desk(Target(dsn), "test-1", 1000, executor, lambda _: None))
+
+
+def chain(state: Any, *steps: tuple[str, Any]) -> StateGraph[Any, Any, Any, Any]:
+    """Build a graph whose nodes run one after the other."""
+    graph, before = StateGraph(state), START
+    for name, step in steps:
+        graph.add_node(name, step)
+        graph.add_edge(before, name)
+        before = name
+    return graph

@@ -3,7 +3,7 @@
 import asyncio
 import operator
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from contextvars import copy_context
@@ -20,7 +20,7 @@ from langgraph.prebuilt import ToolNode
 from langgraph.pregel import Pregel
 from langgraph.types import Command, interrupt
 
-from postgres.attempting import Place, place_at, workflow_of
+from postgres.attempting import Place, workflow_of
 from resumed.engine.answering import OTHER_QUESTION, UNKNOWN_ORDER
 from resumed.judge.verdict import NULL_TASK, RESUME
 from resumed.model import Outcome, Verdict
@@ -66,12 +66,6 @@ class Order:
             return self._told(name, f"may {name}?")
         finally:
             self._held.set()
-
-
-@pytest.fixture
-async def place(database: str) -> AsyncIterator[Place]:
-    async with place_at(database) as it:
-        yield it
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import asyncio
 import threading
 import uuid
 from collections.abc import Iterator
-from typing import Any, TypedDict
+from typing import Any
 
 import psycopg
 import pytest
@@ -19,7 +19,7 @@ from psycopg.rows import dict_row
 from pydantic import BaseModel
 
 from postgres.attempting import place_at, workflow_of
-from postgres.test_faces import agent, async_model, sync_model, sync_tools
+from postgres.test_faces import State, agent, async_model, built, sync_model, sync_tools
 from resumed.errors import RunCancelledError
 from resumed.library.executor import AsyncWorkflowExecutor
 from resumed.library.sync_executor import WorkflowExecutor
@@ -35,23 +35,8 @@ def _nothing_has_run() -> Iterator[None]:
     RAN.clear()
 
 
-class State(TypedDict, total=False):
-    seen: str
-
-
 class Killed(BaseException):
     """What ends an application in the middle of a node."""
-
-
-def built(**nodes: Any) -> StateGraph[Any, Any, Any, Any]:
-    graph = StateGraph(State)
-    before = START
-    for name, node in nodes.items():
-        graph.add_node(name, node)
-        graph.add_edge(before, name)
-        before = name
-    graph.add_edge(before, END)
-    return graph
 
 
 def step(name: str) -> Any:

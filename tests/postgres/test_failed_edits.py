@@ -1,15 +1,14 @@
 """A person's `update_state` that fails has saved its writes all the same: the thread stands where it stood."""
 
 import operator
-from collections.abc import AsyncIterator
 from typing import Annotated, Any, TypedDict
 
 import pytest
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
-from langgraph.graph import START, StateGraph
+from langgraph.graph import StateGraph
 from langgraph.types import interrupt
 
-from postgres.attempting import Place, place_at, workflow_of
+from postgres.attempting import Place, chain, workflow_of
 from resumed.model import Verdict
 
 THREAD = "failed:1"
@@ -18,27 +17,6 @@ CONFIG: Any = {"configurable": {"thread_id": THREAD}, "metadata": {"workflow": "
 
 class State(TypedDict):
     told: Annotated[list[str], operator.add]
-
-
-@pytest.fixture
-async def place(database: str) -> AsyncIterator[Place]:
-    async with place_at(database) as it:
-        yield it
-
-
-@pytest.fixture
-async def saver(database: str) -> AsyncIterator[AsyncPostgresSaver]:
-    async with AsyncPostgresSaver.from_conn_string(database) as it:
-        yield it
-
-
-def chain(*steps: tuple[str, Any]) -> StateGraph[Any, Any, Any, Any]:
-    graph, before = StateGraph(State), START
-    for name, step in steps:
-        graph.add_node(name, step)
-        graph.add_edge(before, name)
-        before = name
-    return graph
 
 
 def asks(_: State) -> State:
@@ -50,7 +28,7 @@ def sending(sent: list[str], send: Any = None) -> StateGraph[Any, Any, Any, Any]
         sent.append("sent")
         return {"told": ["send"]}
 
-    return chain(("draft", lambda _: {"told": ["draft"]}), ("send", send or sends), ("end", sends))
+    return chain(State, ("draft", lambda _: {"told": ["draft"]}), ("send", send or sends), ("end", sends))
 
 
 async def stands_at(app: Any, *, deep: bool) -> Any:
@@ -71,7 +49,7 @@ async def test_it_does_not_pass_a_breakpoint(
 ) -> None:
     sent: list[str] = []
     inner = sending(sent).compile(interrupt_before=["send"])
-    graph = chain(("inner", inner)) if deep else sending(sent)
+    graph = chain(State, ("inner", inner)) if deep else sending(sent)
     app = graph.compile(checkpointer=saver, interrupt_before=None if deep else ["send"])
     workflow = workflow_of("failed", app)
     await app.ainvoke({"told": []}, CONFIG)
@@ -90,7 +68,7 @@ async def test_it_leaves_an_edited_thread_edited(
 ) -> None:
     sent: list[str] = []
     inner = sending(sent).compile(interrupt_after=["draft"])
-    graph = chain(("inner", inner)) if deep else sending(sent)
+    graph = chain(State, ("inner", inner)) if deep else sending(sent)
     app = graph.compile(checkpointer=saver, interrupt_after=None if deep else ["draft"])
     workflow = workflow_of("failed", app)
     await app.ainvoke({"told": []}, CONFIG)
@@ -107,7 +85,7 @@ async def test_it_leaves_an_edited_thread_edited(
 async def test_it_answers_no_question(as_node: str, deep: bool, place: Place, saver: AsyncPostgresSaver) -> None:
     sent: list[str] = []
     inner = sending(sent, asks)
-    app = (chain(("inner", inner.compile())) if deep else inner).compile(checkpointer=saver)
+    app = (chain(State, ("inner", inner.compile())) if deep else inner).compile(checkpointer=saver)
     workflow = workflow_of("failed", app)
     await app.ainvoke({"told": []}, CONFIG)
     await fail_to_edit(app, await stands_at(app, deep=deep), as_node)

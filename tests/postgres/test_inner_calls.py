@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import operator
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -12,7 +12,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.pregel._loop import PregelLoop
 from langgraph.types import Durability, RetryPolicy
 
-from postgres.attempting import Place, place_at, workflow_of
+from postgres.attempting import Place, chain, workflow_of
 from resumed.model import Outcome, Verdict
 
 THREAD = "calls:1"
@@ -45,32 +45,16 @@ class Fates:
         return run
 
     def inner(self, *names: str, **options: Any) -> Any:
-        return chain(*((name, self.step(name)) for name in names)).compile(**options)
-
-
-@pytest.fixture
-async def place(database: str) -> AsyncIterator[Place]:
-    async with place_at(database) as it:
-        yield it
-
-
-@pytest.fixture
-async def saver(database: str) -> AsyncIterator[AsyncPostgresSaver]:
-    async with AsyncPostgresSaver.from_conn_string(database) as it:
-        yield it
-
-
-def chain(*steps: tuple[str, Any], **options: Any) -> StateGraph[Any, Any, Any, Any]:
-    graph, before = StateGraph(State), START
-    for name, step in steps:
-        graph.add_node(name, step, **(options if name == "call" else {}))
-        graph.add_edge(before, name)
-        before = name
-    return graph
+        return chain(State, *((name, self.step(name)) for name in names)).compile(**options)
 
 
 def calling(node: Any, **options: Any) -> StateGraph[Any, Any, Any, Any]:
-    return chain(("call", node), ("end", lambda _: {"told": ["end"]}), **options)
+    graph = StateGraph(State)
+    graph.add_node("call", node, **options)
+    graph.add_node("end", lambda _: {"told": ["end"]})
+    graph.add_edge(START, "call")
+    graph.add_edge("call", "end")
+    return graph
 
 
 async def told(graph: Any, *values: str) -> list[str]:
@@ -136,7 +120,7 @@ async def test_a_graph_that_has_failed_for_good_is_not_missed_beside_its_error_h
     handler = fates.step("handler")
     graph = calling(fates.inner("a", "b"), error_handler=lambda state, *_: handler(state))
     if deep:
-        graph = chain(("outer", graph.compile()))
+        graph = chain(State, ("outer", graph.compile()))
     await crashed(graph, saver)
     assert await finished(graph, place, saver) == ["handler"]
     assert fates.done == ["a", "handler"]
@@ -219,7 +203,7 @@ async def test_what_ran_below_a_graph_that_saves_nothing_is_left_aside_whichever
     calls: int, place: Place, saver: AsyncPostgresSaver
 ) -> None:
     fates = Fates(b=[None] * (calls - 1) + [Killed()])
-    graphs = [chain(("inner", fates.inner("a", "b"))).compile(checkpointer=False)]
+    graphs = [chain(State, ("inner", fates.inner("a", "b"))).compile(checkpointer=False)]
 
     async def call(_: State) -> State:
         return {"told": [*await told(graphs[0]), *await told(graphs[0])]}

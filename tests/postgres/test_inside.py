@@ -11,7 +11,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.pregel import Pregel
 from langgraph.types import Command, interrupt
 
-from postgres.attempting import Place, place_at, workflow_of
+from postgres.attempting import Place, chain, workflow_of
 from resumed.model import Outcome, Verdict
 
 
@@ -42,18 +42,6 @@ class Dying(AsyncPostgresSaver):
             raise Killed
 
 
-@pytest.fixture
-async def place(database: str) -> AsyncIterator[Place]:
-    async with place_at(database) as it:
-        yield it
-
-
-@pytest.fixture
-async def saver(database: str) -> AsyncIterator[AsyncPostgresSaver]:
-    async with AsyncPostgresSaver.from_conn_string(database) as it:
-        yield it
-
-
 async def killed(dsn: str, graph: Any, given: Any, cut: int) -> bool:
     """Run a graph in a process that is killed before this save; False where it comes to its end before."""
     async with Dying.from_conn_string(dsn) as doomed:
@@ -80,34 +68,25 @@ def asks(_: State) -> State:
     return {"told": [f"ask {interrupt('well?')}"]}
 
 
-def chain(*steps: tuple[str, Any]) -> StateGraph[Any, Any, Any, Any]:
-    graph, before = StateGraph(State), START
-    for name, step in steps:
-        graph.add_node(name, step)
-        graph.add_edge(before, name)
-        before = name
-    return graph
-
-
 def around(inner: Any) -> StateGraph[Any, Any, Any, Any]:
-    return chain(("first", says("first")), ("inner", inner), ("last", says("last")))
+    return chain(State, ("first", says("first")), ("inner", inner), ("last", says("last")))
 
 
 def gated(**options: Any) -> Any:
-    return chain(("plan", says("plan")), ("deploy", says("deploy")), ("tell", says("tell"))).compile(
+    return chain(State, ("plan", says("plan")), ("deploy", says("deploy")), ("tell", says("tell"))).compile(
         **{"interrupt_before": ["deploy"], **options}
     )
 
 
 def asking(**options: Any) -> Any:
-    return chain(("plan", says("plan")), ("ask", asks), ("tell", says("tell"))).compile(**options)
+    return chain(State, ("plan", says("plan")), ("ask", asks), ("tell", says("tell"))).compile(**options)
 
 
 def apart(inner: Any) -> Any:
     """Two subgraphs in one superstep, the other of which is done."""
     graph = StateGraph(State)
     graph.add_node("inner", inner)
-    graph.add_node("other", chain(("one", says("one"))).compile())
+    graph.add_node("other", chain(State, ("one", says("one"))).compile())
     graph.add_edge(START, "inner")
     graph.add_edge(START, "other")
     return graph
@@ -171,6 +150,17 @@ async def test_what_a_person_edits_inside_a_subgraph_is_held(
     assert (await app.aget_state(CONFIG, subgraphs=True)) == before
 
 
+async def cuts_after_an_edit(dsn: str, app: Any, flow: str, how: str) -> AsyncIterator[int]:
+    """Edit the thread and run it on, killed before each save in turn, each time from the beginning."""
+    for cut in range(30):
+        await app.checkpointer.adelete_thread(THREAD)
+        await app.ainvoke({"told": []}, CONFIG, durability="sync")
+        await edited(app, flow, how)
+        if not await killed(dsn, FLOWS[flow], None, cut):
+            return
+        yield cut
+
+
 @pytest.mark.parametrize("how", ["plain", "before", "past", "fork"])
 @pytest.mark.parametrize("flow", ["gate", "gate deep", "gate stateful", "gate apart"])
 async def test_an_edit_that_its_person_has_run_on_is_gone_on_with(
@@ -179,12 +169,7 @@ async def test_an_edit_that_its_person_has_run_on_is_gone_on_with(
     """Held while nothing has run since, at every save of the run that the person makes of it."""
     app, workflow = bound(FLOWS[flow], saver), workflow_of("inside", FLOWS[flow])
     said: list[str] = []
-    for cut in range(30):
-        await saver.adelete_thread(THREAD)
-        await app.ainvoke({"told": []}, CONFIG, durability="sync")
-        await edited(app, flow, how)
-        if not await killed(database, FLOWS[flow], None, cut):
-            break
+    async for _ in cuts_after_an_edit(database, app, flow, how):
         seen = await place.inspect(workflow, THREAD)
         said.append(str(seen.verdict) if seen is not None else "goes on")
         if seen is None:
@@ -203,12 +188,7 @@ async def test_an_edit_at_a_question_that_its_person_has_run_on_is_gone_on_with_
 ) -> None:
     app, workflow = bound(FLOWS[flow], saver), workflow_of("inside", FLOWS[flow])
     said: list[str] = []
-    for cut in range(30):
-        await saver.adelete_thread(THREAD)
-        await app.ainvoke({"told": []}, CONFIG, durability="sync")
-        await edited(app, flow, how)
-        if not await killed(database, FLOWS[flow], None, cut):
-            break
+    async for _ in cuts_after_an_edit(database, app, flow, how):
         done = await place.attempt(workflow, THREAD)
         said.append(done)
         if done == "tried":
@@ -285,7 +265,7 @@ async def test_a_second_question_that_nobody_sees_is_not_given_the_first_ones_an
     flow: str, database: str, place: Place, saver: AsyncPostgresSaver
 ) -> None:
     """The answer to the first question lies on the head for good; only a resume that leaves it out is safe."""
-    inner = chain(("ask", asks), ("again", asks)).compile(checkpointer=True if "stateful" in flow else None)
+    inner = chain(State, ("ask", asks), ("again", asks)).compile(checkpointer=True if "stateful" in flow else None)
     wrapped = {"ask": around(inner), "ask stateful": around(inner), "ask apart": apart(inner)}
     graph = wrapped.get(flow, around(around(inner).compile()))
     app, workflow = bound(graph, saver), workflow_of("inside", graph)

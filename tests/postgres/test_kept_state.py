@@ -1,16 +1,14 @@
 """Inner graphs that keep their own state below others, and what one that has outlived its superstep proves."""
 
 import operator
-from collections.abc import AsyncIterator
 from typing import Annotated, Any, TypedDict
 
 import psycopg
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
-from langgraph.graph import START, StateGraph
 
-from postgres.attempting import Place, place_at, workflow_of
+from postgres.attempting import Place, chain, workflow_of
 from resumed.model import Outcome, Verdict
 
 THREAD = "kept:1"
@@ -23,27 +21,6 @@ class State(TypedDict):
 
 class Killed(BaseException):
     """The process is gone: nothing catches it."""
-
-
-@pytest.fixture
-async def place(database: str) -> AsyncIterator[Place]:
-    async with place_at(database) as it:
-        yield it
-
-
-@pytest.fixture
-async def saver(database: str) -> AsyncIterator[AsyncPostgresSaver]:
-    async with AsyncPostgresSaver.from_conn_string(database) as it:
-        yield it
-
-
-def chain(*steps: tuple[str, Any]) -> StateGraph[Any, Any, Any, Any]:
-    graph, before = StateGraph(State), START
-    for name, step in steps:
-        graph.add_node(name, step)
-        graph.add_edge(before, name)
-        before = name
-    return graph
 
 
 def says(name: str) -> Any:
@@ -77,9 +54,11 @@ def called(graph: Any, way: str) -> Any:
 async def test_a_breakpoint_is_passed_once_a_graph_that_keeps_its_state_has_run_behind_it(
     outer: str, inner: str, place: Place, saver: AsyncPostgresSaver
 ) -> None:
-    keeping = chain(("one", says("one")), ("two", Mortal())).compile(checkpointer=True)
-    middle = chain(("plan", says("plan")), ("keeping", called(keeping, inner))).compile(interrupt_before=["keeping"])
-    graph = chain(("outer", called(middle, outer)), ("end", says("end")))
+    keeping = chain(State, ("one", says("one")), ("two", Mortal())).compile(checkpointer=True)
+    middle = chain(State, ("plan", says("plan")), ("keeping", called(keeping, inner))).compile(
+        interrupt_before=["keeping"]
+    )
+    graph = chain(State, ("outer", called(middle, outer)), ("end", says("end")))
     app = graph.compile(checkpointer=saver)
     await app.ainvoke({"told": []}, CONFIG, durability="sync")
     with pytest.raises(Killed):
@@ -93,9 +72,9 @@ async def test_a_graph_below_one_that_saves_nothing_is_not_behind_it(
     inner: str, place: Place, saver: AsyncPostgresSaver
 ) -> None:
     """It begins anew, whatever it has kept of the run before."""
-    keeping = chain(("one", says("one"))).compile(checkpointer=True)
-    nothing = chain(("keeping", called(keeping, inner))).compile(checkpointer=False)
-    graph = chain(("before", says("before")), ("nothing", nothing), ("end", says("end")))
+    keeping = chain(State, ("one", says("one"))).compile(checkpointer=True)
+    nothing = chain(State, ("keeping", called(keeping, inner))).compile(checkpointer=False)
+    graph = chain(State, ("before", says("before")), ("nothing", nothing), ("end", says("end")))
     await graph.compile(checkpointer=saver).ainvoke({"told": []}, CONFIG, durability="async")
     stopping = graph.compile(checkpointer=saver, interrupt_before=["nothing"])
     twin: Any = {"configurable": {"thread_id": "kept:2"}}
@@ -125,8 +104,8 @@ def save_late(dsn: str) -> None:
 async def test_what_an_earlier_superstep_has_saved_late_decides_nothing(
     edited: bool, database: str, place: Place, saver: AsyncPostgresSaver
 ) -> None:
-    inner = chain(("one", says("one"))).compile()
-    graph = chain(("inner", inner), ("send", says("send")))
+    inner = chain(State, ("one", says("one"))).compile()
+    graph = chain(State, ("inner", inner), ("send", says("send")))
     app = graph.compile(checkpointer=saver, interrupt_before=["send"])
     await app.ainvoke({"told": []}, CONFIG, durability="sync")
     if edited:

@@ -3,7 +3,6 @@
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +10,13 @@ import psycopg
 import pytest
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 
-from postgres.attempting import Place, place_at, workflow_of
+from postgres.attempting import Place, workflow_of
 from resumed.model import Outcome, Verdict
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "graphs"))
 
 from points import shapes
 from points.shapes import Built, Seen, graph_of, nested
-
-
-@pytest.fixture
-async def place(database: str) -> AsyncIterator[Place]:
-    async with place_at(database) as it:
-        yield it
 
 
 class Late(AsyncPostgresSaver):

@@ -6,10 +6,10 @@ from typing import Annotated, Any, TypedDict
 
 import psycopg
 import pytest
-from langgraph.graph import START, StateGraph
+from langgraph.graph import StateGraph
 from langgraph.types import Command
 
-from postgres.attempting import Place, place_at, workflow_of
+from postgres.attempting import Place, chain, workflow_of
 from resumed import AsyncWorkflowExecutor
 from resumed.model import Outcome
 
@@ -18,12 +18,6 @@ THREAD, TWIN = "submitted:1", "submitted:2"
 
 class State(TypedDict):
     told: Annotated[list[str], operator.add]
-
-
-@pytest.fixture
-async def place(database: str) -> AsyncIterator[Place]:
-    async with place_at(database) as it:
-        yield it
 
 
 @pytest.fixture
@@ -36,17 +30,8 @@ def config(thread: str) -> Any:
     return {"configurable": {"thread_id": thread}, "metadata": {"workflow": "submitted"}}
 
 
-def chain(*steps: tuple[str, Any]) -> StateGraph[Any, Any, Any, Any]:
-    graph, before = StateGraph(State), START
-    for name, step in steps:
-        graph.add_node(name, step)
-        graph.add_edge(before, name)
-        before = name
-    return graph
-
-
 def drafts() -> StateGraph[Any, Any, Any, Any]:
-    return chain(("draft", lambda _: {"told": ["draft"]}), ("send", lambda _: {"told": ["send"]}))
+    return chain(State, ("draft", lambda _: {"told": ["draft"]}), ("send", lambda _: {"told": ["send"]}))
 
 
 def run_of(dsn: str) -> Any:
@@ -83,7 +68,9 @@ async def test_it_stops_at_the_next_breakpoint(place: Place, executor: AsyncWork
 async def test_it_is_kept_where_an_inner_graph_stands_at_a_breakpoint(
     place: Place, executor: AsyncWorkflowExecutor, database: str
 ) -> None:
-    app = chain(("inner", drafts().compile(interrupt_before=["send"]))).compile(checkpointer=executor.checkpointer)
+    app = chain(State, ("inner", drafts().compile(interrupt_before=["send"]))).compile(
+        checkpointer=executor.checkpointer
+    )
     await app.ainvoke({"told": []}, config(THREAD))
     await executor.submit("submitted", Command(update={"told": ["approved"]}), thread_id=THREAD)
     assert await place.attempt(workflow_of("submitted", app), THREAD) == "tried"
@@ -102,7 +89,9 @@ async def test_it_is_not_given_again_where_the_attempt_that_gave_it_has_failed(
             raise ConnectionError
         return {"told": ["send"]}
 
-    app = chain(("draft", lambda _: {"told": ["draft"]}), ("send", send)).compile(checkpointer=executor.checkpointer)
+    app = chain(State, ("draft", lambda _: {"told": ["draft"]}), ("send", send)).compile(
+        checkpointer=executor.checkpointer
+    )
     with pytest.raises(ConnectionError):
         await app.ainvoke({"told": []}, config(THREAD))
     await executor.submit("submitted", Command(update={"told": ["approved"]}), thread_id=THREAD)

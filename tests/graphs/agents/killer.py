@@ -9,16 +9,15 @@ import asyncio
 import gc
 import json
 import os
-import signal
 import sys
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
-from points.killer import deadly
+from points.killer import deadly, killed_everywhere
 
 from agents.flows import GO, Flow, compiled
 from agents.registered import EVERY
@@ -82,28 +81,9 @@ def run(dsn: str, series: Series, before: int) -> int:
     return asyncio.run((run_async if series.saver == "async" else run_sync)(dsn, series, before))
 
 
-def killed(dsn: str, series: Series, before: int) -> bool:
-    """Run in a child that is killed before this call; return whether it came to that."""
-    child = os.fork()
-    if not child:
-        run(dsn, series, before)
-        os._exit(0)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if status not in (0, -signal.SIGKILL):
-        raise RuntimeError(f"{series}:{before} ended with {status}")
-    return status != 0
-
-
-def killed_everywhere(dsn: str, series: Series, share: int) -> tuple[int, int]:
-    """Run it whole, then kill it at each of its points that belong to the sample; return how many of how many."""
-    calls = run(dsn, series, 0)
-    sample = [k for k in range(1, calls + 1) if zlib.crc32(f"{series}:{k}".encode()) % share == 0]
-    return sum(killed(dsn, series, k) for k in sample), calls
-
-
 def part(dsn: str, series: list[Series], share: int) -> None:
     for one in series:
-        os.write(1, f"{json.dumps({str(one): killed_everywhere(dsn, one, share)})}\n".encode())
+        os.write(1, f"{json.dumps({str(one): killed_everywhere(partial(run, dsn, one), str(one), share)})}\n".encode())
 
 
 def main(dsn: str, processes: int, share: int, names: list[str]) -> int:

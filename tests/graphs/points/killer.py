@@ -12,8 +12,9 @@ import signal
 import sys
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from langgraph.checkpoint.postgres import PostgresSaver
@@ -112,30 +113,33 @@ def run(dsn: str, series: Series, before: int) -> int:
     return asyncio.run(run_async(dsn, series, before)) if series.saver == "async" else run_sync(dsn, series, before)
 
 
-def killed(dsn: str, series: Series, before: int) -> bool:
-    """Run in a child that is killed before this call; says whether it came to that."""
+def killed(runs: Callable[[int], int], name: str, before: int) -> bool:
+    """Run in a child that is killed before this call; return whether it came to that."""
     child = os.fork()
     if not child:
-        run(dsn, series, before)
+        runs(before)
         os._exit(0)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status not in (0, -signal.SIGKILL):
-        raise RuntimeError(f"{series}:{before} ended with {status}")
+        raise RuntimeError(f"{name}:{before} ended with {status}")
     return status != 0
 
 
-def killed_everywhere(dsn: str, series: Series, share: int) -> tuple[int, int]:
-    """Run it whole, then kill it at each of its points that belong to the sample; says how many of how many."""
-    calls = run(dsn, series, 0)
-    sample = [k for k in range(1, calls + 1) if zlib.crc32(f"{series}:{k}".encode()) % share == 0]
-    return sum(killed(dsn, series, k) for k in sample), calls
+def killed_everywhere(runs: Callable[[int], int], name: str, share: int) -> tuple[int, int]:
+    """Run it whole, then kill it at each of its points that belong to the sample; return how many of how many.
+
+    `runs` takes the number of the call before which it is killed, 0 for none, and returns how many calls it made.
+    """
+    calls = runs(0)
+    sample = [k for k in range(1, calls + 1) if zlib.crc32(f"{name}:{k}".encode()) % share == 0]
+    return sum(killed(runs, name, k) for k in sample), calls
 
 
 def part(dsn: str, places: tuple[int, int], share: int) -> None:
     """Do every so-manieth series, in a process of its own."""
     number, of = places
     for series in list(all_series())[number::of]:
-        told = {str(series): killed_everywhere(dsn, series, share)}
+        told = {str(series): killed_everywhere(partial(run, dsn, series), str(series), share)}
         os.write(1, f"{json.dumps(told)}\n".encode())
 
 
