@@ -153,11 +153,12 @@ class Finisher:
         refusal = await self.place.inspect(self.workflow, thread) if said in RESUMABLE else None
         assert Verdict.WAITING in (said, refusal and refusal.verdict), f"{thread}: {said}, {refusal}"
         asked = _questions(await self._state(thread))
-        if run and asked == self.told.questions[run - 1]:
+        before = self.told.questions[run - 1] if run else []
+        if run and asked == before:
             return run - 1
-        # One of several that ask at once may have died before it asked.
-        assert asked, thread
-        assert [one for one in asked if one not in self.told.questions[run]] == [], thread
+        # Of several that ask at once one may have died before it asked, or before its answer was saved.
+        assert asked, f"{thread}: {await self.place.reason(thread)}, but nobody is asked"
+        assert [one for one in asked if one not in [*before, *self.told.questions[run]]] == [], thread
         return run
 
     def _not_let_through(self, thread: str, given: int) -> None:
