@@ -10,7 +10,7 @@ import pytest
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.graph import START, StateGraph
 from langgraph.pregel._loop import PregelLoop
-from langgraph.types import Durability, RetryPolicy
+from langgraph.types import Durability, RetryPolicy, Send
 
 from postgres.attempting import Place, chain, workflow_of
 from resumed.model import Outcome, Verdict
@@ -231,3 +231,23 @@ async def test_an_attempt_keeps_no_loop_that_has_ended(place: Place, saver: Asyn
     before = sum(isinstance(one, PregelLoop) for one in gc.get_objects())
     assert await finished(graph, place, saver) == ["call", "end"]
     assert kept[0] - before < 10
+
+
+async def test_more_synchronous_nodes_than_threads_may_wait_for_their_inner_graphs(
+    place: Place, saver: AsyncPostgresSaver
+) -> None:
+    """Each of them keeps its thread while its graph's checkpoint is loaded."""
+    fates = Fates(start=[Killed()])
+    inner = fates.inner("a")
+
+    def call(state: State) -> State:
+        return {"told": inner.invoke(state)["told"]}
+
+    graph = StateGraph(State)
+    graph.add_node("start", fates.step("start"))
+    graph.add_node("call", call)
+    graph.add_edge(START, "start")
+    graph.add_conditional_edges("start", lambda _: [Send("call", {"told": []})] * 40, ["call"])
+    await crashed(graph, saver)
+    async with asyncio.timeout(60):
+        assert await finished(graph, place, saver) == ["start", *["a"] * 40]
