@@ -109,19 +109,23 @@ async def test_a_run_that_stops_at_a_breakpoint_waits(database: str) -> None:
 
 
 async def test_while_it_runs_the_thread_is_locked_and_its_input_is_stored(database: str) -> None:
+    begun, enough = asyncio.Event(), asyncio.Event()
+
     async def slow(state: State) -> State:
-        await asyncio.sleep(2)
+        begun.set()
+        await enough.wait()
         return {"steps": [*state["steps"], "middle"]}
 
     async with AsyncWorkflowExecutor(database) as executor, AsyncWorkflowExecutor(database) as other:
         running = asyncio.create_task(executor.run("orders", graph(slow), {"steps": []}, thread_id="orders-1"))
-        await asyncio.sleep(0.5)
+        await begun.wait()
         (run,) = rows(database)
         assert (run["state"], run["workflow"], run["input_type"]) == ("open", "orders", "msgpack")
         assert not await lock_is_free(database, "orders-1")
         for one in (executor, other):
             with pytest.raises(WorkflowAlreadyRunningError):
                 await one.run("orders", graph(), {"steps": []}, thread_id="orders-1")
+        enough.set()
         assert (await running)["steps"][-1] == "two"
 
 

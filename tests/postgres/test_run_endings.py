@@ -228,22 +228,24 @@ class Worker:
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self.working, self.most = seconds, 0, 0
+        self.enough = threading.Event()
 
     def __call__(self, state: State) -> State:
         self.working += 1
         self.most = max(self.most, self.working)
-        time.sleep(self.seconds)
+        self.enough.wait(self.seconds)
         self.working -= 1
         return {"steps": [*state["steps"], "middle"]}
 
 
 async def test_a_thread_is_not_begun_again_while_a_cancelled_run_of_the_same_process_works(database: str) -> None:
-    worker = Worker(1.5)
+    worker = Worker(60)
     async with AsyncWorkflowExecutor(database, sessions=1) as executor:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(executor.run("orders", graph(worker), {"steps": []}, thread_id="orders-1"), 0.5)
         with pytest.raises(WorkflowAlreadyRunningError, match="this process is at the thread already"):
             await executor.run("orders", graph(worker), None, thread_id="orders-1")
+        worker.enough.set()
         await until_free(database, "orders-1")
         found = await executor.run("orders", graph(worker), None, thread_id="orders-1")
     assert (found["steps"], worker.most) == (["one", "middle", "two"], 1)
