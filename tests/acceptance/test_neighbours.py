@@ -74,7 +74,7 @@ def test_replicas_with_disjoint_registries_each_finish_their_own_and_condemn_not
     bench.crashed_application(5, "linear", "alinear", "fan", ends=12, ZOO_DELAY="0.3")
     first, second = bench.daemon(["linear"]), bench.daemon(["alinear"])
     eventually(lambda: bench.one("select count(*) from resumed.cases where state = 'closed'") >= 8)
-    # A sweep that meets the lock of an attempt which has just closed its case opens that once more, until its next look.
+    # A sweep that meets the lock of an attempt which has just closed its case opens it again, until its next look.
     left = "select distinct verdict, state, workflow, attempts from resumed.cases where state <> 'closed'"
     unclaimed = {"verdict": "unclaimed", "state": "held", "workflow": None, "attempts": 0}
     eventually(lambda: bench.rows(left) == [unclaimed])
