@@ -19,7 +19,7 @@ from psycopg_pool import AsyncConnectionPool
 from resumed import AsyncWorkflowExecutor
 from resumed.demo.postgres import PrivateServer
 from resumed.store import schema
-from resumed.store.connect import Target
+from resumed.store.connection import Target
 
 
 class State(TypedDict):

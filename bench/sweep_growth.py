@@ -14,11 +14,12 @@ from statistics import median
 import psycopg
 from langgraph.checkpoint.postgres import PostgresSaver
 
-from resumed.daemon.sweep import Rules, sweep
+from resumed.daemon.sweep import run_sweep
 from resumed.demo.postgres import PrivateServer
-from resumed.model import Numbers
-from resumed.store import schema, watermarks
-from resumed.store.connect import Target, opened
+from resumed.model import PolicyLimits
+from resumed.operations.assess import SweepRules
+from resumed.store import schema, watermark
+from resumed.store.connection import Target, open_session
 
 END = datetime(2026, 6, 1, 12, tzinfo=UTC)
 A_SECOND = 50
@@ -38,8 +39,8 @@ select 'orders-' || n / 4, '', pg_temp.uuid6(%(end)s::timestamptz - n * %(step)s
     jsonb_build_object('source', 'loop', 'step', 3 - n %% 4, 'workflow', 'orders')
 from generate_series(0, %(rows)s::bigint - 1) n;
 """
-RULES = Rules(
-    Numbers(
+RULES = SweepRules(
+    PolicyLimits(
         min_age=timedelta(0),
         max_age=timedelta(days=1),
         max_attempts=5,
@@ -80,14 +81,14 @@ async def filled(server: PrivateServer, rows: int) -> Table:
 
 async def drive(table: Table) -> None:
     """Two minutes of sweeps, the first of which is not counted."""
-    async with opened(table.target) as session:
+    async with open_session(table.target) as session:
         await session.execute("truncate resumed.cases, resumed.watermarks")
         start = END - EVERY * SWEEPS
         async with session.transaction():
-            await watermarks.take(session, start)
+            await watermark.take_watermark(session, start)
         for number in range(SWEEPS):
             began = time.perf_counter()
-            report = await sweep(session, RULES, start + EVERY * (number + 1))
+            report = await run_sweep(session, RULES, start + EVERY * (number + 1))
             took = time.perf_counter() - began
             assert report is not None
             if number:

@@ -12,7 +12,7 @@ from psycopg import conninfo, sql
 
 from resumed.demo.postgres import PrivateServer
 from resumed.store import schema
-from resumed.store.connect import Target
+from resumed.store.connection import Target
 
 _TEMPLATES = ("bare", "langgraph", "ready")
 

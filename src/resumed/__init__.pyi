@@ -31,41 +31,41 @@ from resumed.errors import (
 from resumed.errors import (
     WrongDatabaseError as WrongDatabaseError,
 )
-from resumed.library.checkpointers import (
+from resumed.library.checkpointer_manager import (
     AsyncCheckpointerManager as AsyncCheckpointerManager,
 )
-from resumed.library.checkpointers import (
+from resumed.library.checkpointer_manager import (
     CheckpointerManager as CheckpointerManager,
 )
 from resumed.library.executor import AsyncWorkflowExecutor as AsyncWorkflowExecutor
+from resumed.library.lock_decorator import with_workflow_lock as with_workflow_lock
 from resumed.library.lock_manager import AsyncPostgresLockManager as AsyncPostgresLockManager
-from resumed.library.locked import with_workflow_lock as with_workflow_lock
-from resumed.library.names import generate_thread_id as generate_thread_id
-from resumed.library.resuming import aresume_workflow as aresume_workflow
-from resumed.library.resuming import resume_workflow as resume_workflow
-from resumed.library.status import (
+from resumed.library.resume import aresume_workflow as aresume_workflow
+from resumed.library.resume import resume_workflow as resume_workflow
+from resumed.library.sync_executor import WorkflowExecutor as WorkflowExecutor
+from resumed.library.sync_lock_manager import PostgresLockManager as PostgresLockManager
+from resumed.library.thread_ids import generate_thread_id as generate_thread_id
+from resumed.library.thread_status import (
     WorkflowCheckpoint as WorkflowCheckpoint,
 )
-from resumed.library.status import (
+from resumed.library.thread_status import (
     afind_failed_workflows as afind_failed_workflows,
 )
-from resumed.library.status import (
+from resumed.library.thread_status import (
     aget_checkpoint_status as aget_checkpoint_status,
 )
-from resumed.library.status import (
+from resumed.library.thread_status import (
     aneeds_resume as aneeds_resume,
 )
-from resumed.library.status import (
+from resumed.library.thread_status import (
     find_failed_workflows as find_failed_workflows,
 )
-from resumed.library.status import (
+from resumed.library.thread_status import (
     get_checkpoint_status as get_checkpoint_status,
 )
-from resumed.library.status import (
+from resumed.library.thread_status import (
     needs_resume as needs_resume,
 )
-from resumed.library.sync_executor import WorkflowExecutor as WorkflowExecutor
-from resumed.library.sync_locks import PostgresLockManager as PostgresLockManager
 from resumed.workflows.workflow import Workflow as Workflow
 
 __all__ = [

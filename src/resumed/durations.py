@@ -17,7 +17,7 @@ _ISO = re.compile(
 _LONGEST_TEXT = 64
 
 
-def parse(text: str) -> timedelta:
+def parse_duration(text: str) -> timedelta:
     """Read a length of time, exact to the microsecond; raise ValueError with a sentence that says what to write."""
     written = text.strip()
     _refuse_what_is_often_meant(written)
@@ -52,7 +52,7 @@ def _within_reason(microseconds: Fraction | int) -> timedelta:
     return timedelta(microseconds=round(microseconds))
 
 
-def text(duration: timedelta) -> str:
+def duration_text(duration: timedelta) -> str:
     """Write a length of time in the shortest form that `parse` reads back to the same; raise ValueError below zero."""
     if duration < timedelta(0):
         sentence = "a duration must not be negative"

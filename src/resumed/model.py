@@ -59,7 +59,7 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Numbers:
+class PolicyLimits:
     """The policy of one workflow version as numbers, the form in which replicas share it."""
 
     min_age: timedelta
@@ -84,7 +84,7 @@ class Registration:
     version: str
     accepts: tuple[str, ...]
     triggers: tuple[str, ...]
-    numbers: Numbers
+    numbers: PolicyLimits
     seen_at: datetime
     isolate: bool = False
 

@@ -17,7 +17,7 @@ from acceptance.conftest import Bench, eventually
 from acceptance.undisturbed import final_state, undisturbed
 from resumed.demo.postgres import PrivateServer
 from resumed.store import schema
-from resumed.store.connect import Target
+from resumed.store.connection import Target
 
 IPTABLES = shutil.which("iptables") or shutil.which("iptables", path="/usr/sbin")
 OURS, THEIRS = "127.0.0.1", "127.0.0.2"

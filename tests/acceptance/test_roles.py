@@ -18,7 +18,7 @@ from acceptance.undisturbed import final_state, undisturbed
 from resumed.demo.postgres import find_binaries
 from resumed.errors import DatabaseUnusableError
 from resumed.store import schema
-from resumed.store.connect import Target, opened
+from resumed.store.connection import Target, open_session
 
 ROLES = Path(__file__).parents[2] / "deploy" / "sql" / "roles.sql"
 PASSWORD = "of this test"  # noqa: S105
@@ -314,7 +314,7 @@ def dba(roles: Roles) -> Iterator[str]:
 
 
 async def check(roles: Roles, *, writing: bool = True) -> None:
-    async with opened(Target(roles.address(roles.runner))) as session:
+    async with open_session(Target(roles.address(roles.runner))) as session:
         await schema.check(session, writing=writing)
 
 

@@ -15,7 +15,7 @@ from acceptance.test_crash import assert_one_at_a_time
 from acceptance.undisturbed import final_state, undisturbed
 from resumed.demo.postgres import PrivateServer
 from resumed.store import schema
-from resumed.store.connect import Target
+from resumed.store.connection import Target
 from soak import checks
 from soak.fleet import Fleet, every
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from resumed import durations
-from resumed.settings import Settings
+from resumed.config.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILES = sorted([ROOT / "Dockerfile", *(ROOT / "deploy" / "docker").glob("Dockerfile.*")])
@@ -131,7 +131,7 @@ def test_compose_has_a_replica_like_the_sidecar_and_lets_both_drain() -> None:
     sidecar, replica = ({**services[name], "ports": None} for name in ("sidecar", "replica"))
     assert sidecar == replica
     assert sidecar["image"] == services["application"]["image"]
-    assert durations.parse(sidecar["stop_grace_period"]) > GRACE
+    assert durations.parse_duration(sidecar["stop_grace_period"]) > GRACE
     assert [port["target"] for port in services["sidecar"]["ports"]] == [PORT]
 
 

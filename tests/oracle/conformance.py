@@ -16,9 +16,9 @@ from typing_extensions import TypedDict
 
 from oracle.savers import BothFaces
 from resumed import AsyncCheckpointerManager, AsyncWorkflowExecutor, CheckpointerManager
-from resumed.engine.saver import FencedSaver
+from resumed.runtime.fenced_saver import FencedSaver
 from resumed.store import schema
-from resumed.store.connect import Target, opened
+from resumed.store.connection import Target, open_session
 
 # An attempt saves a root checkpoint only while its parent is the head: contract section 7.1, by design.
 BY_DESIGN = {"FencedSaver": 2}
@@ -48,7 +48,7 @@ async def executor(dsn: str) -> AsyncIterator[Any]:
 
 
 async def attempt(dsn: str) -> AsyncIterator[Any]:
-    async with opened(Target(dsn)) as session:
+    async with open_session(Target(dsn)) as session:
         yield FencedSaver(session, "")
 
 

@@ -15,7 +15,7 @@ from langgraph.checkpoint.postgres import PostgresSaver
 from psycopg import conninfo, sql
 
 from resumed.store import schema
-from resumed.store.connect import Target
+from resumed.store.connection import Target
 
 SETUP = (Path(__file__).parent / "journal.sql").read_text()
 COPIES, PLAIN = "copies", "plain"

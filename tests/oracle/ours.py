@@ -9,13 +9,13 @@ from oracle.plain import State, bound, limit_of, state_of, stops_of
 from oracle.recording import Call
 from oracle.savers import BothFaces
 from postgres.attempting import Place
-from resumed.engine.desk import Ticket
-from resumed.engine.look import look
 from resumed.judge.verdict import open_question
 from resumed.model import Judgement, Verdict
-from resumed.store import watermarks
-from resumed.store.connect import opened
-from resumed.workflows.loaded import LoadedWorkflow, loaded
+from resumed.runtime.assessment import assess_thread
+from resumed.runtime.context import AttemptRequest
+from resumed.store import watermark
+from resumed.store.connection import open_session
+from resumed.workflows.loaded_workflow import LoadedWorkflow, load_workflow
 from resumed.workflows.workflow import Workflow
 
 NAME = "oracle"
@@ -62,7 +62,7 @@ class Ours:
             context=(lambda _: context) if context is not None else None,
             serde=call.saver.serde,
         )
-        made = loaded(NAME, policy, call.graph)
+        made = load_workflow(NAME, policy, call.graph)
         if made is None:
             message = "it is no graph"
             raise TypeError(message)
@@ -70,16 +70,16 @@ class Ours:
 
     async def verdict(self, call: Call) -> Judgement | None:
         """The verdict that `scan` would name; None where there is no thread."""
-        ticket = self._place.ticket(self.workflow(call), call.thread)
-        seen = await self._seen(ticket)
+        request = self._place.request(self.workflow(call), call.thread)
+        seen = await self._seen(request)
         if seen is None or not open_question(seen):
             return seen
-        said = await self._place.inspect(ticket.workflow, call.thread)
+        said = await self._place.inspect(request.workflow, call.thread)
         return said if said is not None else seen
 
-    async def _seen(self, ticket: Ticket) -> Judgement | None:
-        async with opened(self._place.desk.target) as session:
-            found = await look(session, await watermarks.clock(session), ticket)
+    async def _seen(self, request: AttemptRequest) -> Judgement | None:
+        async with open_session(self._place.desk.target) as session:
+            found = await assess_thread(session, await watermark.database_clock(session), request)
         return found.judgement if found is not None else None
 
     async def attempt(self, call: Call) -> Attempted:

@@ -23,7 +23,7 @@ from oracle.ours import Ours
 from oracle.plain import Plain
 from oracle.recording import RECORDING, Call
 from postgres.attempting import place_at
-from resumed.library import pools
+from resumed.library import connection_pools
 
 PATIENCE = 120.0  # for all positions and cuts of one test
 SILENCE = 60.0  # without any ruling: the process is lost
@@ -135,7 +135,10 @@ def _judge(test: str, calls: list[Call], deadline: float) -> None:
 
 async def _all(test: str, calls: list[Call], deadline: float) -> None:
     journal = savers.PLACE["journal"]
-    with pools.pool(journal.target(COPIES)) as copies, pools.pool(journal.target(PLAIN)) as plains:
+    with (
+        connection_pools.pool(journal.target(COPIES)) as copies,
+        connection_pools.pool(journal.target(PLAIN)) as plains,
+    ):
         async with place_at(journal.dsn) as place:
             ours, plain = Ours(journal, place, copies), Plain(journal, plains)
             cutter = cuts.Cutter(journal, ours, plain)

@@ -9,7 +9,7 @@ from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 
 from oracle.journal import Journal
-from resumed.library import pools
+from resumed.library import connection_pools
 
 # The journal of this process, and the schema of each checkpointer made over it.
 PLACE: dict[str, Journal] = {}
@@ -85,7 +85,7 @@ def in_memory_no_more(serde: Any = None, **_: Any) -> BothFaces:
     """Stand in for `InMemorySaver()`; closed when the test ends."""
     journal = PLACE["journal"]
     source = journal.new_source()
-    pool = pools.pool(journal.target(source))
+    pool = connection_pools.pool(journal.target(source))
     saver = BothFaces(pool, serde=serde)
     saver.oracle_source = source  # type: ignore[attr-defined]
     OPEN.append((pool, source))
@@ -96,7 +96,7 @@ def in_memory_no_more(serde: Any = None, **_: Any) -> BothFaces:
 def journalled() -> Iterator[PostgresSaver]:
     journal = PLACE["journal"]
     source = journal.new_source()
-    with pools.pool(journal.target(source)) as pool:
+    with connection_pools.pool(journal.target(source)) as pool:
         saver = Heard(pool)
         saver.oracle_source = source  # type: ignore[attr-defined]
         yield saver
@@ -107,7 +107,7 @@ def journalled() -> Iterator[PostgresSaver]:
 async def ajournalled() -> AsyncIterator[AsyncPostgresSaver]:
     journal = PLACE["journal"]
     source = journal.new_source()
-    async with pools.async_saver(journal.target(source)) as handed_out:
+    async with connection_pools.async_saver(journal.target(source)) as handed_out:
         saver = AsyncHeard(handed_out.conn)
         saver.oracle_source = source  # type: ignore[attr-defined]
         yield saver

@@ -18,7 +18,7 @@ from langgraph.types import Command, Send
 
 from postgres.attempting import Place, place_at, workflow_of
 from resumed.model import Outcome, Verdict
-from resumed.workflows.loaded import LoadedWorkflow
+from resumed.workflows.loaded_workflow import LoadedWorkflow
 
 GRAPHS = Path(__file__).parent.parent / "graphs"
 sys.path.insert(0, str(GRAPHS)) if str(GRAPHS) not in sys.path else None

@@ -9,25 +9,25 @@ from typing import Any
 
 from langgraph.graph import START, StateGraph
 
-from resumed.engine.attempt import try_thread
-from resumed.engine.desk import Desk, Ticket
-from resumed.engine.inspection import inspect
-from resumed.engine.threads import TrackedExecutor
-from resumed.engine.worker import registration_of
-from resumed.judge.resolve import Claim
-from resumed.judge.verdict import Ages, Circumstances, judge
-from resumed.model import Attempt, Judgement, Numbers, Verdict
+from resumed.judge.verdict import Ages, Circumstances, judge_snapshot
+from resumed.judge.workflow_match import WorkflowMatch
+from resumed.model import Attempt, Judgement, PolicyLimits, Verdict
+from resumed.runtime.attempt import run_attempt
+from resumed.runtime.context import AttemptRequest, WorkerContext
+from resumed.runtime.inspection import inspect_thread
+from resumed.runtime.node_threads import TrackedExecutor
+from resumed.runtime.worker import registration_of
 from resumed.store import attempts, cases, checkpoints
-from resumed.store.connect import Target, opened
-from resumed.workflows.loaded import LoadedWorkflow, loaded
+from resumed.store.connection import Target, open_session
+from resumed.workflows.loaded_workflow import LoadedWorkflow, load_workflow
 from resumed.workflows.workflow import Workflow
 
 MINUTE = timedelta(minutes=1)
-NUMBERS = Numbers(timedelta(0), timedelta(days=1), 50, 50, timedelta(0), MINUTE, MINUTE, 4)
+NUMBERS = PolicyLimits(timedelta(0), timedelta(days=1), 50, 50, timedelta(0), MINUTE, MINUTE, 4)
 
 
 def workflow_of(name: str, graph: Any) -> LoadedWorkflow:
-    made = loaded(name, Workflow(graph=graph), graph)
+    made = load_workflow(name, Workflow(graph=graph), graph)
     assert made is not None
     return made
 
@@ -36,45 +36,45 @@ def workflow_of(name: str, graph: Any) -> LoadedWorkflow:
 class Place:
     """A desk, and what is asked at it."""
 
-    desk: Desk
+    desk: WorkerContext
 
-    def ticket(self, workflow: LoadedWorkflow, thread: str) -> Ticket:
-        return Ticket(thread, workflow, registration_of(workflow, NUMBERS))
+    def request(self, workflow: LoadedWorkflow, thread: str) -> AttemptRequest:
+        return AttemptRequest(thread, workflow, registration_of(workflow, NUMBERS))
 
     async def attempt(self, workflow: LoadedWorkflow, thread: str) -> str:
         """Try the thread once and say what came of it, as the worker tells its control process."""
-        return await try_thread(self.ticket(workflow, thread), self.desk)
+        return await run_attempt(self.request(workflow, thread), self.desk)
 
     async def attempts(self, thread: str) -> list[Attempt]:
-        async with opened(self.desk.target) as session:
+        async with open_session(self.desk.target) as session:
             return await attempts.of_thread(session, thread)
 
     async def inspect(self, workflow: LoadedWorkflow, thread: str) -> Judgement | None:
         """Ask values and graph; None where they have nothing against a resume."""
-        return await inspect(self.ticket(workflow, thread), self.desk)
+        return await inspect_thread(self.request(workflow, thread), self.desk)
 
     async def reason(self, thread: str) -> tuple[Verdict, str]:
         """Give what the thread's case says of it."""
-        async with opened(self.desk.target) as session:
+        async with open_session(self.desk.target) as session:
             case = (await cases.of_threads(session, [thread]))[thread]
         return case.verdict, case.reason
 
     async def judged(self, workflow: LoadedWorkflow, thread: str) -> Verdict | None:
         """Judge the thread by its rows as a sweep would a moment from now; None where there is no thread."""
-        async with opened(self.desk.target) as session:
-            found = await checkpoints.sightings(session, [thread])
+        async with open_session(self.desk.target) as session:
+            found = await checkpoints.snapshots(session, [thread])
         if thread not in found:
             return None
-        claim = Claim(workflow.name, (registration_of(workflow, NUMBERS),))
+        claim = WorkflowMatch(workflow.name, (registration_of(workflow, NUMBERS),))
         ages = Ages(NUMBERS.min_age, NUMBERS.max_age)
-        return judge(found[thread], Circumstances(datetime.now(UTC) + MINUTE / 60, claim, ages)).verdict
+        return judge_snapshot(found[thread], Circumstances(datetime.now(UTC) + MINUTE / 60, claim, ages)).verdict
 
 
 @asynccontextmanager
 async def place_at(dsn: str) -> AsyncIterator[Place]:
     executor = TrackedExecutor(16)
     asyncio.get_running_loop().set_default_executor(executor)
-    yield Place(Desk(Target(dsn), "test-1", 1000, executor, lambda _: None))
+    yield Place(WorkerContext(Target(dsn), "test-1", 1000, executor, lambda _: None))
 
 
 def chain(state: Any, *steps: tuple[str, Any]) -> StateGraph[Any, Any, Any, Any]:

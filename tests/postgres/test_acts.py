@@ -13,20 +13,21 @@ import pytest
 from psycopg import sql
 
 from conftest import in_database
-from resumed.daemon import acts, pausing
-from resumed.daemon.acts import Answer, Office, Word
-from resumed.daemon.sweep import Rules, sweep
-from resumed.judge.case import Placement, Standing
+from resumed.daemon.sweep import run_sweep
+from resumed.judge.case import CasePlacement, CaseUpdate
 from resumed.judge.checkpoint_id import first_at
-from resumed.model import Attempt, Case, Ending, Judgement, Numbers, Outcome, Registration, State, Verdict
-from resumed.store import acts as stored
-from resumed.store import attempts, audit, cases, locks, pauses, registrations
-from resumed.store.cases import Extra, Wanted
-from resumed.store.connect import Session, Target, opened
+from resumed.model import Attempt, Case, Ending, Judgement, Outcome, PolicyLimits, Registration, State, Verdict
+from resumed.operations import containment, pause
+from resumed.operations.assess import SweepRules
+from resumed.operations.containment import CommandResult, OperatorCommand, OperatorContext
+from resumed.store import attempts, audit, cases, locks, pauses, workflow_versions
+from resumed.store import case_commands as stored
+from resumed.store.cases import AttemptOutcomeFields, ClaimRequest
+from resumed.store.connection import Session, Target, open_session
 
 MINUTE = timedelta(minutes=1)
-NUMBERS = Numbers(timedelta(0), timedelta(days=1), 5, 50, MINUTE, MINUTE, MINUTE, 4)
-RULES = Rules(NUMBERS, "orders", 15 * MINUTE)
+NUMBERS = PolicyLimits(timedelta(0), timedelta(days=1), 5, 50, MINUTE, MINUTE, MINUTE, 4)
+RULES = SweepRules(NUMBERS, "orders", 15 * MINUTE)
 WORKFLOW = Registration("orders", "1", (), (), NUMBERS, datetime.now(UTC))
 WHY = "the customer called"
 STOPPED = Judgement(Verdict.STOPPED, "work waits")
@@ -35,7 +36,7 @@ INSERT = (
     " values (%(thread)s, '', %(id)s, %(checkpoint)s::text::jsonb, %(metadata)s::text::jsonb)"
 )
 ERRORLESS = {"error_type": None, "error_at": None, "error": None}
-Deed = Callable[[Office, str], Awaitable[Answer]]
+Deed = Callable[[OperatorContext, str], Awaitable[CommandResult]]
 
 
 @pytest.fixture(scope="module")
@@ -60,19 +61,19 @@ def dsn(shared_database: str) -> str:
 
 @pytest.fixture
 async def session(dsn: str) -> AsyncIterator[Session]:
-    async with opened(Target(dsn)) as it:
-        await registrations.announce(it, [WORKFLOW])
+    async with open_session(Target(dsn)) as it:
+        await workflow_versions.announce_versions(it, [WORKFLOW])
         yield it
 
 
 @pytest.fixture
 async def other(dsn: str) -> AsyncIterator[Session]:
-    async with opened(Target(dsn)) as it:
+    async with open_session(Target(dsn)) as it:
         yield it
 
 
-def office(session: Session, actor: str = "ada@desk", reason: str | None = WHY) -> Office:
-    return Office(session, RULES, Word(actor, reason))
+def office(session: Session, actor: str = "ada@desk", reason: str | None = WHY) -> OperatorContext:
+    return OperatorContext(session, RULES, OperatorCommand(actor, reason))
 
 
 async def saved(session: Session, thread: str, ago: timedelta = MINUTE, channel: str = "branch:to:pay") -> str:
@@ -87,7 +88,7 @@ async def saved(session: Session, thread: str, ago: timedelta = MINUTE, channel:
 async def swept(session: Session, thread: str = "t1") -> Case:
     """Sweep until the case has been looked at, whenever its next look is due."""
     await session.execute("update resumed.cases set next_look_at = clock_timestamp() where next_look_at is not null")
-    assert await sweep(session, RULES) is not None
+    assert await run_sweep(session, RULES) is not None
     return await case(session, thread)
 
 
@@ -101,29 +102,29 @@ async def asked(session: Session) -> list[tuple[str, str | None, str | None, str
 
 
 async def claimed(session: Session) -> list[str]:
-    wanted = [Wanted(WORKFLOW, 100), Wanted(WORKFLOW, 100, suspects=True)]
+    wanted = [ClaimRequest(WORKFLOW, 100), ClaimRequest(WORKFLOW, 100, suspects=True)]
     return [one.thread_id for one in await cases.claim(session, wanted, "us", 100)]
 
 
-def standing(thread: str, head: str, **changes: Any) -> Standing:
-    whole = Standing(thread, "orders", "1", head, "", datetime.now(UTC), STOPPED, Placement(State.DUE))
+def standing(thread: str, head: str, **changes: Any) -> CaseUpdate:
+    whole = CaseUpdate(thread, "orders", "1", head, "", datetime.now(UTC), STOPPED, CasePlacement(State.DUE))
     return replace(whole, **changes)
 
 
 async def begun(session: Session, head: str, thread: str = "t1") -> Attempt:
     """Begin an attempt as a worker does, the thread's lock apart."""
-    assert await cases.begin(session, standing(thread, head)) is not None
+    assert await cases.begin_attempt(session, standing(thread, head)) is not None
     at = datetime.now(UTC)
     blank = Attempt(thread, 0, "orders", "1", "w", at, None, None, advanced=False, before=head, after=None, **ERRORLESS)
     return await attempts.start(session, blank)
 
 
-async def closed(session: Session, attempt: Attempt, head: str, placement: Placement) -> Case:
+async def closed(session: Session, attempt: Attempt, head: str, placement: CasePlacement) -> Case:
     """Close it as a worker does that has not heard of what was said meanwhile."""
     async with session.transaction():
         await attempts.finish(session, attempt, Ending(Outcome.DRAINED, advanced=True, after=head))
         left = standing(attempt.thread_id, head, placement=placement)
-        await cases.settle(session, left, Extra(consecutive=0, own=True))
+        await cases.settle_attempt(session, left, AttemptOutcomeFields(consecutive=0, own=True))
     return await case(session, attempt.thread_id)
 
 
@@ -146,7 +147,7 @@ async def test_a_cancelled_head_is_held_until_it_moves(session: Session, *, know
     head = await saved(session, "t1")
     if known:
         await swept(session)
-    answer = await acts.cancel(office(session), "t1")
+    answer = await containment.cancel_thread(office(session), "t1")
     assert answer.done
     for found in (await case(session), await swept(session)):
         assert (found.verdict, found.state, found.cancelled_head) == (Verdict.CANCELLED, State.HELD, head)
@@ -162,17 +163,17 @@ async def test_a_thread_that_nobody_registered_can_be_cancelled(session: Session
     await session.execute("update resumed.workflows set seen_at = '2020-01-01'")
     await saved(session, "t1")
     assert (await swept(session)).verdict is Verdict.UNCLAIMED
-    assert (await acts.cancel(office(session), "t1")).done
+    assert (await containment.cancel_thread(office(session), "t1")).done
     assert (await swept(session)).verdict is Verdict.CANCELLED
 
 
-@pytest.mark.parametrize("deed", [acts.cancel, acts.quarantine])
+@pytest.mark.parametrize("deed", [containment.cancel_thread, containment.quarantine_thread])
 async def test_neither_an_unknown_nor_a_finished_thread_is_touched(session: Session, deed: Deed) -> None:
     await saved(session, "over", channel="messages")
     await saved(session, "asked the graph")
     seen = await swept(session, "asked the graph")
-    gone = standing(seen.thread_id, seen.head, fingerprint=seen.fingerprint, placement=Placement(State.CLOSED))
-    await cases.settle(session, gone)
+    gone = standing(seen.thread_id, seen.head, fingerprint=seen.fingerprint, placement=CasePlacement(State.CLOSED))
+    await cases.settle_attempt(session, gone)
     for thread in ("nobody", "over", "asked the graph"):
         answer = await deed(office(session), thread)
         assert not answer.done
@@ -187,7 +188,7 @@ async def test_where_somebody_else_holds_the_lock_that_is_said_and_the_head_canc
 ) -> None:
     head = await saved(session, "t1")
     await locks.try_lock(other, "t1")
-    answer = await acts.cancel(office(session), "t1")
+    answer = await containment.cancel_thread(office(session), "t1")
     assert answer.done
     assert "is not stopped" in answer.said
     found = await swept(session)
@@ -199,7 +200,7 @@ async def test_where_somebody_else_holds_the_lock_that_is_said_and_the_head_canc
 @pytest.mark.parametrize("orphaned", [False, True], ids=["its worker closes it", "its next holder closes it"])
 async def test_the_head_where_a_running_attempt_stops_is_the_cancelled_one(session: Session, *, orphaned: bool) -> None:
     attempt = await begun(session, await saved(session, "t1"))
-    answer = await acts.cancel(office(session), "t1")
+    answer = await containment.cancel_thread(office(session), "t1")
     assert (answer.done, "attempt 1" in answer.said) == (True, True)
     assert await stored.to_stop(session, ["t1", "t2"]) == {"t1": True}
     head = await saved(session, "t1", timedelta(seconds=1))
@@ -207,7 +208,7 @@ async def test_the_head_where_a_running_attempt_stops_is_the_cancelled_one(sessi
         await attempts.finish(session, attempt, Ending(Outcome.CRASHED))
         await stored.resolve(session, "t1", head)
     else:
-        found = await closed(session, attempt, head, Placement(State.DUE, datetime.now(UTC)))
+        found = await closed(session, attempt, head, CasePlacement(State.DUE, datetime.now(UTC)))
         assert (found.verdict, found.state, found.due_at) == (Verdict.CANCELLED, State.HELD, None)
     assert await claimed(session) == []
     found = await swept(session)
@@ -220,9 +221,9 @@ async def test_the_head_where_a_running_attempt_stops_is_the_cancelled_one(sessi
 
 async def test_a_cancelled_attempt_that_came_to_its_end_leaves_a_closed_case(session: Session) -> None:
     attempt = await begun(session, await saved(session, "t1"))
-    await acts.cancel(office(session), "t1")
+    await containment.cancel_thread(office(session), "t1")
     head = await saved(session, "t1", timedelta(0), channel="messages")
-    found = await closed(session, attempt, head, Placement(State.CLOSED))
+    found = await closed(session, attempt, head, CasePlacement(State.CLOSED))
     assert (found.state, found.verdict, found.cancelled_head) == (State.CLOSED, Verdict.STOPPED, None)
     assert await stored.to_stop(session, ["t1"]) == {}
 
@@ -232,8 +233,8 @@ async def test_a_cancelled_attempt_that_came_to_its_end_leaves_a_closed_case(ses
 
 async def test_a_persons_quarantine_outlives_heads_versions_and_looks(session: Session) -> None:
     await saved(session, "t1")
-    assert (await acts.quarantine(office(session), "t1")).done
-    await registrations.announce(session, [replace(WORKFLOW, version="2", accepts=("1",))])
+    assert (await containment.quarantine_thread(office(session), "t1")).done
+    await workflow_versions.announce_versions(session, [replace(WORKFLOW, version="2", accepts=("1",))])
     await saved(session, "t1", timedelta(seconds=1))
     for found in (await case(session), await swept(session), await swept(session)):
         assert (found.state, found.pinned, found.quarantine_reason) == (State.QUARANTINED, True, WHY)
@@ -244,12 +245,12 @@ async def test_a_persons_quarantine_outlives_heads_versions_and_looks(session: S
 @pytest.mark.parametrize("state", [State.DUE, State.BACKOFF, State.QUARANTINED, State.HELD])
 async def test_the_closing_of_an_attempt_does_not_end_a_persons_quarantine(session: Session, state: State) -> None:
     attempt = await begun(session, await saved(session, "t1"))
-    answer = await acts.quarantine(office(session), "t1")
+    answer = await containment.quarantine_thread(office(session), "t1")
     assert "attempt 1" in answer.said
     assert await stored.to_stop(session, ["t1"]) == {"t1": False}
     head = await saved(session, "t1", timedelta(seconds=1))
     reason = "5 charged attempts" if state is State.QUARANTINED else None
-    found = await closed(session, attempt, head, Placement(state, datetime.now(UTC), None, reason))
+    found = await closed(session, attempt, head, CasePlacement(state, datetime.now(UTC), None, reason))
     assert (found.state, found.pinned, found.quarantine_reason, found.due_at) == (State.QUARANTINED, True, WHY, None)
     assert (await swept(session)).state is State.QUARANTINED
     assert await claimed(session) == []
@@ -266,7 +267,7 @@ async def test_a_release_gives_every_try_back_and_makes_it_due(session: Session)
         " refusal = 'incompatible',"
         " attempts = 50, consecutive = 5, suspect = true, due_at = null, quarantine_reason = 'x', own_head = head"
     )
-    [answer] = await acts.release(office(session, reason=None), ["t1"])
+    [answer] = await containment.release_threads(office(session, reason=None), ["t1"])
     assert answer.done
     found = await case(session)
     assert (found.state, found.attempts, found.consecutive, found.spent_by) == (State.DUE, 0, 0, ())
@@ -278,7 +279,7 @@ async def test_a_release_gives_every_try_back_and_makes_it_due(session: Session)
 async def test_what_is_not_in_quarantine_is_said_and_left_alone(session: Session) -> None:
     await saved(session, "t1")
     before = await swept(session)
-    answers = await acts.release(office(session), ["t1", "nobody"])
+    answers = await containment.release_threads(office(session), ["t1", "nobody"])
     assert [one.done for one in answers] == [False, False]
     assert all("not in quarantine" in one.said for one in answers)
     assert await case(session) == before
@@ -289,11 +290,11 @@ async def test_what_is_not_in_quarantine_is_said_and_left_alone(session: Session
 async def test_a_released_thread_stands_where_its_rows_say(session: Session, channel: str, state: State) -> None:
     """It finished, or a person edited it, while it was in quarantine."""
     await saved(session, "t1")
-    await acts.quarantine(office(session), "t1")
+    await containment.quarantine_thread(office(session), "t1")
     await saved(session, "t1", timedelta(seconds=1), channel)
     if state is State.HELD:
         await session.execute("""update checkpoints set metadata = '{"source": "update", "step": 2}'""")
-    [answer] = await acts.release(office(session), ["t1"])
+    [answer] = await containment.release_threads(office(session), ["t1"])
     assert answer.done
     found = await case(session)
     assert (found.state, found.pinned) == (state, False)
@@ -302,9 +303,9 @@ async def test_a_released_thread_stands_where_its_rows_say(session: Session, cha
 
 async def test_a_thread_that_is_gone_is_released_into_a_closed_case(session: Session) -> None:
     await saved(session, "t1")
-    await acts.quarantine(office(session), "t1")
+    await containment.quarantine_thread(office(session), "t1")
     await session.execute("delete from checkpoints")
-    [answer] = await acts.release(office(session), ["t1"])
+    [answer] = await containment.release_threads(office(session), ["t1"])
     assert answer.done
     assert (await case(session)).state is State.CLOSED
 
@@ -315,18 +316,18 @@ async def test_thousands_are_released_page_by_page_those_of_one_workflow_alone(s
         " select 't' || n, '', %s, %s::text::jsonb, %s::text::jsonb from generate_series(1, 1300) n",
         [first_at(datetime.now(UTC) - MINUTE), '{"updated_channels": ["branch:to:pay"]}', '{"source": "loop"}'],
     )
-    await sweep(session, RULES)
+    await run_sweep(session, RULES)
     await session.execute("update resumed.cases set state = 'quarantined', pinned = thread_id < 't5', due_at = null")
     await session.execute("update resumed.cases set workflow = 'others' where thread_id > 't9'")
     few = await stored.in_quarantine(session, "others")
     assert (await stored.in_quarantine(session, None), 0 < few < 1300) == (1300, True)
-    pages = [page async for page in acts.release_all(office(session), "orders")]
+    pages = [page async for page in containment.release_all(office(session), "orders")]
     assert sum(one.done for page in pages for one in page) == 1300 - few
     assert len(pages) > 2
-    assert max(map(len, pages)) == acts.PAGE
+    assert max(map(len, pages)) == containment.PAGE
     assert await stored.in_quarantine(session, None) == few
     assert len(await asked(session)) == 1300 - few
-    assert len([page async for page in acts.release_all(office(session), None)]) == 1
+    assert len([page async for page in containment.release_all(office(session), None)]) == 1
     assert await stored.in_quarantine(session, None) == 0
 
 
@@ -338,7 +339,7 @@ async def test_no_attempt_begins_on_what_was_forbidden_since_it_was_looked_at(se
     head = await saved(session, "t1")
     await swept(session)
     await session.execute(f"update resumed.cases set {forbidden}")
-    assert await cases.begin(session, standing("t1", head)) is None
+    assert await cases.begin_attempt(session, standing("t1", head)) is None
     assert not await cases.make_due(session, standing("t1", head), "us", pinned=False)
     assert (await case(session)).attempts == 0
     assert await cases.make_due(session, standing("t1", head), "us", pinned=True) is (forbidden == "pinned = true")
@@ -350,12 +351,12 @@ async def test_no_attempt_begins_on_a_paused_workflow(session: Session, *, known
     if known:
         await swept(session)
     for workflow in ("orders", ""):
-        await pausing.pause(session, workflow, "ada", WHY)
-        assert await cases.begin(session, standing("t1", head)) is None
+        await pause.pause_workflow(session, workflow, "ada", WHY)
+        assert await cases.begin_attempt(session, standing("t1", head)) is None
         assert await claimed(session) == []
-        await pausing.unpause(session, workflow, "ada")
-    await pausing.pause(session, "another", "ada", WHY)
-    assert await cases.begin(session, standing("t1", head)) is not None
+        await pause.unpause_workflow(session, workflow, "ada")
+    await pause.pause_workflow(session, "another", "ada", WHY)
+    assert await cases.begin_attempt(session, standing("t1", head)) is not None
 
 
 async def test_a_cancelling_that_meets_a_beginning_attempt_waits_and_stops_it(session: Session, other: Session) -> None:
@@ -363,14 +364,14 @@ async def test_a_cancelling_that_meets_a_beginning_attempt_waits_and_stops_it(se
     await swept(session)
     async with other.transaction():
         attempt = await begun(other, head)
-        cancelling = asyncio.ensure_future(acts.cancel(office(session), "t1"))
+        cancelling = asyncio.ensure_future(containment.cancel_thread(office(session), "t1"))
         await waits_for_a_row(other, cancelling)
     assert "attempt 1" in (await cancelling).said
     moved = await saved(session, "t1", timedelta(0))
-    assert (await closed(session, attempt, moved, Placement(State.DUE, datetime.now(UTC)))).cancelled_head == moved
+    assert (await closed(session, attempt, moved, CasePlacement(State.DUE, datetime.now(UTC)))).cancelled_head == moved
 
 
-@pytest.mark.parametrize("deed", [acts.cancel, acts.quarantine])
+@pytest.mark.parametrize("deed", [containment.cancel_thread, containment.quarantine_thread])
 async def test_a_word_that_meets_a_closing_attempt_counts_for_where_it_stopped(
     session: Session, other: Session, deed: Deed
 ) -> None:
@@ -379,13 +380,13 @@ async def test_a_word_that_meets_a_closing_attempt_counts_for_where_it_stopped(
     head = await saved(session, "t1", timedelta(seconds=1))
     async with other.transaction():
         await attempts.finish(other, attempt, Ending(Outcome.DRAINED, after=head))
-        await cases.settle(other, standing("t1", head, placement=Placement(State.DUE, datetime.now(UTC))))
+        await cases.settle_attempt(other, standing("t1", head, placement=CasePlacement(State.DUE, datetime.now(UTC))))
         doing = asyncio.ensure_future(deed(office(session), "t1"))
         await waits_for_a_row(other, doing)
     assert (await doing).done
     found = await case(session)
-    assert found.state is (State.HELD if deed is acts.cancel else State.QUARANTINED)
-    assert found.cancelled_head == (head if deed is acts.cancel else None)
+    assert found.state is (State.HELD if deed is containment.cancel_thread else State.QUARANTINED)
+    assert found.cancelled_head == (head if deed is containment.cancel_thread else None)
     assert await claimed(session) == []
 
 
@@ -395,7 +396,7 @@ async def test_a_closing_that_meets_a_cancelling_leaves_the_head_cancelled(sessi
     async with other.transaction():
         await stored.lock(other, ["t1"])
         await stored.cancel_running(other, "t1")
-        closing = asyncio.ensure_future(closed(session, attempt, head, Placement(State.DUE, datetime.now(UTC))))
+        closing = asyncio.ensure_future(closed(session, attempt, head, CasePlacement(State.DUE, datetime.now(UTC))))
         await waits_for_a_row(other, closing)
     found = await closing
     assert (found.state, found.cancelled_head, found.due_at) == (State.HELD, head, None)
@@ -405,13 +406,15 @@ async def test_two_people_at_once_are_both_heard_one_after_the_other(session: Se
     await saved(session, "t1")
     await swept(session)
     async with other.transaction():
-        await acts.quarantine(office(other, "ada"), "t1")
-        second = asyncio.ensure_future(acts.release(office(session, "ben"), ["t1"]))
+        await containment.quarantine_thread(office(other, "ada"), "t1")
+        second = asyncio.ensure_future(containment.release_threads(office(session, "ben"), ["t1"]))
         await waits_for_a_row(other, second)
     assert [one.done for one in await second] == [True]
     assert [entry[0:4:3] for entry in await asked(session)] == [("quarantine", "ada"), ("release", "ben")]
     assert (await case(session)).state is State.DUE
-    both = await asyncio.gather(*(acts.cancel(office(one, who), "t1") for one, who in ((session, "a"), (other, "b"))))
+    both = await asyncio.gather(
+        *(containment.cancel_thread(office(one, who), "t1") for one, who in ((session, "a"), (other, "b")))
+    )
     assert [one.done for one in both] == [True, True]
     assert len(await asked(session)) == 4
 
@@ -419,21 +422,24 @@ async def test_two_people_at_once_are_both_heard_one_after_the_other(session: Se
 async def test_two_people_who_name_a_thread_that_has_no_case_yet_make_one(session: Session, other: Session) -> None:
     for number in range(10):
         await saved(session, f"n{number}")
-        deeds = (acts.quarantine(office(session), f"n{number}"), acts.cancel(office(other), f"n{number}"))
+        deeds = (
+            containment.quarantine_thread(office(session), f"n{number}"),
+            containment.cancel_thread(office(other), f"n{number}"),
+        )
         assert all(one.done for one in await asyncio.gather(*deeds))
         found = await swept(session, f"n{number}")
         assert (found.state, found.verdict) == (State.QUARANTINED, Verdict.CANCELLED)
 
 
-async def _released(office: Office, thread: str) -> Answer:
-    return (await acts.release(office, [thread]))[0]
+async def _released(office: OperatorContext, thread: str) -> CommandResult:
+    return (await containment.release_threads(office, [thread]))[0]
 
 
-async def _paused(office: Office, _: str) -> Answer:
-    return Answer("", (await pausing.pause(office.session, "orders", office.word.actor, WHY)).said)
+async def _paused(office: OperatorContext, _: str) -> CommandResult:
+    return CommandResult("", (await pause.pause_workflow(office.session, "orders", office.word.actor, WHY)).said)
 
 
-@pytest.mark.parametrize("deed", [acts.cancel, acts.quarantine, _released, _paused])
+@pytest.mark.parametrize("deed", [containment.cancel_thread, containment.quarantine_thread, _released, _paused])
 async def test_killed_before_any_of_its_statements_an_act_is_done_whole_or_not_at_all(
     dsn: str, session: Session, monkeypatch: pytest.MonkeyPatch, deed: Deed
 ) -> None:
@@ -443,7 +449,7 @@ async def test_killed_before_any_of_its_statements_an_act_is_done_whole_or_not_a
         await session.execute("update resumed.cases set state = 'quarantined', pinned = true, due_at = null")
     before, survived = await _everything(session), 0
     while True:
-        async with opened(Target(dsn)) as doomed:
+        async with open_session(Target(dsn)) as doomed:
             with monkeypatch.context() as patched:
                 _kill_before(doomed, session, patched, survived)
                 try:
@@ -486,29 +492,29 @@ def _kill_before(doomed: Session, alive: Session, patched: pytest.MonkeyPatch, s
 
 async def test_a_pause_keeps_its_beginning_and_the_last_reason_until_it_ends(session: Session) -> None:
     assert not await pauses.pause(session, "orders", "ada", "first")
-    [first] = await pauses.standing(session)
+    [first] = await pauses.current_pauses(session)
     assert await pauses.pause(session, "orders", "ben", "second")
-    [second] = await pauses.standing(session)
+    [second] = await pauses.current_pauses(session)
     assert (second.since, second.actor, second.reason) == (first.since, "ben", "second")
     assert await pauses.unpause(session, "orders", "ada")
     assert not await pauses.unpause(session, "orders", "ada")
-    assert await pauses.standing(session) == []
+    assert await pauses.current_pauses(session) == []
     assert not await pauses.pause(session, "orders", "ada", "third")
-    assert (await pauses.standing(session))[0].since > first.since
+    assert (await pauses.current_pauses(session))[0].since > first.since
 
 
 async def test_a_pause_of_everything_and_one_of_a_workflow_end_each_by_itself(session: Session) -> None:
-    assert not (await pausing.unpause(session, "orders", "ada")).done
+    assert not (await pause.unpause_workflow(session, "orders", "ada")).done
     for workflow in ("", "orders"):
-        switched = await pausing.pause(session, workflow, "ada", WHY)
+        switched = await pause.pause_workflow(session, workflow, "ada", WHY)
         assert (switched.done, switched.warning) == (True, None)
-    ended = await pausing.unpause(session, "orders", "ben")
+    ended = await pause.unpause_workflow(session, "orders", "ben")
     assert (ended.done, ended.paused) == (True, True)
     assert "everything is paused since" in ended.said
-    still = await pausing.unpause(session, "orders", "ben")
+    still = await pause.unpause_workflow(session, "orders", "ben")
     assert (still.done, still.paused, "everything is paused since" in still.said) == (False, True, True)
-    await pausing.pause(session, "elsewhere", "ada", WHY)
-    ended = await pausing.unpause(session, "", "ben")
+    await pause.pause_workflow(session, "elsewhere", "ada", WHY)
+    ended = await pause.unpause_workflow(session, "", "ben")
     assert (ended.done, ended.paused, "the workflow 'elsewhere' is paused since" in ended.said) == (True, False, True)
     assert [entry[0:3:2] for entry in await asked(session)] == [
         ("pause", None), ("pause", "orders"), ("unpause", "orders"), ("pause", "elsewhere"), ("unpause", None),
@@ -516,19 +522,19 @@ async def test_a_pause_of_everything_and_one_of_a_workflow_end_each_by_itself(se
 
 
 async def test_an_unknown_name_is_paused_with_a_doubt(session: Session) -> None:
-    switched = await pausing.pause(session, "ordres", "ada", WHY)
+    switched = await pause.pause_workflow(session, "ordres", "ada", WHY)
     assert switched.done
     assert switched.warning is not None
-    found = await pauses.standing(session)
-    assert pauses.covering(found, "ordres") == found[0]
-    assert pauses.covering(found, "orders") is None
-    assert pauses.covering(found, None) is None
+    found = await pauses.current_pauses(session)
+    assert pauses.covering_pause(found, "ordres") == found[0]
+    assert pauses.covering_pause(found, "orders") is None
+    assert pauses.covering_pause(found, None) is None
 
 
 async def test_what_was_asked_for_on_a_thread_is_told_in_its_order(session: Session) -> None:
     await saved(session, "t1")
-    await acts.quarantine(office(session), "t1")
-    await acts.release(office(session, "ben", None), ["t1"])
+    await containment.quarantine_thread(office(session), "t1")
+    await containment.release_threads(office(session, "ben", None), ["t1"])
     told = await audit.of_thread(session, "t1")
     assert [(one.action.value, one.actor, one.reason) for one in told] == [
         ("quarantine", "ada@desk", WHY), ("release", "ben", None),

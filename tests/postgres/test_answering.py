@@ -21,9 +21,9 @@ from langgraph.pregel import Pregel
 from langgraph.types import Command, interrupt
 
 from postgres.attempting import Place, workflow_of
-from resumed.engine.answering import OTHER_QUESTION, UNKNOWN_ORDER
 from resumed.judge.verdict import NULL_TASK, RESUME
 from resumed.model import Outcome, Verdict
+from resumed.runtime.answer_delivery import OTHER_QUESTION, UNKNOWN_ORDER
 
 
 class State(TypedDict):

@@ -12,10 +12,10 @@ import pytest
 from psycopg import sql
 
 from conftest import in_database
-from resumed.judge.policy import charged
+from resumed.judge.retry_policy import is_charged
 from resumed.model import Attempt, Ending, Outcome
 from resumed.store import attempts, locks
-from resumed.store.connect import Session, Target, opened
+from resumed.store.connection import Session, Target, open_session
 
 DEADLINE = 10.0
 OTHERS = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
@@ -65,7 +65,7 @@ def dsn(shared_database: str) -> str:
 
 @pytest.fixture
 async def session(dsn: str) -> AsyncIterator[Session]:
-    async with opened(Target(dsn)) as it:
+    async with open_session(Target(dsn)) as it:
         yield it
 
 
@@ -123,7 +123,7 @@ async def test_a_second_open_attempt_on_a_thread_is_impossible(session: Session)
 
 async def test_of_many_that_start_at_once_on_a_thread_one_succeeds(dsn: str) -> None:
     async def start() -> Attempt:
-        async with opened(Target(dsn)) as one:
+        async with open_session(Target(dsn)) as one:
             return await _started(one)
 
     answers = await asyncio.gather(*(start() for _ in range(8)), return_exceptions=True)
@@ -166,7 +166,7 @@ async def test_every_outcome_can_be_recorded_and_whether_it_was_charged(session:
         assert (await _closed(session, ending=Ending(outcome))).outcome is outcome
     cursor = await session.execute("select outcome, charged from resumed.attempts where thread_id = 't1'")
     recorded = {row["outcome"]: row["charged"] async for row in cursor}
-    assert recorded == {outcome.value: charged(Ending(outcome)) for outcome in Outcome}
+    assert recorded == {outcome.value: is_charged(Ending(outcome)) for outcome in Outcome}
     assert set(recorded.values()) == {True, False}
 
 
@@ -181,7 +181,7 @@ async def test_of_two_that_close_an_attempt_at_once_one_succeeds(dsn: str, sessi
     started = await _started(session)
 
     async def close() -> Attempt | None:
-        async with opened(Target(dsn)) as one:
+        async with open_session(Target(dsn)) as one:
             return await attempts.finish(one, started, FINISHED)
 
     answers = await asyncio.gather(*(close() for _ in range(6)))
@@ -230,7 +230,7 @@ async def test_the_attempts_of_a_thread_come_in_their_order_beyond_the_ninth(ses
 async def test_an_open_attempt_is_an_orphan_only_while_nobody_holds_the_threads_lock(
     dsn: str, session: Session
 ) -> None:
-    async with opened(Target(dsn)) as holder:
+    async with open_session(Target(dsn)) as holder:
         await locks.try_lock(holder, "t1")
         left = await _started(holder)
         assert await _orphans(session) == []
@@ -241,7 +241,7 @@ async def test_an_open_attempt_is_an_orphan_only_while_nobody_holds_the_threads_
 async def test_an_attempt_is_an_orphan_as_soon_as_the_session_that_held_its_lock_is_gone(
     dsn: str, session: Session
 ) -> None:
-    async with opened(Target(dsn)) as holder:
+    async with open_session(Target(dsn)) as holder:
         await locks.try_lock(holder, "t1")
         await _started(holder)
         assert await _orphans(session) == []
@@ -254,14 +254,14 @@ async def test_an_attempt_is_an_orphan_as_soon_as_the_session_that_held_its_lock
 async def test_the_same_threads_lock_in_another_database_saves_no_attempt(
     session: Session, langgraph_database: str
 ) -> None:
-    async with opened(Target(langgraph_database)) as elsewhere:
+    async with open_session(Target(langgraph_database)) as elsewhere:
         await locks.try_lock(elsewhere, "t1")
         await _started(session)
         assert await _orphans(session) == ["t1"]
 
 
 async def test_a_lock_on_another_thread_saves_no_attempt(dsn: str, session: Session) -> None:
-    async with opened(Target(dsn)) as holder:
+    async with open_session(Target(dsn)) as holder:
         await locks.try_lock(holder, "t2")
         await _started(session, "t1")
         await _started(session, "t2")
@@ -289,7 +289,7 @@ async def test_the_oldest_orphans_come_first_and_no_more_than_asked_for(session:
 
 
 async def test_attempts_whose_lock_is_held_do_not_stand_in_the_way_of_orphans(dsn: str, session: Session) -> None:
-    async with opened(Target(dsn)) as holder:
+    async with open_session(Target(dsn)) as holder:
         for number in range(20):
             await locks.try_lock(holder, f"held{number}")
             await _started(session, f"held{number}")
@@ -299,7 +299,7 @@ async def test_attempts_whose_lock_is_held_do_not_stand_in_the_way_of_orphans(ds
 
 async def test_looking_for_orphans_takes_no_lock(dsn: str, session: Session) -> None:
     await _started(session)
-    async with session.transaction(), opened(Target(dsn)) as application:
+    async with session.transaction(), open_session(Target(dsn)) as application:
         assert await _orphans(session) == ["t1"]
         assert (await locks.try_lock(application, "t1"))[0]
 

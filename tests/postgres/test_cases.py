@@ -13,20 +13,22 @@ import pytest
 from psycopg import sql
 
 from conftest import in_database
-from resumed.judge.case import Placement, Standing
-from resumed.judge.policy import Tally
-from resumed.judge.resolve import accepts
-from resumed.model import Case, Judgement, Numbers, Registration, State, Verdict
+from resumed.judge.case import CasePlacement, CaseUpdate
+from resumed.judge.retry_policy import Tally
+from resumed.judge.workflow_match import accepts
+from resumed.model import Case, Judgement, PolicyLimits, Registration, State, Verdict
 from resumed.store import cases
-from resumed.store.cases import Claimed, Extra, Wanted
-from resumed.store.connect import Session, Target, opened
+from resumed.store.cases import AttemptOutcomeFields, Claimed, ClaimRequest
+from resumed.store.connection import Session, Target, open_session
 
 NOW = datetime.now(UTC).replace(microsecond=123456)
 MINUTE = timedelta(minutes=1)
-NUMBERS = Numbers(MINUTE, MINUTE, 5, 50, MINUTE, MINUTE, MINUTE, 4)
+NUMBERS = PolicyLimits(MINUTE, MINUTE, 5, 50, MINUTE, MINUTE, MINUTE, 4)
 STOPPED = Judgement(Verdict.STOPPED, "work waits")
 WAITING = Judgement(Verdict.WAITING, "a person is asked")
-LOOK = Standing("t1", "orders", "1", "head-1", "rows-1", NOW - MINUTE, STOPPED, Placement(State.DUE, NOW - MINUTE))
+LOOK = CaseUpdate(
+    "t1", "orders", "1", "head-1", "rows-1", NOW - MINUTE, STOPPED, CasePlacement(State.DUE, NOW - MINUTE)
+)
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +51,13 @@ def dsn(shared_database: str) -> str:
 
 @pytest.fixture
 async def session(dsn: str) -> AsyncIterator[Session]:
-    async with opened(Target(dsn)) as it:
+    async with open_session(Target(dsn)) as it:
         yield it
 
 
 @pytest.fixture
 async def other(dsn: str) -> AsyncIterator[Session]:
-    async with opened(Target(dsn)) as it:
+    async with open_session(Target(dsn)) as it:
         yield it
 
 
@@ -69,7 +71,7 @@ async def _column(session: Session, name: str, thread_id: str = "t1") -> Any:
     return row["it"] if row else None
 
 
-async def _recorded(session: Session, standing: Standing = LOOK, now: datetime = NOW) -> Case:
+async def _recorded(session: Session, standing: CaseUpdate = LOOK, now: datetime = NOW) -> Case:
     known = (await cases.of_threads(session, [standing.thread_id])).get(standing.thread_id)
     await cases.record(session, [(standing, known)], now)
     return await _case(session, standing.thread_id)
@@ -79,7 +81,7 @@ async def _due(session: Session, thread_id: str, **fields: Any) -> None:
     """Record a case that has been due for a minute, or for as long as `due_at` says."""
     due_at = fields.pop("due_at", NOW - MINUTE)
     state = fields.pop("state", State.DUE)
-    await _recorded(session, replace(LOOK, thread_id=thread_id, placement=Placement(state, due_at), **fields))
+    await _recorded(session, replace(LOOK, thread_id=thread_id, placement=CasePlacement(state, due_at), **fields))
 
 
 def _taker(version: str = "1", *accepted: str, name: str = "orders") -> Registration:
@@ -87,7 +89,7 @@ def _taker(version: str = "1", *accepted: str, name: str = "orders") -> Registra
 
 
 async def _claimed(session: Session, *takers: Registration, rows: int = 100, claimant: str = "us") -> list[str]:
-    wanted = [Wanted(one, rows) for one in takers or (_taker(),)]
+    wanted = [ClaimRequest(one, rows) for one in takers or (_taker(),)]
     return [one.thread_id for one in await cases.claim(session, wanted, claimant, rows)]
 
 
@@ -95,7 +97,7 @@ async def _claimed(session: Session, *takers: Registration, rows: int = 100, cla
 
 
 async def test_a_look_at_a_new_thread_is_recorded_as_it_was_seen(session: Session) -> None:
-    placement = Placement(State.QUARANTINED, NOW, NOW + MINUTE, "no version takes it")
+    placement = CasePlacement(State.QUARANTINED, NOW, NOW + MINUTE, "no version takes it")
     judgement = Judgement(Verdict.INCOMPATIBLE, "the node is gone")
     await cases.record(session, [(replace(LOOK, judgement=judgement, placement=placement), None)], NOW)
     assert await _case(session) == Case(
@@ -134,7 +136,9 @@ async def test_a_thread_that_nobody_claims_has_no_workflow_and_no_version(sessio
 
 async def test_every_verdict_and_every_state_can_be_recorded(session: Session) -> None:
     for verdict, state in product(Verdict, State):
-        case = await _recorded(session, replace(LOOK, judgement=Judgement(verdict, "x"), placement=Placement(state)))
+        case = await _recorded(
+            session, replace(LOOK, judgement=Judgement(verdict, "x"), placement=CasePlacement(state))
+        )
         assert (case.verdict, case.state) == (verdict, state)
 
 
@@ -153,7 +157,7 @@ async def test_a_look_is_recorded_over_the_revision_that_it_saw(session: Session
 
 async def test_a_case_that_was_written_since_the_look_is_left_alone(session: Session) -> None:
     seen = await _recorded(session)
-    await cases.settle(session, replace(LOOK, judgement=WAITING, placement=Placement(State.HELD)))
+    await cases.settle_attempt(session, replace(LOOK, judgement=WAITING, placement=CasePlacement(State.HELD)))
     settled = await _case(session)
     await cases.record(session, [(replace(LOOK, head="head-2"), seen)], NOW)
     assert await _case(session) == settled
@@ -170,9 +174,9 @@ async def test_every_write_to_a_case_outdates_the_looks_before_it(session: Sessi
     seen = await _recorded(session)
     match write:
         case "settle":
-            await cases.settle(session, LOOK)
+            await cases.settle_attempt(session, LOOK)
         case "begin":
-            await cases.begin(session, LOOK)
+            await cases.begin_attempt(session, LOOK)
         case "postpone":
             await cases.postpone(session, "t1", MINUTE)
         case "record":
@@ -230,7 +234,7 @@ async def test_a_change_of_the_control_rows_on_a_known_head_is_dated(session: Se
 
 async def test_when_a_thread_and_its_head_were_first_seen_is_not_forgotten_by_another_look(session: Session) -> None:
     await _recorded(session)
-    again = replace(LOOK, judgement=Judgement(Verdict.RUNNING, "x"), placement=Placement(State.RUNNING))
+    again = replace(LOOK, judgement=Judgement(Verdict.RUNNING, "x"), placement=CasePlacement(State.RUNNING))
     case = await _recorded(session, again, NOW + MINUTE)
     assert (case.first_seen_at, case.head_seen_at) == (NOW, NOW)
 
@@ -242,15 +246,15 @@ async def test_a_new_head_is_first_seen_when_it_is_seen_and_its_thread_stays_as_
 
 
 async def test_a_closed_case_that_opens_again_was_first_seen_then(session: Session) -> None:
-    await _recorded(session, replace(LOOK, placement=Placement(State.CLOSED)))
+    await _recorded(session, replace(LOOK, placement=CasePlacement(State.CLOSED)))
     case = await _recorded(session, replace(LOOK, head="head-2"), NOW + MINUTE)
     assert case.first_seen_at == NOW + MINUTE
 
 
 async def test_a_new_head_starts_the_count_of_charged_attempts_anew_but_not_that_of_all(session: Session) -> None:
     await _recorded(session)
-    await cases.begin(session, LOOK)
-    await cases.settle(session, LOOK, Extra(consecutive=3))
+    await cases.begin_attempt(session, LOOK)
+    await cases.settle_attempt(session, LOOK, AttemptOutcomeFields(consecutive=3))
     case = await _recorded(session, replace(LOOK, judgement=WAITING))
     assert (case.attempts, case.consecutive) == (1, 3)
     case = await _recorded(session, replace(LOOK, head="head-2"))
@@ -260,9 +264,9 @@ async def test_a_new_head_starts_the_count_of_charged_attempts_anew_but_not_that
 @pytest.mark.parametrize("head", ["head-1", "head-2"])
 async def test_a_closed_case_that_opens_again_starts_all_counts_anew(session: Session, head: str) -> None:
     await _recorded(session)
-    await cases.begin(session, LOOK)
-    closed = replace(LOOK, placement=Placement(State.CLOSED))
-    await cases.settle(session, closed, Extra(consecutive=3, spent_by="1"))
+    await cases.begin_attempt(session, LOOK)
+    closed = replace(LOOK, placement=CasePlacement(State.CLOSED))
+    await cases.settle_attempt(session, closed, AttemptOutcomeFields(consecutive=3, spent_by="1"))
     case = await _recorded(session, replace(LOOK, head=head))
     assert (case.state, case.attempts, case.consecutive, case.spent_by) == (State.DUE, 0, 0, ())
 
@@ -271,8 +275,8 @@ async def test_a_case_that_leaves_quarantine_has_its_charged_attempts_again_and_
     session: Session,
 ) -> None:
     await _recorded(session)
-    quarantined = replace(LOOK, placement=Placement(State.QUARANTINED, None, None, "five in a row"))
-    await cases.settle(session, quarantined, Extra(consecutive=5, spent_by="1"))
+    quarantined = replace(LOOK, placement=CasePlacement(State.QUARANTINED, None, None, "five in a row"))
+    await cases.settle_attempt(session, quarantined, AttemptOutcomeFields(consecutive=5, spent_by="1"))
     assert (await _recorded(session, quarantined)).consecutive == 5
     case = await _recorded(session)
     assert (case.state, case.consecutive, case.spent_by) == (State.DUE, 0, ("1",))
@@ -283,18 +287,18 @@ async def test_a_persons_quarantine_and_cancelling_outlive_every_look_until_the_
 ) -> None:
     await _recorded(session)
     await session.execute("update resumed.cases set pinned = true, cancelled_head = 'head-1', revision = revision + 1")
-    await cases.begin(session, LOOK)
-    await cases.settle(session, LOOK)
+    await cases.begin_attempt(session, LOOK)
+    await cases.settle_attempt(session, LOOK)
     case = await _recorded(session, replace(LOOK, judgement=WAITING))
     assert (case.pinned, case.cancelled_head) == (True, "head-1")
-    await _recorded(session, replace(LOOK, placement=Placement(State.CLOSED)))
+    await _recorded(session, replace(LOOK, placement=CasePlacement(State.CLOSED)))
     assert not (await _recorded(session, replace(LOOK, head="head-2"))).pinned
 
 
 @pytest.mark.parametrize("moved", [{"head": "head-2"}, {"fingerprint": "rows-2"}], ids=["head", "control rows"])
 async def test_who_refused_a_head_and_why_is_forgotten_once_it_changes(session: Session, moved: dict[str, str]) -> None:
     await _recorded(session)
-    await cases.settle(session, replace(LOOK, judgement=WAITING), Extra(refused_by="1"))
+    await cases.settle_attempt(session, replace(LOOK, judgement=WAITING), AttemptOutcomeFields(refused_by="1"))
     case = await _recorded(session)
     assert (case.refused_by, case.refusal, case.refusal_reason) == (("1",), Verdict.WAITING, "a person is asked")
     case = await _recorded(session, replace(LOOK, **moved))
@@ -307,8 +311,8 @@ async def test_who_refused_a_head_and_why_is_forgotten_once_it_changes(session: 
 async def test_the_listing_comes_oldest_first_without_closed_ones(session: Session) -> None:
     for number in (3, 1, 2):
         await _recorded(session, replace(LOOK, thread_id=f"t{number}"), NOW + number * MINUTE)
-    await _recorded(session, replace(LOOK, thread_id="t0", placement=Placement(State.CLOSED)), NOW)
-    held = replace(LOOK, thread_id="t4", placement=Placement(State.HELD))
+    await _recorded(session, replace(LOOK, thread_id="t0", placement=CasePlacement(State.CLOSED)), NOW)
+    held = replace(LOOK, thread_id="t4", placement=CasePlacement(State.HELD))
     await _recorded(session, held, NOW + 4 * MINUTE)
     assert [one.thread_id for one in await cases.listing(session)] == ["t1", "t2", "t3", "t4"]
     assert [one.thread_id for one in await cases.listing(session, "held")] == ["t4"]
@@ -318,9 +322,9 @@ async def test_the_listing_comes_oldest_first_without_closed_ones(session: Sessi
 
 async def test_cases_are_looked_at_again_when_their_time_has_come_the_longest_waiting_first(session: Session) -> None:
     for number, minutes in enumerate((-1, -3, 0, 1)):
-        placement = Placement(State.HELD, None, NOW + minutes * MINUTE)
+        placement = CasePlacement(State.HELD, None, NOW + minutes * MINUTE)
         await _recorded(session, replace(LOOK, thread_id=f"t{number}", placement=placement))
-    await _recorded(session, replace(LOOK, thread_id="never", placement=Placement(State.CLOSED)))
+    await _recorded(session, replace(LOOK, thread_id="never", placement=CasePlacement(State.CLOSED)))
     assert await cases.to_look_at(session, NOW, 100) == ["t1", "t0", "t2"]
     assert await cases.to_look_at(session, NOW, 2) == ["t1", "t0"]
     assert await cases.to_look_at(session, NOW - timedelta(hours=1), 100) == []
@@ -331,7 +335,7 @@ async def test_cases_are_looked_at_again_when_their_time_has_come_the_longest_wa
 
 async def test_a_due_case_is_claimed_with_what_dispatch_needs_to_know(session: Session) -> None:
     await _due(session, "t1")
-    claimed = await cases.claim(session, [Wanted(_taker(), 10)], "us", 10)
+    claimed = await cases.claim(session, [ClaimRequest(_taker(), 10)], "us", 10)
     assert claimed == [Claimed("t1", "orders", "1", NOW - MINUTE)]
     assert await _column(session, "claimed_by") == "us"
     until = await _column(session, "claimed_until")
@@ -370,13 +374,13 @@ async def test_a_claim_that_was_decided_before_anothers_commit_is_checked_again(
 
 async def test_many_claimants_at_once_share_the_cases_without_one_going_to_two(dsn: str) -> None:
     threads = [f"t{number:03}" for number in range(60)]
-    async with opened(Target(dsn)) as session:
+    async with open_session(Target(dsn)) as session:
         for thread_id in threads:
             await _due(session, thread_id)
 
     async def drain(name: str) -> list[str]:
         mine: list[str] = []
-        async with opened(Target(dsn)) as one:
+        async with open_session(Target(dsn)) as one:
             while got := await _claimed(one, rows=3, claimant=name):
                 mine += got
         return mine
@@ -434,14 +438,14 @@ async def test_a_claim_accepts_the_versions_that_the_judge_accepts(session: Sess
 
 async def test_a_version_that_refused_the_head_is_not_handed_it_again_but_another_is(session: Session) -> None:
     await _due(session, "t1", version=None)
-    await cases.settle(session, replace(LOOK, version=None), Extra(refused_by="1"))
+    await cases.settle_attempt(session, replace(LOOK, version=None), AttemptOutcomeFields(refused_by="1"))
     assert await _claimed(session, _taker("1")) == []
     assert await _claimed(session, _taker("1"), _taker("2")) == ["t1"]
 
 
 async def test_a_version_that_has_used_up_its_attempts_is_not_handed_the_case_but_another_is(session: Session) -> None:
     await _due(session, "t1", version=None)
-    await cases.settle(session, replace(LOOK, version=None), Extra(spent_by="1"))
+    await cases.settle_attempt(session, replace(LOOK, version=None), AttemptOutcomeFields(spent_by="1"))
     assert await _claimed(session, _taker("1")) == []
     assert await _claimed(session, _taker("1"), _taker("2")) == ["t1"]
 
@@ -485,7 +489,7 @@ async def test_a_case_that_is_put_off_is_due_later_by_the_databases_clock_and_fr
 
 @pytest.mark.parametrize("state", sorted(set(State) - {State.DUE, State.BACKOFF}))
 async def test_a_case_that_is_not_due_is_not_put_off(session: Session, state: State) -> None:
-    placed = await _recorded(session, replace(LOOK, placement=Placement(state)))
+    placed = await _recorded(session, replace(LOOK, placement=CasePlacement(state)))
     await cases.postpone(session, "t1", MINUTE)
     assert await _case(session) == placed
 
@@ -496,11 +500,11 @@ async def test_a_case_that_is_not_due_is_not_put_off(session: Session, state: St
 async def test_settling_writes_what_was_said_and_frees_the_claim(session: Session) -> None:
     await _due(session, "t1")
     await _claimed(session)
-    placement = Placement(State.QUARANTINED, NOW, NOW + MINUTE, "five in a row")
+    placement = CasePlacement(State.QUARANTINED, NOW, NOW + MINUTE, "five in a row")
     said = replace(
         LOOK, head="head-2", fingerprint="rows-2", last_activity_at=NOW, judgement=WAITING, placement=placement
     )
-    await cases.settle(session, said)
+    await cases.settle_attempt(session, said)
     case = await _case(session)
     assert (case.verdict, case.reason, case.state) == (Verdict.WAITING, "a person is asked", State.QUARANTINED)
     assert (case.head, case.fingerprint, case.last_activity_at) == ("head-2", "rows-2", NOW)
@@ -511,23 +515,23 @@ async def test_settling_writes_what_was_said_and_frees_the_claim(session: Sessio
 async def test_settling_touches_no_other_case(session: Session) -> None:
     await _recorded(session)
     second = await _recorded(session, replace(LOOK, thread_id="t2"))
-    await cases.settle(session, replace(LOOK, judgement=WAITING))
+    await cases.settle_attempt(session, replace(LOOK, judgement=WAITING))
     assert await _case(session, "t2") == second
 
 
 async def test_settling_keeps_the_count_of_failures_unless_a_new_one_is_given(session: Session) -> None:
     await _recorded(session)
-    await cases.settle(session, LOOK, Extra(consecutive=2))
-    await cases.settle(session, LOOK)
+    await cases.settle_attempt(session, LOOK, AttemptOutcomeFields(consecutive=2))
+    await cases.settle_attempt(session, LOOK)
     assert (await _case(session)).consecutive == 2
-    await cases.settle(session, LOOK, Extra(consecutive=0))
+    await cases.settle_attempt(session, LOOK, AttemptOutcomeFields(consecutive=0))
     assert (await _case(session)).consecutive == 0
 
 
 async def test_each_version_that_refuses_a_head_is_named_once(session: Session) -> None:
     await _recorded(session)
     for version in ("1", "2", "1", "2"):
-        await cases.settle(session, LOOK, Extra(refused_by=version))
+        await cases.settle_attempt(session, LOOK, AttemptOutcomeFields(refused_by=version))
     assert sorted((await _case(session)).refused_by) == ["1", "2"]
 
 
@@ -536,15 +540,15 @@ async def test_a_refusal_of_a_new_head_takes_the_place_of_those_of_the_old(
     session: Session, moved: dict[str, str]
 ) -> None:
     await _recorded(session)
-    await cases.settle(session, LOOK, Extra(refused_by="1"))
-    await cases.settle(session, replace(LOOK, **moved), Extra(refused_by="2"))
+    await cases.settle_attempt(session, LOOK, AttemptOutcomeFields(refused_by="1"))
+    await cases.settle_attempt(session, replace(LOOK, **moved), AttemptOutcomeFields(refused_by="2"))
     assert (await _case(session)).refused_by == ("2",)
 
 
 async def test_an_attempt_that_moved_the_head_takes_the_refusals_of_the_old_one_away(session: Session) -> None:
     await _recorded(session)
-    await cases.settle(session, LOOK, Extra(refused_by="1"))
-    await cases.settle(session, replace(LOOK, head="head-2"), Extra(own=True))
+    await cases.settle_attempt(session, LOOK, AttemptOutcomeFields(refused_by="1"))
+    await cases.settle_attempt(session, replace(LOOK, head="head-2"), AttemptOutcomeFields(own=True))
     case = await _case(session)
     assert (case.refused_by, case.refusal, case.refusal_reason) == ((), None, None)
 
@@ -560,32 +564,32 @@ async def test_an_attempt_on_what_has_changed_unseen_takes_the_refusals_of_the_o
     session: Session, moved: dict[str, str]
 ) -> None:
     await _recorded(session)
-    await cases.settle(session, LOOK, Extra(refused_by="1"))
-    await cases.begin(session, replace(LOOK, **moved))
+    await cases.settle_attempt(session, LOOK, AttemptOutcomeFields(refused_by="1"))
+    await cases.begin_attempt(session, replace(LOOK, **moved))
     case = await _case(session)
     assert (case.refused_by, case.refusal, case.refusal_reason) == ((), None, None)
 
 
 async def test_an_attempt_on_the_very_head_that_was_refused_leaves_the_refusal_on_record(session: Session) -> None:
     await _recorded(session)
-    await cases.settle(session, LOOK, Extra(refused_by="1"))
-    await cases.begin(session, LOOK)
+    await cases.settle_attempt(session, LOOK, AttemptOutcomeFields(refused_by="1"))
+    await cases.begin_attempt(session, LOOK)
     assert (await _case(session)).refused_by == ("1",)
 
 
 async def test_each_version_that_has_used_up_its_attempts_is_named_once_whatever_the_head(session: Session) -> None:
     await _recorded(session)
     for version, head in (("1", "head-1"), ("2", "head-1"), ("1", "head-2")):
-        await cases.settle(session, replace(LOOK, head=head), Extra(spent_by=version))
-    await cases.settle(session, replace(LOOK, head="head-3"))
+        await cases.settle_attempt(session, replace(LOOK, head=head), AttemptOutcomeFields(spent_by=version))
+    await cases.settle_attempt(session, replace(LOOK, head="head-3"))
     assert sorted((await _case(session)).spent_by) == ["1", "2"]
 
 
 async def test_a_head_that_an_attempt_left_was_first_seen_then(session: Session) -> None:
     await _recorded(session, now=NOW - 5 * MINUTE)
-    await cases.settle(session, LOOK)
+    await cases.settle_attempt(session, LOOK)
     assert (await _case(session)).head_seen_at == NOW - 5 * MINUTE
-    await cases.settle(session, replace(LOOK, head="head-2"))
+    await cases.settle_attempt(session, replace(LOOK, head="head-2"))
     case = await _case(session)
     assert case.first_seen_at == NOW - 5 * MINUTE
     assert case.head_seen_at > NOW - MINUTE
@@ -593,9 +597,9 @@ async def test_a_head_that_an_attempt_left_was_first_seen_then(session: Session)
 
 async def test_the_head_where_an_attempt_of_ours_left_off_is_kept_until_the_next(session: Session) -> None:
     await _recorded(session)
-    await cases.settle(session, replace(LOOK, head="head-2"), Extra(own=True))
+    await cases.settle_attempt(session, replace(LOOK, head="head-2"), AttemptOutcomeFields(own=True))
     assert (await _case(session)).own_head == "head-2"
-    await cases.settle(session, replace(LOOK, head="head-3"))
+    await cases.settle_attempt(session, replace(LOOK, head="head-3"))
     case = await _case(session)
     assert (case.head, case.own_head) == ("head-3", "head-2")
 
@@ -603,28 +607,28 @@ async def test_the_head_where_an_attempt_of_ours_left_off_is_kept_until_the_next
 async def test_the_date_of_a_change_stays_with_its_head(session: Session) -> None:
     await _recorded(session)
     await _recorded(session, replace(LOOK, fingerprint="rows-2"), NOW + MINUTE)
-    await cases.settle(session, replace(LOOK, fingerprint="rows-2"))
+    await cases.settle_attempt(session, replace(LOOK, fingerprint="rows-2"))
     assert (await _case(session)).changed_at == NOW + MINUTE
-    await cases.settle(session, replace(LOOK, head="head-2"))
+    await cases.settle_attempt(session, replace(LOOK, head="head-2"))
     assert (await _case(session)).changed_at is None
 
 
 async def test_settling_a_thread_without_a_case_makes_none(session: Session) -> None:
-    await cases.settle(session, LOOK)
+    await cases.settle_attempt(session, LOOK)
     assert await cases.of_threads(session, ["t1"]) == {}
 
 
 async def test_beginning_counts_every_attempt_and_none_as_failed(session: Session) -> None:
     await _recorded(session)
-    assert await cases.begin(session, LOOK) == Tally(1, 0)
-    await cases.settle(session, LOOK, Extra(consecutive=1))
-    assert await cases.begin(session, LOOK) == Tally(2, 1)
+    assert await cases.begin_attempt(session, LOOK) == Tally(1, 0)
+    await cases.settle_attempt(session, LOOK, AttemptOutcomeFields(consecutive=1))
+    assert await cases.begin_attempt(session, LOOK) == Tally(2, 1)
     assert (await _case(session)).attempts == 2
 
 
 async def test_beginning_marks_the_case_as_running_and_takes_it_off_every_list(session: Session) -> None:
-    await _recorded(session, replace(LOOK, placement=Placement(State.DUE, NOW - MINUTE, NOW - MINUTE)))
-    await cases.begin(session, replace(LOOK, head="head-2", fingerprint="rows-2"))
+    await _recorded(session, replace(LOOK, placement=CasePlacement(State.DUE, NOW - MINUTE, NOW - MINUTE)))
+    await cases.begin_attempt(session, replace(LOOK, head="head-2", fingerprint="rows-2"))
     case = await _case(session)
     assert (case.state, case.head, case.fingerprint) == (State.RUNNING, "head-2", "rows-2")
     assert (case.due_at, case.next_look_at) == (None, None)
@@ -633,7 +637,7 @@ async def test_beginning_marks_the_case_as_running_and_takes_it_off_every_list(s
 
 
 async def test_beginning_on_a_thread_without_a_case_makes_one(session: Session) -> None:
-    assert await cases.begin(session, LOOK) == Tally(1, 0)
+    assert await cases.begin_attempt(session, LOOK) == Tally(1, 0)
     case = await _case(session)
     assert (case.state, case.workflow, case.version, case.head) == (State.RUNNING, "orders", "1", "head-1")
 
@@ -641,7 +645,7 @@ async def test_beginning_on_a_thread_without_a_case_makes_one(session: Session) 
 async def test_an_attempt_that_is_rolled_back_was_never_counted(session: Session) -> None:
     before = await _recorded(session)
     async with session.transaction(force_rollback=True):
-        await cases.begin(session, LOOK)
+        await cases.begin_attempt(session, LOOK)
     assert await _case(session) == before
 
 
@@ -651,25 +655,25 @@ async def test_an_attempt_that_is_rolled_back_was_never_counted(session: Session
 async def test_suspects_are_claimed_only_by_who_wants_suspects(session: Session) -> None:
     await _due(session, "healthy")
     await _due(session, "suspicious")
-    await cases.settle(session, replace(LOOK, thread_id="suspicious"), Extra(suspect=True))
+    await cases.settle_attempt(session, replace(LOOK, thread_id="suspicious"), AttemptOutcomeFields(suspect=True))
     await session.execute("update resumed.cases set state = 'due', due_at = now() - interval '1 minute'")
     assert await _claimed(session) == ["healthy"]
-    assert [one.thread_id for one in await cases.claim(session, [Wanted(_taker(), 9, suspects=True)], "us", 9)] == [
-        "suspicious"
-    ]
+    assert [
+        one.thread_id for one in await cases.claim(session, [ClaimRequest(_taker(), 9, suspects=True)], "us", 9)
+    ] == ["suspicious"]
 
 
 async def test_only_an_end_that_tells_something_clears_a_suspect(session: Session) -> None:
     await _due(session, "t1")
     for said, after in ((None, False), (True, True), (None, True), (False, False)):
-        await cases.settle(session, LOOK, Extra(suspect=said))
+        await cases.settle_attempt(session, LOOK, AttemptOutcomeFields(suspect=said))
         assert (await _case(session)).suspect is after
 
 
 async def test_a_suspect_whose_application_finished_it_is_none_when_it_stops_again(session: Session) -> None:
     await _due(session, "t1")
-    await cases.settle(session, LOOK, Extra(suspect=True))
-    await _recorded(session, replace(LOOK, placement=Placement(State.CLOSED)))
+    await cases.settle_attempt(session, LOOK, AttemptOutcomeFields(suspect=True))
+    await _recorded(session, replace(LOOK, placement=CasePlacement(State.CLOSED)))
     assert (await _recorded(session, replace(LOOK, head="head-2"))).suspect is False
 
 
@@ -678,7 +682,7 @@ async def test_many_cases_of_one_workflow_do_not_starve_the_few_of_another(sessi
         await _due(session, f"many-{number:02}", workflow="many", due_at=NOW - timedelta(hours=2) + number * MINUTE)
     for number in range(5):
         await _due(session, f"few-{number}", workflow="few", due_at=NOW - MINUTE)
-    wanted = [Wanted(_taker(name="many"), 100), Wanted(_taker(name="few"), 100)]
+    wanted = [ClaimRequest(_taker(name="many"), 100), ClaimRequest(_taker(name="few"), 100)]
     claimed = {one.thread_id for one in await cases.claim(session, wanted, "us", 8)}
     assert claimed == {*(f"few-{number}" for number in range(4)), *(f"many-{number:02}" for number in range(4))}
     rest = [one.thread_id for one in await cases.claim(session, wanted, "us", 4)]
@@ -689,7 +693,7 @@ async def test_a_workflow_gets_no_more_than_it_has_room_for(session: Session) ->
     for name in ("many", "few"):
         for number in range(9):
             await _due(session, f"{name}-{number}", workflow=name)
-    wanted = [Wanted(_taker(name="many"), 2), Wanted(_taker(name="few"), 100)]
+    wanted = [ClaimRequest(_taker(name="many"), 2), ClaimRequest(_taker(name="few"), 100)]
     claimed = [one.workflow for one in await cases.claim(session, wanted, "us", 8)]
     assert (claimed.count("many"), claimed.count("few")) == (2, 6)
 
@@ -699,9 +703,9 @@ async def test_nothing_is_claimed_of_a_workflow_that_is_paused(session: Session,
     await _due(session, "t1")
     await session.execute("insert into resumed.pauses values (%s, true, 'me', 'why', now())", [paused])
     assert await _claimed(session) == []
-    assert not await cases.any_due(session, [Wanted(_taker(), 1)])
+    assert not await cases.any_due(session, [ClaimRequest(_taker(), 1)])
     await session.execute("update resumed.pauses set paused = false")
-    assert await cases.any_due(session, [Wanted(_taker(), 1)])
+    assert await cases.any_due(session, [ClaimRequest(_taker(), 1)])
     assert await _claimed(session) == ["t1"]
 
 
@@ -718,8 +722,8 @@ async def test_nothing_is_claimed_that_a_person_cancelled(session: Session) -> N
 async def test_whether_anything_of_the_kind_is_due_is_told_without_claiming(session: Session) -> None:
     await _due(session, "t1")
     await _due(session, "later", due_at=NOW + timedelta(days=9999))
-    assert not await cases.any_due(session, [Wanted(_taker(), 1, suspects=True)])
-    assert not await cases.any_due(session, [Wanted(_taker(), 1)], NOW - timedelta(days=1))
-    assert await cases.any_due(session, [Wanted(_taker(), 1)])
+    assert not await cases.any_due(session, [ClaimRequest(_taker(), 1, suspects=True)])
+    assert not await cases.any_due(session, [ClaimRequest(_taker(), 1)], NOW - timedelta(days=1))
+    assert await cases.any_due(session, [ClaimRequest(_taker(), 1)])
     assert await _claimed(session) == ["t1"]
-    assert not await cases.any_due(session, [Wanted(_taker(), 1)])
+    assert not await cases.any_due(session, [ClaimRequest(_taker(), 1)])

@@ -17,14 +17,15 @@ from conftest import in_database
 from postgres.attempting import NUMBERS, workflow_of
 from postgres.test_faults import died_in, graph_of
 from resumed import AsyncWorkflowExecutor, CheckpointerManager, PostgresLockManager, find_failed_workflows, needs_resume
-from resumed.daemon.sweep import Rules, sweep
+from resumed.daemon.sweep import run_sweep
 from resumed.errors import DatabaseUnusableError
 from resumed.model import Outcome
+from resumed.operations.assess import SweepRules
 from resumed.store import attempts, cases, checkpoints, schema, vitals
-from resumed.store.connect import Session, Target, opened
-from resumed.store.selftest import self_test
+from resumed.store.connection import Session, Target, open_session
+from resumed.store.lock_selftest import run_lock_selftest
 
-RULES = Rules(NUMBERS, "w", timedelta(minutes=15))
+RULES = SweepRules(NUMBERS, "w", timedelta(minutes=15))
 DEFAULTS = [
     {"datestyle": "SQL, DMY"},
     {"datestyle": "German, DMY"},
@@ -79,11 +80,11 @@ def settle(dsn: str, defaults: dict[str, str]) -> None:
 
 
 async def looked_through(dsn: str) -> None:
-    await self_test(Target(dsn))
-    async with opened(Target(dsn)) as session:
+    await run_lock_selftest(Target(dsn))
+    async with open_session(Target(dsn)) as session:
         await schema.check(session)
         assert await schema.has_index(session)
-        report = await sweep(session, RULES)
+        report = await run_sweep(session, RULES)
         assert report is not None
         assert [case.thread_id for case in await cases.listing(session)] == ["t"]
         assert (await vitals.server(session)).uptime > timedelta(0)
@@ -126,7 +127,7 @@ async def test_a_database_of_another_encoding_is_worked_with(server_dsn: str, en
 
 async def named(session: Session) -> dict[str, str | None]:
     """The threads of the open cases, each with the workflow that its metadata names."""
-    found = await checkpoints.sightings(session, [case.thread_id for case in await cases.listing(session)])
+    found = await checkpoints.snapshots(session, [case.thread_id for case in await cases.listing(session)])
     return {thread: one.head.metadata_workflow for thread, one in found.items()}
 
 
@@ -143,8 +144,8 @@ async def test_ids_and_metadata_beyond_ascii_hide_no_thread(server_dsn: str, enc
                 " checkpoint, metadata || '{\"workflow\": \"größe\"}' from checkpoints where thread_id = 't'"
             )
             execute(utf8, copy)
-            async with opened(Target(dsn)) as session:
-                assert await sweep(session, RULES) is not None
+            async with open_session(Target(dsn)) as session:
+                assert await run_sweep(session, RULES) is not None
                 found = await named(session)
     assert found == {"t": None, "wörk-é": "größe"}
 
@@ -166,8 +167,8 @@ async def test_an_id_that_is_no_text_is_told_and_hides_no_other_thread(server_ds
                 copy.format("'odd'", "jsonb_build_object('workflow', E'caf\\xe9')"),
             )
             told: list[str] = []
-            async with opened(Target(dsn)) as session:
-                assert await sweep(session, RULES, on_trouble=lambda thread, _: told.append(thread)) is not None
+            async with open_session(Target(dsn)) as session:
+                assert await run_sweep(session, RULES, on_trouble=lambda thread, _: told.append(thread)) is not None
                 found = await named(session)
     assert found == {"t": None, "odd": "caf\udce9"}
     assert set(told) == {"caf\udce9"}
@@ -194,7 +195,7 @@ async def test_an_error_that_the_encoding_cannot_hold_is_recorded_as_far_as_it_g
 
 async def test_a_read_only_default_is_one_sentence(database: str) -> None:
     settle(database, {"default_transaction_read_only": "on"})
-    async with opened(Target(database)) as session:
+    async with open_session(Target(database)) as session:
         with pytest.raises(DatabaseUnusableError, match=r"read-only.*default_transaction_read_only"):
             await schema.check(session)
         await schema.check(session, writing=False)
@@ -209,7 +210,7 @@ async def test_the_tables_of_a_shallow_saver_are_refused_by_name(bare_database: 
     with pytest.raises(DatabaseUnusableError, match=r"ShallowPostgresSaver.*PostgresSaver"):
         await schema.migrate(Target(bare_database))
     await schema.migrate(Target(bare_database), build_index=False)
-    async with opened(Target(bare_database)) as session:
+    async with open_session(Target(bare_database)) as session:
         for writing in (True, False):
             with pytest.raises(DatabaseUnusableError, match="ShallowPostgresSaver"):
                 await schema.check(session, writing=writing)
@@ -217,7 +218,7 @@ async def test_the_tables_of_a_shallow_saver_are_refused_by_name(bare_database: 
 
 async def test_tables_of_an_older_release_are_refused_by_what_they_lack(database: str) -> None:
     execute(database, "alter table checkpoint_writes drop column task_path")
-    async with opened(Target(database)) as session:
+    async with open_session(Target(database)) as session:
         with pytest.raises(DatabaseUnusableError, match=r"checkpoint_writes\.task_path.*setup\(\)"):
             await schema.check(session)
 
@@ -259,7 +260,7 @@ async def test_what_row_level_security_may_hide_is_never_taken_for_what_is_not_t
 ) -> None:
     async with died_in(database, graph_of("x")) as place:
         with restricted(database, tables, policy) as dsn:
-            async with opened(Target(dsn)) as session:
+            async with open_session(Target(dsn)) as session:
                 for writing in (True, False):
                     with pytest.raises(DatabaseUnusableError, match=r"row-level security.*bypassrls"):
                         await schema.check(session, writing=writing)
@@ -276,17 +277,17 @@ async def test_security_that_comes_later_closes_no_case(database: str) -> None:
     """A session that was opened before raises too, instead of seeing that the threads have vanished."""
     async with died_in(database, graph_of("x")):
         with restricted(database, [], None) as dsn:
-            async with opened(Target(dsn)) as session:
-                assert await sweep(session, RULES) is not None
+            async with open_session(Target(dsn)) as session:
+                assert await run_sweep(session, RULES) is not None
                 execute(
                     database,
                     "alter table checkpoints enable row level security",
                     "update resumed.cases set next_look_at = now()",
                 )
                 with pytest.raises(psycopg.errors.InsufficientPrivilege):
-                    await sweep(session, RULES)
+                    await run_sweep(session, RULES)
             execute(database, "alter table checkpoints disable row level security")
-    async with opened(Target(database)) as session:
+    async with open_session(Target(database)) as session:
         assert [case.thread_id for case in await cases.listing(session)] == ["t"]
 
 

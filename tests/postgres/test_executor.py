@@ -23,7 +23,7 @@ from resumed.errors import (
 )
 from resumed.library.executor import AsyncWorkflowExecutor
 from resumed.store import locks
-from resumed.store.connect import Target, opened
+from resumed.store.connection import Target, open_session
 
 
 class State(TypedDict, total=False):
@@ -56,8 +56,8 @@ def rows(dsn: str, query: str = "select * from resumed.runs order by begun_at") 
 
 
 async def lock_is_free(dsn: str, thread: str) -> bool:
-    async with opened(Target(dsn)) as session:
-        return thread not in await locks.held(session, [thread])
+    async with open_session(Target(dsn)) as session:
+        return thread not in await locks.held_threads(session, [thread])
 
 
 async def test_a_run_gives_what_the_graph_gives_and_is_on_record_as_finished(database: str) -> None:

@@ -20,12 +20,12 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.prebuilt import ToolNode
 
 from postgres.attempting import place_at, workflow_of
-from resumed.engine.attempt import try_thread
-from resumed.engine.running import Stopped
 from resumed.model import Outcome
+from resumed.runtime.attempt import run_attempt
+from resumed.runtime.graph_run import StopReason
 from resumed.store import checkpoints, locks
-from resumed.store.connect import Target, opened
-from resumed.workflows.loaded import loaded
+from resumed.store.connection import Target, open_session
+from resumed.workflows.loaded_workflow import load_workflow
 from resumed.workflows.workflow import Workflow
 
 RAN: Counter[str] = Counter()
@@ -310,7 +310,7 @@ async def test_a_sibling_that_has_finished_is_not_run_again_by_the_other_way(dat
     graph.add_node("after", step("after"))
     graph.add_edge(["slow", "refuses"], "after")
     compiled = built(inner=graph.compile()).compile() if nested else graph.compile()
-    workflow = loaded("x", Workflow(graph=compiled, face="sync"), compiled)
+    workflow = load_workflow("x", Workflow(graph=compiled, face="sync"), compiled)
     assert workflow is not None
     await asyncio.to_thread(started, database, compiled, {"messages": []})
     async with place_at(database) as place:
@@ -350,7 +350,7 @@ async def test_the_registration_says_which_way(database: str) -> None:
     graph = built(one=RunnableLambda(here, afunc=there)).compile()
     await asyncio.to_thread(started, database, graph, {"messages": []})
     async with place_at(database) as place:
-        workflow = loaded("x", Workflow(graph=graph, face="sync"), graph)
+        workflow = load_workflow("x", Workflow(graph=graph, face="sync"), graph)
         assert workflow is not None
         await place.attempt(workflow, "x_1")
         assert [one.outcome for one in await place.attempts("x_1")] == [Outcome.FINISHED]
@@ -359,9 +359,9 @@ async def test_the_registration_says_which_way(database: str) -> None:
     assert state.values["seen"].startswith("resumed-node")
 
 
-@pytest.mark.parametrize("ending", [Stopped.TIMED_OUT, Stopped.DRAINED])
+@pytest.mark.parametrize("ending", [StopReason.TIMED_OUT, StopReason.DRAINED])
 async def test_a_synchronous_run_that_is_stopped_saves_nothing_more_and_keeps_its_lock(
-    database: str, ending: Stopped
+    database: str, ending: StopReason
 ) -> None:
     began, goes_on = threading.Event(), threading.Event()
 
@@ -374,20 +374,20 @@ async def test_a_synchronous_run_that_is_stopped_saves_nothing_more_and_keeps_it
     graph = built(slow=slow, after=step("after")).compile()
     await asyncio.to_thread(started, database, graph, {"messages": []})
     async with place_at(database) as place:
-        workflow = loaded("x", Workflow(graph=graph, face="sync"), graph)
+        workflow = load_workflow("x", Workflow(graph=graph, face="sync"), graph)
         assert workflow is not None
-        ticket = place.ticket(workflow, "x_1")
-        if ending is Stopped.TIMED_OUT:
-            numbers = replace(ticket.registration.numbers, timeout=timedelta(seconds=1))
-            ticket.registration = replace(ticket.registration, numbers=numbers)
-        trying = asyncio.create_task(try_thread(ticket, place.desk))
+        request = place.request(workflow, "x_1")
+        if ending is StopReason.TIMED_OUT:
+            numbers = replace(request.registration.numbers, timeout=timedelta(seconds=1))
+            request.registration = replace(request.registration, numbers=numbers)
+        trying = asyncio.create_task(run_attempt(request, place.desk))
         await asyncio.to_thread(began.wait, 60)
-        if ending is Stopped.DRAINED:
-            ticket.stop.set()
+        if ending is StopReason.DRAINED:
+            request.stop.set()
         await asyncio.sleep(0)
-        async with opened(Target(database)) as session:
+        async with open_session(Target(database)) as session:
             while not any(one.outcome for one in await place.attempts("x_1")):
-                assert "x_1" in await locks.held(session, ["x_1"])
+                assert "x_1" in await locks.held_threads(session, ["x_1"])
                 await asyncio.sleep(0.1)
             before = await checkpoints.root_head(session, "x_1")
             assert not trying.done()
@@ -395,7 +395,7 @@ async def test_a_synchronous_run_that_is_stopped_saves_nothing_more_and_keeps_it
             while place.desk.executor.busy("x_1"):
                 await asyncio.sleep(0.05)
             assert await checkpoints.root_head(session, "x_1") == before
-            assert "x_1" in await locks.held(session, ["x_1"])
+            assert "x_1" in await locks.held_threads(session, ["x_1"])
         (attempt,) = await place.attempts("x_1")
         assert attempt.outcome == ending.value
         trying.cancel()

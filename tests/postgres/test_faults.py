@@ -14,9 +14,9 @@ from langgraph.types import interrupt
 from postgres.attempting import Place, place_at, workflow_of
 from resumed import AsyncWorkflowExecutor
 from resumed.model import Attempt, Outcome
-from resumed.store import connect as connecting
-from resumed.store.connect import Target, alive, opened, usable
-from resumed.store.faults import Fault, explain, fault_of
+from resumed.store import connection as connecting
+from resumed.store.connection import Target, is_alive, is_usable, open_session
+from resumed.store.database_errors import ErrorKind, explain, kind_of
 
 DIED = {"now": True}
 REFUSING = """
@@ -123,7 +123,7 @@ async def test_what_the_server_lacks_is_nobodys_fault_and_on_record(database: st
 
 
 async def _charged(dsn: str) -> bool:
-    async with opened(Target(dsn)) as session:
+    async with open_session(Target(dsn)) as session:
         row = await (await session.execute("select charged from resumed.attempts order by attempt desc")).fetchone()
     assert row is not None
     return bool(row["charged"])
@@ -202,7 +202,7 @@ async def test_an_executors_caller_is_told_what_is_refused_and_the_next_run_goes
                 await executor.run("w", graph_of(value), {"log": []}, thread_id=f"bad-{value}".replace("\0", ""))
         result = await executor.run("w", graph_of("x"), {"log": []}, thread_id="good")
     assert result["text"] == "x"
-    async with opened(Target(database)) as session:
+    async with open_session(Target(database)) as session:
         rows = await (await session.execute("select state, count(*) as n from resumed.runs group by 1")).fetchall()
     assert {row["state"]: row["n"] for row in rows} == {"failed": 2, "finished": 1}
 
@@ -214,7 +214,7 @@ async def test_a_run_whose_end_cannot_be_written_gives_its_lock_back(database: s
         with psycopg.connect(database, autocommit=True) as connection:
             connection.execute(refused.encode())
         await executor.run("w", graph_of("x"), {"log": []}, thread_id="t")
-        async with opened(Target(database)) as session:
+        async with open_session(Target(database)) as session:
             held = "select count(*) as n from pg_locks where locktype = 'advisory' and database = (select oid from"
             row = await (
                 await session.execute(f"{held} pg_database where datname = current_database())".encode())
@@ -225,24 +225,24 @@ async def test_a_run_whose_end_cannot_be_written_gives_its_lock_back(database: s
 async def test_a_server_that_does_not_answer_is_not_waited_for_without_limit(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with opened(Target(database), silence=connecting.SILENCE) as session:
-        monkeypatch.setattr(type(session), "silence", connecting.SILENCE / 300)
+    async with open_session(Target(database), silence=connecting.SILENCE_LIMIT) as session:
+        monkeypatch.setattr(type(session), "silence", connecting.SILENCE_LIMIT / 300)
         del session.__dict__["silence"]
-        async with opened(Target(database)) as other:
+        async with open_session(Target(database)) as other:
             pid = session.info.backend_pid
             with pytest.raises(psycopg.OperationalError, match="has not answered") as caught:
                 await session.execute("select pg_sleep(30)")
             await other.execute("select pg_terminate_backend(%s)", [pid])
-    assert fault_of(caught.value) is Fault.UNREACHABLE
-    assert not alive(session)
+    assert kind_of(caught.value) is ErrorKind.UNREACHABLE
+    assert not is_alive(session)
 
 
 async def test_a_session_left_inside_of_a_transaction_is_closed_and_not_used(database: str) -> None:
-    async with opened(Target(database)) as session:
-        assert await usable(session)
+    async with open_session(Target(database)) as session:
+        assert await is_usable(session)
         await session.execute("begin")
-        assert not await usable(session)
-        assert not alive(session)
+        assert not await is_usable(session)
+        assert not is_alive(session)
 
 
 def _error(code: str) -> psycopg.Error:
@@ -252,27 +252,27 @@ def _error(code: str) -> psycopg.Error:
 @pytest.mark.parametrize(
     ("code", "fault"),
     [
-        ("08006", Fault.UNREACHABLE),
-        ("57P01", Fault.UNREACHABLE),
-        ("57P03", Fault.UNREACHABLE),
-        ("57014", Fault.BUSY),
-        ("55P03", Fault.BUSY),
-        ("40001", Fault.CONFLICT),
-        ("40P01", Fault.CONFLICT),
-        ("53300", Fault.RESOURCES),
-        ("25006", Fault.READ_ONLY),
-        ("28P01", Fault.REFUSED),
-        ("3D000", Fault.REFUSED),
-        ("42501", Fault.REFUSED),
-        ("42P01", Fault.MISSING),
-        ("42703", Fault.MISSING),
-        ("22P05", Fault.REJECTED),
-        ("23514", Fault.REJECTED),
-        ("XX000", Fault.OTHER),
+        ("08006", ErrorKind.UNREACHABLE),
+        ("57P01", ErrorKind.UNREACHABLE),
+        ("57P03", ErrorKind.UNREACHABLE),
+        ("57014", ErrorKind.BUSY),
+        ("55P03", ErrorKind.BUSY),
+        ("40001", ErrorKind.CONFLICT),
+        ("40P01", ErrorKind.CONFLICT),
+        ("53300", ErrorKind.RESOURCES),
+        ("25006", ErrorKind.READ_ONLY),
+        ("28P01", ErrorKind.REFUSED),
+        ("3D000", ErrorKind.REFUSED),
+        ("42501", ErrorKind.REFUSED),
+        ("42P01", ErrorKind.MISSING),
+        ("42703", ErrorKind.MISSING),
+        ("22P05", ErrorKind.REJECTED),
+        ("23514", ErrorKind.REJECTED),
+        ("XX000", ErrorKind.OTHER),
     ],
 )
-def test_an_error_is_sorted_by_its_sqlstate_in_any_language(code: str, fault: Fault) -> None:
-    assert fault_of(_error(code)) is fault
+def test_an_error_is_sorted_by_its_sqlstate_in_any_language(code: str, fault: ErrorKind) -> None:
+    assert kind_of(_error(code)) is fault
     sentence = str(explain(_error(code)))
     assert "Erste Zeile" in sentence
     assert "geheim" not in sentence

@@ -68,7 +68,7 @@ def asks(_: State) -> State:
     return {"told": [f"ask {interrupt('well?')}"]}
 
 
-def around(inner: Any) -> StateGraph[Any, Any, Any, Any]:
+def circumstances(inner: Any) -> StateGraph[Any, Any, Any, Any]:
     return chain(State, ("first", says("first")), ("inner", inner), ("last", says("last")))
 
 
@@ -93,14 +93,14 @@ def apart(inner: Any) -> Any:
 
 
 FLOWS: dict[str, Any] = {
-    "gate": around(gated()),
-    "gate deep": around(around(gated()).compile()),
-    "gate stateful": around(gated(checkpointer=True)),
+    "gate": circumstances(gated()),
+    "gate deep": circumstances(circumstances(gated()).compile()),
+    "gate stateful": circumstances(gated(checkpointer=True)),
     "gate apart": apart(gated()),
-    "ask": around(asking()),
-    "ask deep": around(around(asking()).compile()),
-    "ask deeper": around(around(around(asking()).compile()).compile()),
-    "ask stateful": around(asking(checkpointer=True)),
+    "ask": circumstances(asking()),
+    "ask deep": circumstances(circumstances(asking()).compile()),
+    "ask deeper": circumstances(circumstances(circumstances(asking()).compile()).compile()),
+    "ask stateful": circumstances(asking(checkpointer=True)),
     "ask apart": apart(asking()),
 }  # fmt: skip
 THREAD = "inside:1"
@@ -266,8 +266,8 @@ async def test_a_second_question_that_nobody_sees_is_not_given_the_first_ones_an
 ) -> None:
     """The answer to the first question lies on the head for good; only a resume that leaves it out is safe."""
     inner = chain(State, ("ask", asks), ("again", asks)).compile(checkpointer=True if "stateful" in flow else None)
-    wrapped = {"ask": around(inner), "ask stateful": around(inner), "ask apart": apart(inner)}
-    graph = wrapped.get(flow, around(around(inner).compile()))
+    wrapped = {"ask": circumstances(inner), "ask stateful": circumstances(inner), "ask apart": apart(inner)}
+    graph = wrapped.get(flow, circumstances(circumstances(inner).compile()))
     app, workflow = bound(graph, saver), workflow_of("inside", graph)
     tried = 0
     for cut in range(30):

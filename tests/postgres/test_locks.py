@@ -17,7 +17,7 @@ from psycopg import sql
 
 from conftest import in_database
 from resumed.store import locks, schema
-from resumed.store.connect import Session, Target, alive, connect, opened
+from resumed.store.connection import Session, Target, connect, is_alive, open_session
 
 ODD = {
     "empty": "",
@@ -62,12 +62,12 @@ def dsn(shared_database: str) -> str:
 @asynccontextmanager
 async def _sessions(dsn: str, count: int) -> AsyncIterator[list[Session]]:
     async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(opened(Target(dsn))) for _ in range(count)]
+        yield [await stack.enter_async_context(open_session(Target(dsn))) for _ in range(count)]
 
 
 async def _until_free(session: Session, thread_id: str) -> None:
     async with asyncio.timeout(DEADLINE):
-        while thread_id in await locks.held(session, [thread_id]):
+        while thread_id in await locks.held_threads(session, [thread_id]):
             await asyncio.sleep(0.01)
 
 
@@ -105,9 +105,9 @@ async def test_in_a_database_that_is_not_utf8_the_key_is_still_that_of_utf8(serv
         connection.execute(sql.SQL(make).format(sql.Identifier(name)))
     try:
         await schema.migrate(Target(in_database(server_dsn, name)))
-        async with opened(Target(in_database(server_dsn, name))) as session:
+        async with open_session(Target(in_database(server_dsn, name))) as session:
             assert (await locks.try_lock(session, "caf\u00e9"))[0]
-            assert await locks.held(session, ["caf\u00e9", "cafe"]) == {"caf\u00e9"}
+            assert await locks.held_threads(session, ["caf\u00e9", "cafe"]) == {"caf\u00e9"}
     finally:
         with psycopg.connect(server_dsn, autocommit=True) as connection:
             connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
@@ -122,7 +122,7 @@ async def test_a_lock_that_is_held_is_refused_to_every_other_session(dsn: str) -
 
 
 async def test_try_lock_tells_the_databases_time(dsn: str) -> None:
-    async with opened(Target(dsn)) as session:
+    async with open_session(Target(dsn)) as session:
         before = (await (await session.execute("select clock_timestamp() as now")).fetchone())["now"]
         _, now = await locks.try_lock(session, "a")
         after = (await (await session.execute("select clock_timestamp() as now")).fetchone())["now"]
@@ -140,7 +140,7 @@ async def test_giving_back_a_lock_of_somebody_else_does_nothing_and_says_so(dsn:
     async with _sessions(dsn, 2) as (holder, second):
         await locks.try_lock(holder, "a")
         assert not await locks.unlock(second, "a")
-        assert await locks.held(second, ["a"]) == {"a"}
+        assert await locks.held_threads(second, ["a"]) == {"a"}
 
 
 async def test_of_many_sessions_that_try_at_once_one_gets_the_lock(dsn: str) -> None:
@@ -154,19 +154,19 @@ async def test_looking_sees_which_of_many_threads_are_locked(dsn: str) -> None:
         for thread_id in list(ODD.values())[::2]:
             assert (await locks.try_lock(first, thread_id))[0]
         assert (await locks.try_lock(second, "orders_2"))[0]
-        seen = await locks.held(looker, [*ODD.values(), "orders_2", "orders_3"])
+        seen = await locks.held_threads(looker, [*ODD.values(), "orders_2", "orders_3"])
     assert seen == {*list(ODD.values())[::2], "orders_2"}
 
 
 async def test_looking_at_no_threads_sees_none(dsn: str) -> None:
-    async with opened(Target(dsn)) as session:
-        assert await locks.held(session, []) == frozenset()
+    async with open_session(Target(dsn)) as session:
+        assert await locks.held_threads(session, []) == frozenset()
 
 
 async def test_looking_takes_no_lock(dsn: str) -> None:
     async with _sessions(dsn, 2) as (looker, other):
         for _ in range(3):
-            assert await locks.held(looker, ["a", "b"]) == frozenset()
+            assert await locks.held_threads(looker, ["a", "b"]) == frozenset()
         assert (await locks.try_lock(other, "a"))[0]
         row = await (
             await looker.execute(
@@ -183,10 +183,10 @@ async def test_looking_sees_a_lock_while_somebody_waits_for_it(dsn: str) -> None
         async with asyncio.timeout(DEADLINE):
             while not await _waiters(looker):
                 await asyncio.sleep(0.01)
-        assert await locks.held(looker, ["a"]) == {"a"}
+        assert await locks.held_threads(looker, ["a"]) == {"a"}
         await locks.unlock(holder, "a")
         await waiting
-        assert await locks.held(looker, ["a"]) == {"a"}
+        assert await locks.held_threads(looker, ["a"]) == {"a"}
 
 
 async def _waiters(session: Session) -> int:
@@ -202,33 +202,33 @@ async def test_a_lock_taken_with_two_32_bit_keys_is_not_a_threads_lock(dsn: str)
     high, low = struct.unpack(">ii", key.to_bytes(8, "big", signed=True))
     async with _sessions(dsn, 2) as (holder, looker):
         await holder.execute("select pg_advisory_lock(%s::int, %s::int)", [high, low])
-        assert await locks.held(looker, ["a"]) == frozenset()
+        assert await locks.held_threads(looker, ["a"]) == frozenset()
         assert (await locks.try_lock(looker, "a"))[0]
 
 
 async def test_a_lock_of_another_database_on_the_same_server_is_not_ours(dsn: str, langgraph_database: str) -> None:
-    async with opened(Target(dsn)) as ours, opened(Target(langgraph_database)) as theirs:
+    async with open_session(Target(dsn)) as ours, open_session(Target(langgraph_database)) as theirs:
         assert (await locks.try_lock(theirs, "a"))[0]
-        assert await locks.held(ours, ["a"]) == frozenset()
+        assert await locks.held_threads(ours, ["a"]) == frozenset()
         assert (await locks.try_lock(ours, "a"))[0]
-        assert await locks.held(ours, ["a"]) == {"a"}
+        assert await locks.held_threads(ours, ["a"]) == {"a"}
 
 
 async def test_a_lock_is_free_as_soon_as_its_backend_is_terminated(dsn: str) -> None:
-    async with opened(Target(dsn)) as looker, opened(Target(dsn)) as holder:
+    async with open_session(Target(dsn)) as looker, open_session(Target(dsn)) as holder:
         await locks.try_lock(holder, "a")
-        assert await locks.held(looker, ["a"]) == {"a"}
+        assert await locks.held_threads(looker, ["a"]) == {"a"}
         await looker.execute("select pg_terminate_backend(%s)", [holder.info.backend_pid])
         await _until_free(looker, "a")
         assert (await locks.try_lock(looker, "a"))[0]
         with pytest.raises(psycopg.OperationalError):
             await holder.execute("select 1")
-        assert not alive(holder)
+        assert not is_alive(holder)
 
 
 async def test_a_lock_is_free_as_soon_as_its_session_is_closed(dsn: str) -> None:
-    async with opened(Target(dsn)) as looker:
-        async with opened(Target(dsn)) as holder:
+    async with open_session(Target(dsn)) as looker:
+        async with open_session(Target(dsn)) as holder:
             await locks.try_lock(holder, "a")
         await _until_free(looker, "a")
         assert (await locks.try_lock(looker, "a"))[0]
@@ -238,9 +238,9 @@ async def test_a_lock_for_a_transaction_ends_with_it(dsn: str) -> None:
     async with _sessions(dsn, 2) as (first, second):
         async with first.transaction():
             assert await locks.try_lock_for_transaction(first, "a")
-            assert await locks.held(second, ["a"]) == {"a"}
+            assert await locks.held_threads(second, ["a"]) == {"a"}
             assert not (await locks.try_lock(second, "a"))[0]
-        assert await locks.held(second, ["a"]) == frozenset()
+        assert await locks.held_threads(second, ["a"]) == frozenset()
 
 
 async def test_a_lock_for_a_transaction_is_refused_while_a_session_holds_it(dsn: str) -> None:
@@ -266,8 +266,8 @@ def test_a_program_in_any_language_can_hold_the_threads_lock_by_the_formula(dsn:
     )
 
     async def seen() -> frozenset[str]:
-        async with opened(Target(dsn)) as session:
-            return await locks.held(session, ["orders_1"])
+        async with open_session(Target(dsn)) as session:
+            return await locks.held_threads(session, ["orders_1"])
 
     with psycopg.connect(dsn, autocommit=True) as foreign:
         assert foreign.execute(formula).fetchone() == (True,)
@@ -276,7 +276,7 @@ def test_a_program_in_any_language_can_hold_the_threads_lock_by_the_formula(dsn:
 
 async def test_the_sessions_settings_keep_a_lock_from_being_lost_to_a_timeout(dsn: str) -> None:
     names = ("idle_session_timeout", "idle_in_transaction_session_timeout", "statement_timeout", "TimeZone")
-    async with opened(Target(dsn), "resumed attempt") as session:
+    async with open_session(Target(dsn), "resumed attempt") as session:
         shown = [next(iter((await (await session.execute(f"show {name}")).fetchone()).values())) for name in names]
         row = await (
             await session.execute("select application_name from pg_stat_activity where pid = pg_backend_pid()")
@@ -292,17 +292,17 @@ async def test_a_databases_own_idle_timeout_does_not_reach_a_session_that_holds_
     with psycopg.connect(database, autocommit=True) as connection:
         name = sql.Identifier(connection.info.dbname)
         connection.execute(sql.SQL("alter database {} set idle_session_timeout = '50ms'").format(name))
-    async with opened(Target(database)) as holder, opened(Target(database)) as looker:
+    async with open_session(Target(database)) as holder, open_session(Target(database)) as looker:
         await locks.try_lock(holder, "a")
         with psycopg.connect(database, autocommit=True) as victim, pytest.raises(psycopg.OperationalError):
             await _until_cut_off(victim)
-        assert await locks.held(looker, ["a"]) == {"a"}
+        assert await locks.held_threads(looker, ["a"]) == {"a"}
         assert await locks.unlock(holder, "a")
 
 
 async def test_a_session_whose_opening_is_cancelled_is_closed(dsn: str) -> None:
     began = time.perf_counter()
-    async with opened(Target(dsn)):
+    async with open_session(Target(dsn)):
         took = time.perf_counter() - began
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")

@@ -24,7 +24,7 @@ from conftest import in_database
 from postgres.attempting import Place, place_at, workflow_of
 from resumed.model import Outcome
 from resumed.store import cases
-from resumed.store.connect import Target, opened
+from resumed.store.connection import Target, open_session
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "graphs"))
 
@@ -48,7 +48,7 @@ class Rig:
 
     async def rows(self, thread: str) -> list[Any]:
         """Say how much has been saved."""
-        async with opened(Target(self.dsn)) as session:
+        async with open_session(Target(self.dsn)) as session:
             counts = (
                 "select (select count(*) from checkpoints where thread_id = %(t)s) as checkpoints,"
                 " (select count(*) from checkpoint_writes where thread_id = %(t)s) as writes"
@@ -57,7 +57,7 @@ class Rig:
 
     async def verdict(self, level: Level, thread: str) -> str | None:
         """Return the verdict on record; of a thread that was never tried, which has no case, what `scan` says."""
-        async with opened(Target(self.dsn)) as session:
+        async with open_session(Target(self.dsn)) as session:
             known = (await cases.of_threads(session, [thread])).get(thread)
         if known is not None:
             return known.verdict.value
@@ -155,7 +155,7 @@ def hides_a_step(level: Level) -> bool:
 INNER = Level((Step(), Step(), Step()))
 
 
-def around(inner: Level | tuple[Level, ...], way: str, *, asynchronous: bool = True) -> Level:
+def circumstances(inner: Level | tuple[Level, ...], way: str, *, asynchronous: bool = True) -> Level:
     levels = inner if isinstance(inner, tuple) else (inner,)
     return Level((Step(), Step("call", levels, way, asynchronous), Step()))
 
@@ -177,7 +177,7 @@ def test_whatever_way_an_inner_graph_is_called_it_stops_where_it_would_have(
 ) -> None:
     for dies in (3, 6, 9, NEVER):
         for inner in STOPPING.values():
-            rig.loop.run(look(rig, around(inner, way, asynchronous=asynchronous), [Fate(dies)] * 8))
+            rig.loop.run(look(rig, circumstances(inner, way, asynchronous=asynchronous), [Fate(dies)] * 8))
     print(f"\n{way}: {dict(sorted(rig.met.items()))}")
 
 
@@ -187,7 +187,7 @@ def test_of_two_graphs_that_a_node_calls_the_second_does_not_prove_that_the_firs
 ) -> None:
     async def check() -> None:
         first, second = Level((Step(),), after="*"), Level((Step(),))
-        level, thread, world = around((first, second), way), "nested:two", World()
+        level, thread, world = circumstances((first, second), way), "nested:two", World()
         await live(rig.dsn, level, world, thread, dies=NEVER, durability="sync", begun=False)
         for dies in (2, NEVER):
             assert set(await rig.settled(level, world, thread)) <= {Outcome.WAITING}

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from postgres.test_sweep import MINUTE, NOW, NUMBERS, RULES, case, saved
-from resumed.daemon.orphans import Closer, close_orphan
-from resumed.daemon.sweep import Scene, sweep
-from resumed.model import Attempt, Case, Numbers, Registration, State
-from resumed.store import attempts, registrations
-from resumed.store.connect import Session, Target, opened
+from resumed.daemon.recovery import Closer, close_orphan
+from resumed.daemon.sweep import run_sweep
+from resumed.model import Attempt, Case, PolicyLimits, Registration, State
+from resumed.operations.assess import SweepContext
+from resumed.store import attempts, workflow_versions
+from resumed.store.connection import Session, Target, open_session
 
 STRICT = replace(NUMBERS, max_attempts=1, max_total_attempts=1)
 PATIENT = replace(NUMBERS, max_attempts=500, max_total_attempts=500)
@@ -21,20 +22,20 @@ ALONE = Closer("test", ours=True, alone=True)
 
 @pytest.fixture
 async def session(database: str) -> AsyncIterator[Session]:
-    async with opened(Target(database)) as it:
+    async with open_session(Target(database)) as it:
         await it.execute("select resumed.lock_key('x')")
         yield it
 
 
-def version(name: str, numbers: Numbers, *accepts: str) -> Registration:
+def version(name: str, numbers: PolicyLimits, *accepts: str) -> Registration:
     return Registration("orders", name, accepts, (), numbers, NOW)
 
 
 async def left_open(session: Session, by: str, known: list[Registration], **metadata: Any) -> Attempt:
     """Leave an attempt of this version open on a thread that has had fifty."""
-    await registrations.announce(session, known)
+    await workflow_versions.announce_versions(session, known)
     await saved(session, "orders_1", NOW - 10 * MINUTE, **metadata)
-    await sweep(session, RULES, NOW)
+    await run_sweep(session, RULES, NOW)
     await session.execute("update resumed.cases set attempts = 50, state = 'running'")
     found = await case(session, "orders_1")
     assert found is not None
@@ -47,8 +48,8 @@ async def left_open(session: Session, by: str, known: list[Registration], **meta
 
 
 async def closed(session: Session, attempt: Attempt, known: list[Registration]) -> Case:
-    scene = Scene(NOW + timedelta(seconds=1), tuple(known), RULES)
-    assert await close_orphan(session, scene, attempt, ALONE) is not None
+    sweep_context = SweepContext(NOW + timedelta(seconds=1), tuple(known), RULES)
+    assert await close_orphan(session, sweep_context, attempt, ALONE) is not None
     found = await case(session, "orders_1")
     assert found is not None
     return found

@@ -11,8 +11,8 @@ from postgres.test_databases import execute, looked_through
 from postgres.test_faults import died_in, graph_of
 from resumed.model import Outcome
 from resumed.store import schema
-from resumed.store.connect import Target, opened
-from resumed.store.queries import load
+from resumed.store.connection import Target, open_session
+from resumed.store.sql_files import load_sql
 
 FLAT = [
     (
@@ -63,15 +63,15 @@ def whole(dsn: str) -> bool:
 
 
 async def has_index(dsn: str) -> bool:
-    async with opened(Target(dsn)) as session:
+    async with open_session(Target(dsn)) as session:
         return await schema.has_index(session)
 
 
 async def steps(dsn: str) -> list[str]:
     """Take every step as `migrate` would, and give them."""
     taken = []
-    async with opened(Target(dsn)) as session:
-        while step := await (await session.execute(load("schema")["next_step"])).fetchone():
+    async with open_session(Target(dsn)) as session:
+        while step := await (await session.execute(load_sql("schema")["next_step"])).fetchone():
             taken.append(step["statement"])
             await session.execute(step["statement"].encode())
     return taken
@@ -102,9 +102,9 @@ async def test_a_build_that_stopped_after_any_step_is_gone_on_with(
     bare_database: str, shape: list[str], done: int
 ) -> None:
     partitioned(bare_database, shape)
-    async with opened(Target(bare_database)) as session:
+    async with open_session(Target(bare_database)) as session:
         for _ in range(done):
-            step = await (await session.execute(load("schema")["next_step"])).fetchone()
+            step = await (await session.execute(load_sql("schema")["next_step"])).fetchone()
             if step is None:
                 break
             await session.execute(step["statement"].encode())
@@ -115,9 +115,9 @@ async def test_a_build_that_stopped_after_any_step_is_gone_on_with(
 
 async def test_what_was_left_half_built_is_dropped_or_built_again(bare_database: str) -> None:
     partitioned(bare_database, FLAT)
-    async with opened(Target(bare_database)) as session:
+    async with open_session(Target(bare_database)) as session:
         for _ in range(2):
-            step: Any = await (await session.execute(load("schema")["next_step"])).fetchone()
+            step: Any = await (await session.execute(load_sql("schema")["next_step"])).fetchone()
             await session.execute(step["statement"].encode())
     spoil = "update pg_index set indisvalid = false where indexrelid in (select oid from pg_class where relname {})"
     execute(bare_database, spoil.format("like 'resumed_checkpoint_id_idx_%'"))

@@ -12,19 +12,19 @@ from typing_extensions import TypedDict
 
 from postgres.attempting import NUMBERS, Place, place_at
 from resumed import Workflow
-from resumed.engine.desk import Ticket
-from resumed.engine.inspection import inspect
-from resumed.engine.stock import registration_of
 from resumed.errors import GraphNotMadeError
-from resumed.judge.resolve import Claim
-from resumed.judge.verdict import ANY_CHANNEL, Ages, Circumstances, judge
+from resumed.judge.verdict import ANY_CHANNEL, Ages, Circumstances, judge_snapshot
+from resumed.judge.workflow_match import WorkflowMatch
 from resumed.library.executor import AsyncWorkflowExecutor
 from resumed.model import Registration, Verdict
+from resumed.runtime.context import AttemptRequest
+from resumed.runtime.inspection import inspect_thread
+from resumed.runtime.workflow_host import registration_of
 from resumed.store import checkpoints
-from resumed.store.connect import opened
+from resumed.store.connection import open_session
 from resumed.workflows.factories import Factory
-from resumed.workflows.per_thread import PerThread
-from resumed.workflows.registry import resolve
+from resumed.workflows.loader import resolve
+from resumed.workflows.thread_graphs import ThreadGraphs
 
 
 class Said(TypedDict):
@@ -73,10 +73,10 @@ async def begun(dsn: str, graph: Any, thread: str, given: Any, **call: Any) -> N
             assert str(error) == "not yet"  # noqa: PT017 - whether it is raised depends on the graph
 
 
-def made_by(make: Any) -> PerThread:
+def made_by(make: Any) -> ThreadGraphs:
     found = resolve("orders", Workflow(graph=make))
     assert isinstance(found, Factory)
-    return PerThread(found)
+    return ThreadGraphs(found)
 
 
 def registration() -> Registration:
@@ -90,16 +90,16 @@ def _any() -> Any:
     return resolve("orders", graph_of("any"))
 
 
-def ticket(orders: PerThread, thread: str) -> Ticket:
-    return Ticket(thread, orders, registration(), asked=True)
+def request(orders: ThreadGraphs, thread: str) -> AttemptRequest:
+    return AttemptRequest(thread, orders, registration(), asked=True)
 
 
-async def attempted(place: Place, orders: PerThread, thread: str) -> str:
-    from resumed.engine.attempt import try_thread  # noqa: PLC0415 - beside what it is for
+async def attempted(place: Place, orders: ThreadGraphs, thread: str) -> str:
+    from resumed.runtime.attempt import run_attempt  # noqa: PLC0415 - beside what it is for
 
-    one = ticket(orders, thread)
+    one = request(orders, thread)
     async with one.leases:
-        return await try_thread(one, place.desk)
+        return await run_attempt(one, place.desk)
 
 
 async def values(dsn: str, graph: Any, thread: str) -> Any:
@@ -109,11 +109,11 @@ async def values(dsn: str, graph: Any, thread: str) -> Any:
 
 
 async def judged(dsn_place: Place, thread: str) -> Verdict:
-    async with opened(dsn_place.desk.target) as session:
-        sighting = (await checkpoints.sightings(session, [thread]))[thread]
+    async with open_session(dsn_place.desk.target) as session:
+        snapshot = (await checkpoints.snapshots(session, [thread]))[thread]
     now = datetime.now(UTC) + timedelta(seconds=1)
-    claim = Claim("orders", (Registration(**{**_fields(registration()), "seen_at": now}),))
-    return judge(sighting, Circumstances(now, claim, Ages(NUMBERS.min_age, NUMBERS.max_age))).verdict
+    claim = WorkflowMatch("orders", (Registration(**{**_fields(registration()), "seen_at": now}),))
+    return judge_snapshot(snapshot, Circumstances(now, claim, Ages(NUMBERS.min_age, NUMBERS.max_age))).verdict
 
 
 def _fields(one: Registration) -> dict[str, Any]:
@@ -163,9 +163,9 @@ async def test_a_thread_for_which_the_factory_fails_is_not_charged_and_not_forgo
             await attempted(place, orders, "1")
         assert "hunter2" not in str(e.value)
         assert await place.attempts("1") == []
-        asked = ticket(orders, "1")
+        asked = request(orders, "1")
         async with asked.leases:
-            said = await inspect(asked, place.desk)
+            said = await inspect_thread(asked, place.desk)
         assert said is not None
         assert said.verdict is Verdict.FAILED
         assert "its factory fails for what the thread's call stored: ConnectionError" in said.reason

@@ -16,8 +16,8 @@ from conftest import in_database
 from resumed.judge.checkpoint_id import first_at, made_at, plausible_span
 from resumed.judge.verdict import CONTROL_CHANNELS
 from resumed.store import checkpoints
-from resumed.store.connect import Session, Target, opened
-from resumed.store.queries import load, modules
+from resumed.store.connection import Session, Target, open_session
+from resumed.store.sql_files import load_sql, sql_modules
 
 THREADS = 50_000
 CHECKPOINTS = 4
@@ -27,7 +27,7 @@ PAGE_ROWS = 5000
 LOOK_ROWS = 1000
 WATCHED = {"checkpoints", "checkpoint_writes", "checkpoint_blobs", "cases", "attempts"}
 UTILITY = {("schema", "build_index"), ("schema", "drop_index")}
-SECTIONS = [(module, name) for module in modules() for name in load(module)]
+SECTIONS = [(module, name) for module in sql_modules() for name in load_sql(module)]
 NULL_TASK = "00000000-0000-0000-0000-000000000000"
 
 FILL = f"""
@@ -84,13 +84,13 @@ def full_database(server_dsn: str, templates: dict[str, str]) -> Iterator[str]:
 
 @pytest.fixture
 async def full(full_database: str) -> AsyncIterator[Session]:
-    async with opened(Target(full_database)) as session:
+    async with open_session(Target(full_database)) as session:
         yield session
 
 
 @pytest.fixture
 async def session(database: str) -> AsyncIterator[Session]:
-    async with opened(Target(database)) as it:
+    async with open_session(Target(database)) as it:
         yield it
 
 
@@ -103,7 +103,7 @@ def _nothing(query: bytes) -> dict[str, None] | list[None]:
 async def test_postgres_takes_every_query_with_null_arguments(session: Session) -> None:
     refused = {}
     for module, name in sorted(set(SECTIONS) - UTILITY):
-        query = load(module)[name]
+        query = load_sql(module)[name]
         try:
             await session.execute(b"explain " + query, _nothing(query))
         except psycopg.Error as error:
@@ -113,14 +113,14 @@ async def test_postgres_takes_every_query_with_null_arguments(session: Session) 
 
 def test_what_cannot_be_explained_is_listed_and_exists() -> None:
     assert set(SECTIONS) >= UTILITY
-    assert all(re.match(rb"(create|drop) index concurrently", load(module)[name]) for module, name in UTILITY)
+    assert all(re.match(rb"(create|drop) index concurrently", load_sql(module)[name]) for module, name in UTILITY)
 
 
 def test_every_file_of_queries_has_sections_and_no_section_is_empty() -> None:
-    assert len(modules()) > 5
-    for module in modules():
-        assert load(module)
-        assert all(re.search(rb"^\s*[a-z(]", query, re.MULTILINE) for query in load(module).values()), module
+    assert len(sql_modules()) > 5
+    for module in sql_modules():
+        assert load_sql(module)
+        assert all(re.search(rb"^\s*[a-z(]", query, re.MULTILINE) for query in load_sql(module).values()), module
 
 
 def test_every_parameter_has_a_type_of_its_own() -> None:
@@ -128,15 +128,15 @@ def test_every_parameter_has_a_type_of_its_own() -> None:
     untyped = [
         (module, name)
         for module, name in SECTIONS
-        for query in [re.sub(rb"--.*", b"", load(module)[name])]
+        for query in [re.sub(rb"--.*", b"", load_sql(module)[name])]
         if re.search(rb"%(\(\w+\))?s(?!::)", query)
     ]
     assert untyped == []
 
 
 def test_no_query_reads_the_values_of_a_checkpoint() -> None:
-    assert [(module, name) for module, name in SECTIONS if b"from checkpoint_blobs" in load(module)[name]] == []
-    assert [(module, name) for module, name in SECTIONS if b"join checkpoint_blobs" in load(module)[name]] == []
+    assert [(module, name) for module, name in SECTIONS if b"from checkpoint_blobs" in load_sql(module)[name]] == []
+    assert [(module, name) for module, name in SECTIONS if b"join checkpoint_blobs" in load_sql(module)[name]] == []
 
 
 # What a sweep reads
@@ -144,7 +144,7 @@ def test_no_query_reads_the_values_of_a_checkpoint() -> None:
 
 async def _plan(session: Session, module: str, name: str, parameters: Any, *, run: bool = False) -> dict[str, Any]:
     options = b"explain (format json, analyze) " if run else b"explain (format json) "
-    row = await (await session.execute(options + load(module)[name], parameters)).fetchone()
+    row = await (await session.execute(options + load_sql(module)[name], parameters)).fetchone()
     assert row is not None
     plan = next(iter(row.values()))
     return dict((json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"])
@@ -175,7 +175,7 @@ def _some(count: int) -> list[str]:
 
 
 async def _heads(session: Session, threads: Sequence[str]) -> list[str]:
-    cursor = await session.execute(load("checkpoints")["heads"], {"threads": list(threads)})
+    cursor = await session.execute(load_sql("checkpoints")["heads"], {"threads": list(threads)})
     found = {row["thread_id"]: row["checkpoint_id"] async for row in cursor}
     return [found[thread_id] for thread_id in threads]
 
@@ -208,7 +208,7 @@ async def test_threads_whose_ids_tell_no_time_are_found_by_index(full: Session) 
     plan = await _plan(full, "checkpoints", "timeless", parameters, run=True)
     assert _scanned(plan) <= {"cases"}  # of a small table of cases, the planner rather makes a hash
     assert _read(plan, "checkpoints") <= 50 * 3
-    assert len(await checkpoints.timeless(full, (lowest, highest), LOOK_ROWS)) == 50
+    assert len(await checkpoints.threads_without_time(full, (lowest, highest), LOOK_ROWS)) == 50
 
 
 @pytest.mark.parametrize("count", [1, 200, LOOK_ROWS, PAGE_ROWS])
@@ -287,8 +287,8 @@ async def test_no_table_is_read_from_one_end_to_the_other(
 
 async def test_all_errors_of_the_heads_are_found_whatever_their_namespace(full: Session) -> None:
     threads = [f"orders-{number}" for number in range(1, 101)]
-    found = await checkpoints.sightings(full, threads)
-    assert {thread for thread, sighting in found.items() if sighting.rows} == {
+    found = await checkpoints.snapshots(full, threads)
+    assert {thread for thread, snapshot in found.items() if snapshot.rows} == {
         thread for thread in threads if thread.endswith("5")
     }
     assert {thread for thread, one in found.items() if one.head.newest_id > one.head.checkpoint_id} == {
@@ -352,11 +352,11 @@ async def test_threads_without_a_time_that_are_on_record_do_not_stand_in_the_way
         "insert into resumed.cases (thread_id, verdict, reason, state, head, fingerprint, last_activity_at,"
         " first_seen_at) select thread_id, 'finished', 'x', 'closed', checkpoint_id, '', now(), now() from checkpoints"
     )
-    assert await checkpoints.timeless(session, plausible_span(NOW), 10) == []
+    assert await checkpoints.threads_without_time(session, plausible_span(NOW), 10) == []
     await session.execute(
         "insert into checkpoints (thread_id, checkpoint_id, checkpoint) values ('new', '0-99999', '{}')"
     )
-    assert await checkpoints.timeless(session, plausible_span(NOW), 10) == ["new"]
+    assert await checkpoints.threads_without_time(session, plausible_span(NOW), 10) == ["new"]
 
 
 async def test_a_thread_without_a_time_is_found_until_its_newest_head_is_on_record(session: Session) -> None:
@@ -369,9 +369,9 @@ async def test_a_thread_without_a_time_is_found_until_its_newest_head_is_on_reco
     )
     for head in ("zz-1", "zz-2"):
         await session.execute(add, [head])
-        assert await checkpoints.timeless(session, span, 10) == ["odd"]
+        assert await checkpoints.threads_without_time(session, span, 10) == ["odd"]
         await session.execute(record, [head])
-        assert await checkpoints.timeless(session, span, 10) == []
+        assert await checkpoints.threads_without_time(session, span, 10) == []
 
 
 async def test_a_control_row_is_described_without_its_value(session: Session) -> None:
@@ -388,15 +388,15 @@ async def test_a_control_row_is_described_without_its_value(session: Session) ->
     await session.execute(write, ["task-2", -1, "__error__", b"\xb0CancelledError(!"])
     await session.execute(write, ["task-3", 0, "total", b"\x01"])
     await session.execute(write, [NULL_TASK, 0, "branch:to:b", b"\x01"])
-    sighting = (await checkpoints.sightings(session, ["t", "nobody"]))["t"]
-    told = {(one.task_id, one.channel): (one.cancelled, one.has_output) for one in sighting.rows}
+    snapshot = (await checkpoints.snapshots(session, ["t", "nobody"]))["t"]
+    told = {(one.task_id, one.channel): (one.cancelled, one.has_output) for one in snapshot.rows}
     assert told == {
         ("task-1", "__error__"): (True, True),
         ("task-2", "__error__"): (False, False),
         (NULL_TASK, "branch:to:b"): (False, True),
     }
-    assert sighting.head.null_channels == ("branch:to:b",)
-    orders = [one.order for one in sorted(sighting.rows, key=lambda one: one.task_id)]
+    assert snapshot.head.null_channels == ("branch:to:b",)
+    orders = [one.order for one in sorted(snapshot.rows, key=lambda one: one.task_id)]
     assert orders[1] < orders[2]
     assert orders[0] > orders[2]
 
@@ -405,7 +405,7 @@ async def test_the_newest_id_is_that_of_any_namespace_and_the_head_that_of_the_r
     add = "insert into checkpoints (thread_id, checkpoint_ns, checkpoint_id, checkpoint) values ('t', %s, %s, '{}')"
     for namespace, checkpoint_id in (("", "1"), ("", "3"), ("child:1", "5"), ("child:1", "2")):
         await session.execute(add, [namespace, checkpoint_id])
-    head = (await checkpoints.sightings(session, ["t"]))["t"].head
+    head = (await checkpoints.snapshots(session, ["t"]))["t"].head
     assert (head.checkpoint_id, head.newest_id) == ("3", "5")
     assert await checkpoints.root_head(session, "t") == "3"
     assert await checkpoints.root_head(session, "nobody") is None

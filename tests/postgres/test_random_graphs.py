@@ -30,7 +30,7 @@ from psycopg.rows import dict_row
 from conftest import in_database
 from postgres.attempting import Place, place_at, workflow_of
 from resumed.model import Outcome, Verdict
-from resumed.workflows.loaded import LoadedWorkflow
+from resumed.workflows.loaded_workflow import LoadedWorkflow
 
 GRAPHS = Path(__file__).parent.parent / "graphs"
 sys.path.insert(0, str(GRAPHS))

@@ -16,8 +16,8 @@ from langgraph.types import Command, interrupt
 
 from postgres.test_executor import State, graph, lock_is_free, rows
 from resumed.errors import LockLostError, RunCancelledError, WorkflowAlreadyRunningError
-from resumed.library import desk, keeping
 from resumed.library.executor import AsyncWorkflowExecutor
+from resumed.library.runs import coordinator, supervision
 from resumed.library.sync_executor import WorkflowExecutor
 
 ENDED: list[str] = []
@@ -32,7 +32,7 @@ def _nothing_has_ended() -> Iterator[None]:
 
 @pytest.fixture
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeping, "_GRACE", timedelta(milliseconds=200))
+    monkeypatch.setattr(supervision, "_GRACE", timedelta(milliseconds=200))
 
 
 async def consumed(stream: AsyncIterator[Any]) -> None:
@@ -269,7 +269,7 @@ async def test_a_run_whose_node_still_works_can_be_cancelled_for_good(database: 
 async def test_an_executor_closes_in_bounded_time_whatever_still_works(
     database: str, seconds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resumed.library.desk._RELEASE_PATIENCE", timedelta(seconds=2))
+    monkeypatch.setattr("resumed.library.runs.coordinator._RELEASE_PATIENCE", timedelta(seconds=2))
     done = threading.Event()
 
     def slow(_: State) -> State:
@@ -372,7 +372,7 @@ async def test_a_run_that_replays_a_question_waits(database: str) -> None:
 async def test_a_session_that_is_busy_for_longer_than_a_run_waits_keeps_no_lock(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(desk, "_RELEASE_PATIENCE", timedelta(milliseconds=100))
+    monkeypatch.setattr(coordinator, "_RELEASE_PATIENCE", timedelta(milliseconds=100))
     begun = asyncio.Event()
 
     async def slow(_: State) -> State:

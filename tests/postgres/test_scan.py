@@ -9,21 +9,22 @@ import pytest
 
 from postgres.test_sweep import MINUTE, NOW, NUMBERS, RULES, registered, saved
 from resumed import AsyncWorkflowExecutor
-from resumed.daemon import survey
-from resumed.daemon.crew import Crew
-from resumed.daemon.survey import Surveyor
-from resumed.daemon.sweep import Scene, look_at, scene_of, sweep, with_own
-from resumed.engine.pool import Plan, Pool
-from resumed.events import Events
+from resumed.admin import inspect
+from resumed.admin.inspect import Inspector
+from resumed.daemon.sweep import run_sweep
+from resumed.daemon.worker_monitor import WorkerMonitor
 from resumed.model import Registration
-from resumed.store.connect import Session, Target, opened
+from resumed.observability.events import Events
+from resumed.operations.assess import SweepContext, assess, build_sweep_context, with_own_registrations
+from resumed.store.connection import Session, Target, open_session
+from resumed.workers.pool import WorkerPlan, WorkerPool
 
 DAY = timedelta(days=1)
 
 
 @pytest.fixture
 async def session(database: str) -> AsyncIterator[Session]:
-    async with opened(Target(database)) as it:
+    async with open_session(Target(database)) as it:
         await it.execute("select resumed.lock_key('x')")
         await registered(it)
         yield it
@@ -31,20 +32,20 @@ async def session(database: str) -> AsyncIterator[Session]:
 
 @pytest.fixture(params=[1, 3, 5000])
 def page_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(survey, "PAGE_ROWS", request.param)
+    monkeypatch.setattr(inspect, "PAGE_ROWS", request.param)
     return int(request.param)
 
 
-async def surveyor(session: Session) -> Surveyor:
+async def inspector(session: Session) -> Inspector:
     """A surveyor whose workers have not been started: it judges by rows."""
-    crew = Crew(Events(log_errors=True), freed=lambda: None, bereaved=lambda: None)
-    pool = Pool(Plan(1, 1, {}, {}, None), crew.listener())
-    return Surveyor(session, await scene_of(session, RULES, NOW), crew, pool)
+    monitor = WorkerMonitor(Events(log_errors=True), freed=lambda: None, worker_exited=lambda: None)
+    pool = WorkerPool(WorkerPlan(1, 1, {}, {}, None), monitor.listener())
+    return Inspector(session, await build_sweep_context(session, RULES, NOW), monitor, pool)
 
 
 async def named(session: Session, limit: int | None = None, **options: Any) -> list[str]:
     found: list[str] = []
-    async with aclosing((await surveyor(session)).unfinished(**options)) as all_of_them:
+    async with aclosing((await inspector(session)).unfinished(**options)) as all_of_them:
         async for one in all_of_them:
             found.append(one.standing.thread_id)
             if len(found) == limit:
@@ -71,11 +72,11 @@ async def test_finished_threads_are_left_out(session: Session, page_rows: int) -
 async def test_open_cases_from_before_the_window_come_before_it(session: Session) -> None:
     survey_rows = 2
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(survey, "PAGE_ROWS", survey_rows)
+        patch.setattr(inspect, "PAGE_ROWS", survey_rows)
         for number in range(5):
             await saved(session, f"orders_{number}", NOW - 20 * DAY + number * MINUTE)
-        await sweep(session, RULES, NOW - 20 * DAY + 30 * MINUTE)
-        await sweep(session, RULES, NOW - MINUTE)
+        await run_sweep(session, RULES, NOW - 20 * DAY + 30 * MINUTE)
+        await run_sweep(session, RULES, NOW - MINUTE)
         await saved(session, "orders_2", NOW - 10 * MINUTE)  # it went on, unseen by the next sweep
         await saved(session, "orders_new", NOW - 20 * MINUTE)
         assert await named(session) == ["orders_0", "orders_1", "orders_3", "orders_4", "orders_new", "orders_2"]
@@ -91,7 +92,7 @@ async def test_threads_whose_ids_tell_no_time_are_among_them_once(session: Sessi
             [name],
         )
     assert sorted(await named(session)) == ["orders_1", "orders_odd", "orders_old"]
-    await sweep(session, RULES, NOW)
+    await run_sweep(session, RULES, NOW)
     assert sorted(await named(session)) == ["orders_1", "orders_odd", "orders_old"]
 
 
@@ -117,14 +118,14 @@ async def test_only_threads_of_the_workflow_are_judged_to_the_end(
 async def test_whoever_has_enough_has_no_more_judged_than_a_page(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(survey, "PAGE_ROWS", 4)
+    monkeypatch.setattr(inspect, "PAGE_ROWS", 4)
     looked: list[str] = []
 
-    async def counted(session: Session, scene: Scene, threads: Any, known: Any) -> Any:
+    async def counted(session: Session, sweep_context: SweepContext, threads: Any, known: Any) -> Any:
         looked.extend(threads)
-        return await look_at(session, scene, threads, known)
+        return await assess(session, sweep_context, threads, known)
 
-    monkeypatch.setattr(survey, "look_at", counted)
+    monkeypatch.setattr(inspect, "look_at", counted)
     for number in range(40):
         await saved(session, f"orders_{number:02}", NOW - (60 - number) * MINUTE)
     assert await named(session, limit=3) == ["orders_00", "orders_01", "orders_02"]
@@ -133,9 +134,9 @@ async def test_whoever_has_enough_has_no_more_judged_than_a_page(
 
 
 async def test_what_the_workers_have_replaces_the_same_version_and_no_other(session: Session) -> None:
-    scene = await scene_of(session, RULES, NOW)
+    sweep_context = await build_sweep_context(session, RULES, NOW)
     others = (Registration("orders", "2", (), (), NUMBERS, NOW), Registration("orders", "3", (), (), NUMBERS, NOW))
     own = Registration("orders", "2", ("1",), (), NUMBERS, NOW - DAY)
-    served = with_own(Scene(NOW, others, scene.rules), [own])
+    served = with_own_registrations(SweepContext(NOW, others, sweep_context.rules), [own])
     assert {(one.version, one.accepts) for one in served.known} == {("2", ("1",)), ("3", ())}
     assert next(one for one in served.known if one.version == "2").seen_at == NOW

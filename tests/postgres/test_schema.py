@@ -21,7 +21,7 @@ from psycopg.rows import dict_row
 from conftest import in_database
 from resumed.errors import DatabaseUnreachableError, DatabaseUnusableError
 from resumed.store import schema
-from resumed.store.connect import Target, opened
+from resumed.store.connection import Target, open_session
 
 COMMAND = Path(sys.executable).parent / "resumed"
 DEADLINE = 60.0
@@ -110,12 +110,12 @@ async def _told(target: Target, *, build_index: bool = True) -> list[str]:
 
 
 async def _check(target: Target) -> None:
-    async with opened(target) as session:
+    async with open_session(target) as session:
         await schema.check(session)
 
 
 async def _has_index(target: Target) -> bool:
-    async with opened(target) as session:
+    async with open_session(target) as session:
         return await schema.has_index(session)
 
 
@@ -444,7 +444,10 @@ async def test_the_check_of_the_head_looks_into_the_schema_of_the_session(langgr
     await _told(Target(langgraph_database))
     _execute(langgraph_database, _checkpoint("a", 5))
     ask = "select resumed.require_head('a', '', %s, '9') as good"
-    async with opened(Target(langgraph_database)) as public, opened(Target(langgraph_database, ODD_SCHEMA)) as odd:
+    async with (
+        open_session(Target(langgraph_database)) as public,
+        open_session(Target(langgraph_database, ODD_SCHEMA)) as odd,
+    ):
         assert (await (await public.execute(ask, ["5"])).fetchone()) == {"good": True}
         assert (await (await odd.execute(ask, [None])).fetchone()) == {"good": True}
         with pytest.raises(psycopg.DatabaseError, match="the head of the thread has moved"):

@@ -23,8 +23,8 @@ from resumed import AsyncWorkflowExecutor
 from resumed.demo.postgres import PrivateServer, find_binaries
 from resumed.errors import DatabaseUnreachableError, DatabaseUnusableError
 from resumed.store import schema
-from resumed.store.connect import Target
-from resumed.store.selftest import self_test
+from resumed.store.connection import Target
+from resumed.store.lock_selftest import run_lock_selftest
 
 COMMAND = Path(sys.executable).parent / "resumed"
 PGBOUNCER = Path("/usr/sbin/pgbouncer")
@@ -107,11 +107,11 @@ def _once(dsn: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 async def test_postgres_itself_passes(database: str) -> None:
-    await self_test(Target(database))
+    await run_lock_selftest(Target(database))
 
 
 async def test_it_leaves_no_lock_and_no_session_behind(database: str) -> None:
-    await self_test(Target(database))
+    await run_lock_selftest(Target(database))
     with psycopg.connect(database, autocommit=True) as connection:
         end = time.monotonic() + DEADLINE
         left = "select count(*) from pg_stat_activity where application_name = 'resumed self-test'"
@@ -124,19 +124,19 @@ async def test_it_leaves_no_lock_and_no_session_behind(database: str) -> None:
 
 
 async def test_many_replicas_that_test_at_once_do_not_disturb_each_other(database: str) -> None:
-    await asyncio.gather(*(self_test(Target(database)) for _ in range(8)))
+    await asyncio.gather(*(run_lock_selftest(Target(database)) for _ in range(8)))
 
 
 async def test_it_passes_while_every_lock_of_the_application_is_held(database: str) -> None:
     with psycopg.connect(database, autocommit=True) as application:
         application.execute("select pg_advisory_lock(n) from generate_series(1, 500) n")
-        await self_test(Target(database))
+        await run_lock_selftest(Target(database))
 
 
 @needs_pgbouncer
 async def test_a_pooler_in_session_mode_passes(database: str, tmp_path: Path) -> None:
     with _pooler(database, tmp_path, "session") as pooler:
-        await self_test(Target(pooler.dsn(database)))
+        await run_lock_selftest(Target(pooler.dsn(database)))
 
 
 @needs_pgbouncer
@@ -148,13 +148,13 @@ async def test_a_pooler_in_session_mode_passes(database: str, tmp_path: Path) ->
 async def test_a_pooler_in_transaction_mode_is_refused(database: str, tmp_path: Path, settings: dict[str, str]) -> None:
     refused = pytest.raises(DatabaseUnusableError, match=SENTENCE)
     with _pooler(database, tmp_path, "transaction", **settings) as pooler, refused:
-        await self_test(Target(pooler.dsn(database)))
+        await run_lock_selftest(Target(pooler.dsn(database)))
 
 
 @needs_pgbouncer
 async def test_a_pooler_in_statement_mode_is_refused(database: str, tmp_path: Path) -> None:
     with _pooler(database, tmp_path, "statement") as pooler, pytest.raises(DatabaseUnusableError, match=SENTENCE):
-        await self_test(Target(pooler.dsn(database)))
+        await run_lock_selftest(Target(pooler.dsn(database)))
 
 
 @needs_pgbouncer
@@ -172,12 +172,12 @@ def test_the_command_ends_with_3_and_one_sentence_at_a_pooler_in_transaction_mod
 
 async def test_a_database_that_cannot_be_reached_is_not_called_unusable() -> None:
     with pytest.raises(DatabaseUnreachableError):
-        await self_test(Target(f"postgresql://postgres@127.0.0.1:{_free_port()}/postgres"))
+        await run_lock_selftest(Target(f"postgresql://postgres@127.0.0.1:{_free_port()}/postgres"))
 
 
 async def test_a_database_that_does_not_exist_is_unusable(server_dsn: str) -> None:
     with pytest.raises(DatabaseUnusableError, match="does not exist"):
-        await self_test(Target(in_database(server_dsn, "no_such_database")))
+        await run_lock_selftest(Target(in_database(server_dsn, "no_such_database")))
 
 
 async def test_a_standby_is_refused_by_name_and_by_the_command(private_server: PrivateServer, tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ async def test_a_standby_is_refused_by_name_and_by_the_command(private_server: P
     private_server.stop()
     with _standby(private_server, tmp_path):
         with pytest.raises(DatabaseUnusableError, match=r"standby.*primary"):
-            await self_test(Target(private_server.dsn()))
+            await run_lock_selftest(Target(private_server.dsn()))
         done = _once(private_server.dsn(), tmp_path)
     assert done.returncode == 3
     assert "standby" in done.stderr

@@ -6,8 +6,8 @@ import os
 import pytest
 from psycopg import pq
 
-from resumed.store.connect import Target, connect, one_row
-from resumed.store.standalone import complete, let_go
+from resumed.store.connection import Target, connect, one_row
+from resumed.store.libpq_environment import close_sessions_in_fork, complete_dsn
 
 VARIABLES = [one.envvar.decode() for one in pq.Conninfo.get_defaults() if one.envvar and one.envvar != b"PGSERVICE"]
 WHO = b"select current_database() as name, pg_backend_pid() as pid"
@@ -17,7 +17,7 @@ WHO = b"select current_database() as name, pg_backend_pid() as pid"
 async def test_no_variable_that_user_code_sets_changes_where_or_how_we_connect(
     database: str, variable: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dsn = complete(database)
+    dsn = complete_dsn(database)
     for name in [variable] if variable is not None else VARIABLES:
         monkeypatch.setenv(name, "rubbish")
     session = await connect(Target(dsn))
@@ -31,7 +31,7 @@ def test_what_is_given_and_what_the_environment_said_at_the_start_are_kept(monke
     monkeypatch.setenv("PGHOST", "first.example")
     monkeypatch.setenv("PGUSER", "somebody")
     monkeypatch.setenv("PGCONNECT_TIMEOUT", "7")
-    said = complete("postgresql://me@/name?sslmode=require")
+    said = complete_dsn("postgresql://me@/name?sslmode=require")
     for part in ("host=first.example", "user=me", "dbname=name", "sslmode=require", "connect_timeout=7"):
         assert part in said.split()
 
@@ -42,7 +42,7 @@ async def test_a_forked_child_leaves_the_sessions_of_the_worker_alone(database: 
     child = os.fork()
     if child == 0:
         try:
-            let_go()
+            close_sessions_in_fork()
             os.write(session.fileno(), b"X\x00\x00\x00\x04")  # the end of a session, as libpq would say it
             gc.collect()
         finally:

@@ -17,7 +17,7 @@ from psycopg import conninfo
 from resumed.errors import DatabaseUnusableError
 from resumed.operations import survey as operation
 from resumed.operations.survey import By, Progress, Question, survey
-from resumed.store.connect import Target
+from resumed.store.connection import Target
 
 QUESTION = Question(timedelta(days=90), By.PREFIX, timedelta(0))
 

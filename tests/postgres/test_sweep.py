@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
-from resumed.daemon.sweep import PAGE_ROWS, Rules, sweep
+from resumed.daemon.sweep import PAGE_ROWS, run_sweep
 from resumed.judge.checkpoint_id import first_at
-from resumed.model import Case, Numbers, Registration, State, Verdict
-from resumed.store import cases, registrations
-from resumed.store.connect import Session, Target, opened
+from resumed.model import Case, PolicyLimits, Registration, State, Verdict
+from resumed.operations.assess import SweepRules
+from resumed.store import cases, workflow_versions
+from resumed.store.connection import Session, Target, open_session
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 MINUTE = timedelta(minutes=1)
-NUMBERS = Numbers(
+NUMBERS = PolicyLimits(
     min_age=5 * MINUTE,
     max_age=timedelta(days=1),
     max_attempts=5,
@@ -26,7 +27,7 @@ NUMBERS = Numbers(
     timeout=15 * MINUTE,
     concurrency=16,
 )
-RULES = Rules(NUMBERS, "orders", 15 * MINUTE)
+RULES = SweepRules(NUMBERS, "orders", 15 * MINUTE)
 INSERT = (
     "insert into checkpoints (thread_id, checkpoint_ns, checkpoint_id, checkpoint, metadata)"
     " values (%(thread)s, '', %(id)s, %(checkpoint)s::text::jsonb, %(metadata)s::text::jsonb)"
@@ -35,7 +36,7 @@ INSERT = (
 
 @pytest.fixture
 async def session(database: str) -> AsyncIterator[Session]:
-    async with opened(Target(database)) as it:
+    async with open_session(Target(database)) as it:
         await it.execute("select resumed.lock_key('x')")
         yield it
 
@@ -54,7 +55,7 @@ async def saved(
 
 async def registered(session: Session, **numbers: Any) -> None:
     one = Registration("orders", "1", (), (), replace(NUMBERS, **numbers), NOW)
-    await registrations.announce(session, [one])
+    await workflow_versions.announce_versions(session, [one])
     await session.execute("update resumed.workflows set seen_at = %s", [NOW + timedelta(days=1)])
 
 
@@ -65,9 +66,9 @@ async def case(session: Session, thread: str) -> Case | None:
 async def test_a_thread_is_found_when_it_has_been_quiet_for_min_age_and_not_before(session: Session) -> None:
     await registered(session)
     await saved(session, "orders_1", NOW)
-    await sweep(session, RULES, NOW + 4 * MINUTE)
+    await run_sweep(session, RULES, NOW + 4 * MINUTE)
     assert await case(session, "orders_1") is None
-    await sweep(session, RULES, NOW + 6 * MINUTE)
+    await run_sweep(session, RULES, NOW + 6 * MINUTE)
     found = await case(session, "orders_1")
     assert found is not None
     assert (found.verdict, found.state, found.due_at) == (Verdict.STOPPED, State.DUE, NOW + 6 * MINUTE)
@@ -76,16 +77,16 @@ async def test_a_thread_is_found_when_it_has_been_quiet_for_min_age_and_not_befo
 async def test_a_finished_thread_is_no_case(session: Session) -> None:
     await registered(session)
     await saved(session, "orders_1", NOW, channels=["messages"])
-    await sweep(session, RULES, NOW + 6 * MINUTE)
+    await run_sweep(session, RULES, NOW + 6 * MINUTE)
     assert await case(session, "orders_1") is None
 
 
 async def test_after_an_hour_of_nobody_sweeping_it_goes_on_where_it_was(session: Session) -> None:
     await registered(session)
-    await sweep(session, RULES, NOW)
+    await run_sweep(session, RULES, NOW)
     for number in range(60):
         await saved(session, f"orders_{number}", NOW + number * MINUTE)
-    report = await sweep(session, RULES, NOW + 70 * MINUTE)
+    report = await run_sweep(session, RULES, NOW + 70 * MINUTE)
     assert report is not None
     assert report.written == 60
 
@@ -94,17 +95,17 @@ async def test_the_first_sweep_of_all_looks_back_for_max_age(session: Session) -
     await registered(session)
     await saved(session, "orders_old", NOW - timedelta(hours=30))
     await saved(session, "orders_new", NOW - timedelta(hours=20))
-    await sweep(session, RULES, NOW)
+    await run_sweep(session, RULES, NOW)
     assert await case(session, "orders_old") is None
     assert (await case(session, "orders_new")) is not None
 
 
 async def test_an_id_that_appears_late_is_found_within_the_tolerance(session: Session) -> None:
     await registered(session)
-    await sweep(session, RULES, NOW)
-    await sweep(session, RULES, NOW + 10 * MINUTE)
+    await run_sweep(session, RULES, NOW)
+    await run_sweep(session, RULES, NOW + 10 * MINUTE)
     await saved(session, "orders_late", NOW - 4 * MINUTE)
-    await sweep(session, RULES, NOW + 12 * MINUTE)
+    await run_sweep(session, RULES, NOW + 12 * MINUTE)
     assert (await case(session, "orders_late")) is not None
 
 
@@ -116,7 +117,7 @@ async def test_threads_that_share_a_checkpoint_id_are_all_found_where_a_page_end
         " from generate_series(1, %(many)s) n",
         {"id": first_at(NOW), "many": PAGE_ROWS + 200},
     )
-    await sweep(session, RULES, NOW + 10 * MINUTE)
+    await run_sweep(session, RULES, NOW + 10 * MINUTE)
     row = await (await session.execute("select count(*) as n from resumed.cases")).fetchone()
     assert row == {"n": PAGE_ROWS + 200}
 
@@ -134,7 +135,7 @@ async def test_a_row_of_any_shape_hides_no_other_thread(session: Session, channe
     def tell(thread: str, _: Mapping[str, Any]) -> None:
         told.append(thread)
 
-    await sweep(session, RULES, NOW + 10 * MINUTE, tell)
+    await run_sweep(session, RULES, NOW + 10 * MINUTE, tell)
     assert (await case(session, "orders_a")) is not None
     assert (await case(session, "orders_z")) is not None
     assert set(told) <= {"orders_odd"}
@@ -142,18 +143,18 @@ async def test_a_row_of_any_shape_hides_no_other_thread(session: Session, channe
 
 async def test_two_sweeps_at_once_are_one(database: str, session: Session) -> None:
     await registered(session)
-    await sweep(session, RULES, NOW)
-    async with opened(Target(database)) as other, other.transaction():
+    await run_sweep(session, RULES, NOW)
+    async with open_session(Target(database)) as other, other.transaction():
         await other.execute("select from resumed.watermarks for update")
-        assert await sweep(session, RULES, NOW + MINUTE) is None
+        assert await run_sweep(session, RULES, NOW + MINUTE) is None
 
 
 async def test_a_thread_that_is_deleted_closes_its_case(session: Session) -> None:
     await registered(session)
     await saved(session, "orders_1", NOW, workflow="nobodys")
-    await sweep(session, RULES, NOW + 6 * MINUTE)
+    await run_sweep(session, RULES, NOW + 6 * MINUTE)
     await session.execute("delete from checkpoints")
-    await sweep(session, RULES, NOW + 20 * MINUTE)
+    await run_sweep(session, RULES, NOW + 20 * MINUTE)
     found = await case(session, "orders_1")
     assert found is not None
     assert found.state is State.CLOSED
@@ -163,12 +164,12 @@ async def test_an_id_that_tells_no_time_counts_from_first_sight(session: Session
     await registered(session)
     await saved(session, "orders_1", NOW)
     await session.execute("update checkpoints set checkpoint_id = 'zzz-1'")
-    await sweep(session, RULES, NOW)
+    await run_sweep(session, RULES, NOW)
     first = await case(session, "orders_1")
     assert first is not None
     assert first.verdict is Verdict.RUNNING
-    await sweep(session, RULES, NOW + 4 * MINUTE)
-    await sweep(session, RULES, NOW + 6 * MINUTE)
+    await run_sweep(session, RULES, NOW + 4 * MINUTE)
+    await run_sweep(session, RULES, NOW + 6 * MINUTE)
     later = await case(session, "orders_1")
     assert later is not None
     assert later.verdict is Verdict.STOPPED
@@ -177,8 +178,8 @@ async def test_an_id_that_tells_no_time_counts_from_first_sight(session: Session
 async def test_a_case_that_waits_does_not_expire(session: Session) -> None:
     await registered(session)
     await saved(session, "orders_1", NOW)
-    await sweep(session, RULES, NOW + 6 * MINUTE)
-    await sweep(session, RULES, NOW + timedelta(days=9))
+    await run_sweep(session, RULES, NOW + 6 * MINUTE)
+    await run_sweep(session, RULES, NOW + timedelta(days=9))
     found = await case(session, "orders_1")
     assert found is not None
     assert found.verdict is Verdict.STOPPED

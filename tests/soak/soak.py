@@ -20,7 +20,7 @@ from acceptance.conftest import Bench, eventually
 from acceptance.undisturbed import final_state, undisturbed
 from resumed.demo.postgres import PrivateServer
 from resumed.store import schema
-from resumed.store.connect import Target
+from resumed.store.connection import Target
 from soak import checks
 from soak.fleet import Fleet
 

@@ -3,11 +3,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resumed.engine.ceiling import Ceiling
+from resumed.workers.session_limit import SessionLimit
 
 
 def test_it_halves_once_for_all_sessions_that_are_refused_at_once() -> None:
-    ceiling = Ceiling(16)
+    ceiling = SessionLimit(16)
     for at in (10.0, 10.1, 10.9):
         ceiling.refused(at)
     assert ceiling.now == 8
@@ -16,7 +16,7 @@ def test_it_halves_once_for_all_sessions_that_are_refused_at_once() -> None:
 
 
 def test_it_comes_back_one_by_one() -> None:
-    ceiling = Ceiling(16)
+    ceiling = SessionLimit(16)
     ceiling.refused(0.0)
     ceiling.served()
     assert ceiling.now == 9
@@ -27,7 +27,7 @@ def test_it_comes_back_one_by_one() -> None:
 
 @given(st.integers(1, 64), st.lists(st.one_of(st.none(), st.floats(0, 1e6)), max_size=50))
 def test_there_is_always_one_and_never_more_than_the_top(top: int, story: list[float | None]) -> None:
-    ceiling = Ceiling(top)
+    ceiling = SessionLimit(top)
     for at in story:
         ceiling.served() if at is None else ceiling.refused(at)
         assert 1 <= ceiling.now <= top

@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from resumed.engine.wire import decode, encode
+from resumed.workers.protocol import decode, encode
 
 DEADLINE = 60
 LISTENING = """
 import sys, threading
-from resumed.engine.channel import Channel
+from resumed.runtime.channel import Channel
 channel = Channel(int(sys.argv[1]))
 channel.listen(lambda message: None)
 channel.send({"kind": "hello"})
@@ -19,7 +19,7 @@ threading.Event().wait()
 """
 FORKING = """
 import os, sys
-from resumed.engine.channel import Channel
+from resumed.runtime.channel import Channel
 channel = Channel(int(sys.argv[1]))
 child = os.fork()
 if child == 0:

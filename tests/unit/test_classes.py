@@ -26,7 +26,7 @@ from langgraph.checkpoint.serde.jsonplus import EXT_CONSTRUCTOR_KW_ARGS, JsonPlu
 from langgraph.types import Command, Interrupt, Overwrite, Send
 from pydantic import BaseModel, SecretStr
 
-from resumed.engine.classes import Watching
+from resumed.runtime.class_check import ClassWatchingSerializer
 
 
 @dataclass
@@ -96,7 +96,7 @@ def instance(module: str, name: str) -> tuple[str, bytes]:
 @pytest.mark.parametrize("value", WHOLE.values(), ids=WHOLE.keys())
 def test_what_comes_back_whole_is_not_noted(value: Any, serde: SerializerProtocol) -> None:
     lost: set[str] = set()
-    watching = Watching(serde, lost)
+    watching = ClassWatchingSerializer(serde, lost)
     assert watching.loads_typed(watching.dumps_typed(value)) == serde.loads_typed(serde.dumps_typed(value))
     assert lost == set()
 
@@ -105,20 +105,22 @@ def test_what_comes_back_whole_is_not_noted(value: Any, serde: SerializerProtoco
 @pytest.mark.parametrize(("module", "name"), [("shop.absent", "Order"), (__name__, "Absent"), ("__main__", "Order")])
 def test_a_class_that_cannot_be_had_is_noted_by_its_name(module: str, name: str, serde: SerializerProtocol) -> None:
     lost: set[str] = set()
-    Watching(serde, lost).loads_typed(instance(module, name))
+    ClassWatchingSerializer(serde, lost).loads_typed(instance(module, name))
     assert lost == {f"{module}.{name}"}
 
 
 def test_a_class_that_no_longer_takes_what_was_saved_is_noted() -> None:
     lost: set[str] = set()
-    assert Watching(JsonPlusSerializer(), lost).loads_typed(instance(__name__, "Order")) == {"held": {"number": 1}}
+    assert ClassWatchingSerializer(JsonPlusSerializer(), lost).loads_typed(instance(__name__, "Order")) == {
+        "held": {"number": 1}
+    }
     assert lost == {f"{__name__}.Order"}
 
 
 def test_threads_that_load_side_by_side_note_each_its_own() -> None:
     meet = Barrier(8)
     lost: list[set[str]] = [set() for _ in range(8)]
-    watching = [Watching(Wrapped(meet), one) for one in lost]
+    watching = [ClassWatchingSerializer(Wrapped(meet), one) for one in lost]
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda pair: pair[1].loads_typed(instance("absent", f"C{pair[0]}")), enumerate(watching)))
     assert lost == [{f"absent.C{number}"} for number in range(8)]
@@ -132,7 +134,7 @@ class Ending:
 
 
 def test_a_value_that_would_end_the_process_only_fails_to_load() -> None:
-    watching = Watching(JsonPlusSerializer(pickle_fallback=True), set())
+    watching = ClassWatchingSerializer(JsonPlusSerializer(pickle_fallback=True), set())
     with pytest.raises(ImportError):
         watching.loads_typed(("pickle", pickle.dumps(Ending())))
 
@@ -148,7 +150,7 @@ def test_a_class_whose_file_is_loaded_under_two_names_is_noted(
     try:
         first = importlib.import_module("outer.twice")
         lost: set[str] = set()
-        watching = Watching(serde, lost)
+        watching = ClassWatchingSerializer(serde, lost)
         packed = watching.dumps_typed({"held": first.Review.HELD})
         watching.loads_typed(packed)
         assert lost == set()

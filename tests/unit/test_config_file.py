@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from resumed.settings import Settings, load
+from resumed.config.settings import Settings, load_settings
 
 FILE = Path(__file__).parents[2] / "config" / "resumed.toml"
 SETTING = re.compile(r"#(\w+ = .+)")
@@ -56,7 +56,7 @@ def test_it_holds_every_setting_once_and_nothing_else() -> None:
 
 
 def test_uncommented_it_loads_and_says_the_defaults() -> None:
-    loaded = load(uncommented({f"{name}_file" for name in IN_FILES})).settings
+    loaded = load_settings(uncommented({f"{name}_file" for name in IN_FILES})).settings
     defaults = {name: field.default for name, field in Settings.model_fields.items() if field.default is not None}
     assert {name: getattr(loaded, name) for name in defaults} == defaults
 
@@ -64,7 +64,7 @@ def test_uncommented_it_loads_and_says_the_defaults() -> None:
 def test_a_secret_may_come_from_the_file_that_it_names_instead(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("postgresql://resumed@db.example.com:5432/shop\n", encoding="utf-8")
-    loaded = load(uncommented(set(IN_FILES), **{f"{name}_file": str(secret) for name in IN_FILES})).settings
+    loaded = load_settings(uncommented(set(IN_FILES), **{f"{name}_file": str(secret) for name in IN_FILES})).settings
     assert loaded.database_url is not None
     assert loaded.console_token is not None
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
 
-from resumed import conninfo
+from resumed.config import dsn
 
 PASSWORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1)
 AWKWARD = st.text(st.sampled_from("ab1 @:/?#%&='\\\"[],\n\t"), min_size=1, max_size=12)
@@ -31,14 +31,14 @@ AWKWARD = st.text(st.sampled_from("ab1 @:/?#%&='\\\"[],\n\t"), min_size=1, max_s
     ],
 )
 def test_what_libpq_takes_is_left_as_it_is(address: str) -> None:
-    assert conninfo.checked(address) == address
+    assert dsn.check_dsn(address) == address
     conninfo_to_dict(address)
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg", "psycopg_async"])
 def test_the_driver_of_a_sqlalchemy_address_is_dropped(driver: str) -> None:
     address = f"postgresql+{driver}://user:password@host/name?sslmode=require"
-    assert conninfo.checked(address) == "postgresql://user:password@host/name?sslmode=require"
+    assert dsn.check_dsn(address) == "postgresql://user:password@host/name?sslmode=require"
 
 
 @pytest.mark.parametrize(
@@ -70,21 +70,21 @@ def test_the_driver_of_a_sqlalchemy_address_is_dropped(driver: str) -> None:
 )
 def test_what_libpq_would_stumble_over_is_refused_without_repeating_it(address: str) -> None:
     with pytest.raises(ValueError, match=r"^(is|has|holds) ") as refusal:
-        conninfo.checked(address)
+        dsn.check_dsn(address)
     assert "hunter2" not in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
 
 @given(PASSWORDS)
 def test_any_password_passes_when_it_is_percent_encoded(password: str) -> None:
-    address = conninfo.checked(f"postgresql://user:{quote(password, safe='')}@host/name")
+    address = dsn.check_dsn(f"postgresql://user:{quote(password, safe='')}@host/name")
     assert conninfo_to_dict(address)["password"] == password
 
 
 @given(AWKWARD)
 def test_a_password_pasted_raw_is_refused_or_means_to_libpq_what_it_says(password: str) -> None:
     try:
-        address = conninfo.checked(f"postgresql://user:{password}@host/name")
+        address = dsn.check_dsn(f"postgresql://user:{password}@host/name")
     except ValueError:
         return
     assert conninfo_to_dict(address)["host"] == "host"
@@ -93,7 +93,7 @@ def test_a_password_pasted_raw_is_refused_or_means_to_libpq_what_it_says(passwor
 @given(AWKWARD)
 def test_what_is_accepted_in_pairs_libpq_can_take_apart(value: str) -> None:
     try:
-        address = conninfo.checked(f"host=localhost password={value}")
+        address = dsn.check_dsn(f"host=localhost password={value}")
     except ValueError:
         return
     try:
@@ -104,8 +104,8 @@ def test_what_is_accepted_in_pairs_libpq_can_take_apart(value: str) -> None:
 
 @pytest.mark.parametrize("name", ["PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE"])
 def test_libpqs_own_variables_locate_a_database(name: str) -> None:
-    assert conninfo.located_by({name: "x"})
+    assert dsn.located_by({name: "x"})
 
 
 def test_a_password_or_an_empty_variable_alone_locates_nothing() -> None:
-    assert not conninfo.located_by({"PGPASSWORD": "x", "PGHOST": ""})
+    assert not dsn.located_by({"PGPASSWORD": "x", "PGHOST": ""})

@@ -9,8 +9,8 @@ from pydantic import BaseModel
 
 from resumed import Workflow
 from resumed.errors import RegistrationError
-from resumed.workflows.loaded import LoadedWorkflow
-from resumed.workflows.registry import resolve
+from resumed.workflows.loaded_workflow import LoadedWorkflow
+from resumed.workflows.loader import resolve
 
 
 @dataclass

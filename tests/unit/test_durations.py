@@ -33,7 +33,7 @@ from resumed import durations
     ],
 )
 def test_a_duration_is_read_as_people_and_iso_8601_write_it(written: str, meant: timedelta) -> None:
-    assert durations.parse(written) == meant
+    assert durations.parse_duration(written) == meant
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_duration_is_read_as_people_and_iso_8601_write_it(written: str, meant:
 )
 def test_what_is_no_duration_is_refused_with_a_sentence_of_one_line(written: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=r"duration|unit") as refusal:
-        durations.parse(written)
+        durations.parse_duration(written)
     assert sentence in str(refusal.value)
     assert "\n" not in str(refusal.value)
 
@@ -90,22 +90,22 @@ def test_what_is_no_duration_is_refused_with_a_sentence_of_one_line(written: str
     ],
 )
 def test_a_duration_is_written_as_short_as_it_can_be(duration: timedelta, written: str) -> None:
-    assert durations.text(duration) == written
+    assert durations.duration_text(duration) == written
 
 
 def test_a_negative_duration_has_no_text() -> None:
     with pytest.raises(ValueError, match="negative"):
-        durations.text(timedelta(seconds=-1))
+        durations.duration_text(timedelta(seconds=-1))
 
 
 @given(st.timedeltas(min_value=timedelta(0), max_value=durations.LONGEST))
 def test_what_is_written_is_read_back_the_same(duration: timedelta) -> None:
-    assert durations.parse(durations.text(duration)) == duration
+    assert durations.parse_duration(durations.duration_text(duration)) == duration
 
 
 @given(st.text())
 def test_any_text_is_either_a_duration_or_refused_as_one(written: str) -> None:
     try:
-        assert timedelta(0) <= durations.parse(written) <= durations.LONGEST
+        assert timedelta(0) <= durations.parse_duration(written) <= durations.LONGEST
     except ValueError as refusal:
         assert "duration" in str(refusal) or "unit" in str(refusal)  # noqa: PT017 - either end is right

@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from resumed import log
-from resumed.events import Events, configure
-from resumed.metrics import BUCKETS
 from resumed.model import Attempt, Outcome, State, ThreadCount, Verdict
+from resumed.observability import logs
+from resumed.observability.events import Events, configure
+from resumed.observability.metrics import BUCKETS
 
 WORKFLOW = {"workflow"}
 CONTRACT = {
@@ -399,7 +399,7 @@ def test_what_libraries_say_is_one_line_of_json_too(capsys: pytest.CaptureFixtur
 
 
 def test_a_faulty_log_call_of_a_library_is_said_as_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
-    (ours,) = (handler for handler in logging.root.handlers if type(handler).__module__ == log.__name__)
+    (ours,) = (handler for handler in logging.root.handlers if type(handler).__module__ == logs.__name__)
     ours.handle(logging.LogRecord("some.library", logging.ERROR, "x.py", 1, "wrong %s %s", ("argument",), None))
     assert lines(capsys)[0]["message"] == "wrong %s %s"
 

@@ -19,11 +19,11 @@ from langgraph.pregel import Pregel
 from resumed import Workflow
 from resumed.errors import RegistrationError
 from resumed.workflows.factories import Factory
-from resumed.workflows.hosts import Host, Patience
-from resumed.workflows.loaded import LoadedWorkflow
-from resumed.workflows.registry import resolve
+from resumed.workflows.factory_hosts import FactoryHost, HostPatience
+from resumed.workflows.loaded_workflow import LoadedWorkflow
+from resumed.workflows.loader import resolve
 
-QUICK = Patience(base=timedelta(milliseconds=10), cap=timedelta(milliseconds=40), closing=timedelta(seconds=10))
+QUICK = HostPatience(base=timedelta(milliseconds=10), cap=timedelta(milliseconds=40), closing=timedelta(seconds=10))
 DEADLINE = 30
 
 
@@ -77,13 +77,13 @@ def with_default(checkpointer: Any = None, color: str = "red") -> Any:
 class Hosted:
     """A host, and what it said of its factory, in order; `lost` holds how many contexts ended by themselves."""
 
-    def __init__(self, make: Any, patience: Patience = QUICK) -> None:
+    def __init__(self, make: Any, patience: HostPatience = QUICK) -> None:
         factory = resolve("orders", make)
         assert isinstance(factory, Factory)
         self.said: list[LoadedWorkflow | str] = []
         self.lost: list[str] = []
         self._more = asyncio.Event()
-        self.host = Host(factory, self._changed, self.lost.append, patience)
+        self.host = FactoryHost(factory, self._changed, self.lost.append, patience)
         self.host.start()
 
     def _changed(self, _: str, outcome: LoadedWorkflow | str) -> None:
@@ -100,7 +100,7 @@ class Hosted:
 
 
 @asynccontextmanager
-async def hosted(make: Any, patience: Patience = QUICK) -> AsyncIterator[Hosted]:
+async def hosted(make: Any, patience: HostPatience = QUICK) -> AsyncIterator[Hosted]:
     made = Hosted(make, patience)
     yield made
     assert await made.host.end()
@@ -220,7 +220,7 @@ async def test_a_server_that_comes_up_later_makes_its_workflow_available() -> No
 
 
 def test_the_pauses_between_tries_double_up_to_a_cap() -> None:
-    patience = Patience()
+    patience = HostPatience()
     assert [patience.pause(failures) for failures in (1, 2, 3, 6, 7, 900)] == [1, 2, 4, 32, 60, 60]
 
 
@@ -245,7 +245,7 @@ async def test_one_that_is_slow_is_told_and_taken_when_it_is_done() -> None:
         gate.wait(DEADLINE)
         return plain(checkpointer)
 
-    async with hosted(slow, Patience(slow=timedelta(milliseconds=20))) as made:
+    async with hosted(slow, HostPatience(slow=timedelta(milliseconds=20))) as made:
         assert "did not return within" in str((await made.until(1))[0])
         gate.set()
         assert isinstance((await made.until(2))[1], LoadedWorkflow)
@@ -262,7 +262,7 @@ async def test_one_that_never_returns_is_given_up_and_called_again_where_it_can_
             cancelled.append(1)
             raise
 
-    patience = Patience(
+    patience = HostPatience(
         slow=timedelta(milliseconds=5), given_up=timedelta(milliseconds=5), base=timedelta(milliseconds=5)
     )
     async with hosted(never, patience) as made:
@@ -300,7 +300,7 @@ async def test_a_context_that_does_not_close_is_left_and_said_so() -> None:
         yield plain(checkpointer)
         await gate.wait()
 
-    made = Hosted(lasting, Patience(closing=timedelta(milliseconds=20)))
+    made = Hosted(lasting, HostPatience(closing=timedelta(milliseconds=20)))
     await made.until(1)
     assert not await made.host.end()
     gate.set()

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from resumed import Workflow
-from resumed.engine.hooks import lasting, own_wait, permanent
-from resumed.judge.policy import Chance, Tally, after_attempt
+from resumed.judge.retry_policy import RetryInputs, Tally, after_attempt
 from resumed.model import Ending, Outcome, State
+from resumed.runtime.retry_hooks import is_lasting, is_permanent, own_back_off
 from unit.judge.builders import NOW, NUMBERS
 
 FAILED = Ending(Outcome.FAILED, error_type="KeyError")
@@ -21,20 +21,20 @@ def broken(_: Any) -> Any:
 
 @pytest.mark.parametrize("retry_on", [None, KeyError, (OSError, LookupError), [Exception], lambda _: True, broken])
 def test_an_error_that_passes_is_tried_again(retry_on: Any) -> None:
-    assert permanent(Workflow(graph=1, retry_on=retry_on), KeyError("x")) is None
+    assert is_permanent(Workflow(graph=1, retry_on=retry_on), KeyError("x")) is None
 
 
 @pytest.mark.parametrize("retry_on", [OSError, (OSError, ValueError), lambda _: False])
 def test_an_error_that_does_not_pass_quarantines_at_once(retry_on: Any) -> None:
-    reason = permanent(Workflow(graph=1, retry_on=retry_on), KeyError("password"))
+    reason = is_permanent(Workflow(graph=1, retry_on=retry_on), KeyError("password"))
     assert reason is not None
     assert "password" not in reason
-    placement = after_attempt(FIRST, FAILED, NUMBERS, Chance(NOW, 0.5, permanent=reason))
+    placement = after_attempt(FIRST, FAILED, NUMBERS, RetryInputs(NOW, 0.5, permanent=reason))
     assert (placement.state, placement.quarantine_reason) == (State.QUARANTINED, reason)
 
 
 def test_what_was_no_failure_of_the_graph_is_never_permanent() -> None:
-    lost = after_attempt(FIRST, Ending(Outcome.LOCK_LOST), NUMBERS, Chance(NOW, 0.5, permanent="x"))
+    lost = after_attempt(FIRST, Ending(Outcome.LOCK_LOST), NUMBERS, RetryInputs(NOW, 0.5, permanent="x"))
     assert lost.state is State.BACKOFF
 
 
@@ -51,16 +51,16 @@ def test_what_was_no_failure_of_the_graph_is_never_permanent() -> None:
     ],
 )
 def test_a_back_off_of_its_own_is_asked_with_the_number_of_failures(backoff: Any, expected: timedelta | None) -> None:
-    assert own_wait(Workflow(graph=1, backoff=backoff), 3) == expected
+    assert own_back_off(Workflow(graph=1, backoff=backoff), 3) == expected
 
 
 def test_a_back_off_of_its_own_takes_the_place_of_the_daemons() -> None:
-    placement = after_attempt(FIRST, FAILED, NUMBERS, Chance(NOW, 0.5, wait=timedelta(hours=3)))
+    placement = after_attempt(FIRST, FAILED, NUMBERS, RetryInputs(NOW, 0.5, wait=timedelta(hours=3)))
     expected: datetime = NOW + timedelta(hours=3)
     assert (placement.state, placement.due_at) == (State.BACKOFF, expected)
 
 
 @pytest.mark.parametrize(("error", "lasts"), [(ValueError(), True), (ConnectionError(), False), (None, False)])
 def test_what_langgraph_would_not_try_again_is_lasting(error: Exception | None, *, lasts: bool) -> None:
-    assert lasting(Workflow(graph=None), error) is lasts
-    assert not lasting(Workflow(graph=None, retry_on=ValueError), error)
+    assert is_lasting(Workflow(graph=None), error) is lasts
+    assert not is_lasting(Workflow(graph=None, retry_on=ValueError), error)

@@ -9,7 +9,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Send
 
-from resumed.engine.pending import recounted
+from resumed.runtime.pending_work import repaired_joins
 
 JOIN = "join:a+c:d"
 CONFIG: Any = {"configurable": {"thread_id": "1"}}
@@ -59,7 +59,7 @@ def test_a_join_counted_too_far_is_counted_as_it_was_in_every_round(rounds: int)
     assert len(untriggered) > 4 * rounds
     for one in untriggered:
         truth = one.checkpoint["channel_values"].get(JOIN) or set()
-        assert recounted(graph, spoil(one)) == {JOIN: truth}, one.metadata
+        assert repaired_joins(graph, spoil(one)) == {JOIN: truth}, one.metadata
 
 
 def test_a_join_that_has_just_triggered_is_left_as_it_is() -> None:
@@ -67,7 +67,7 @@ def test_a_join_that_has_just_triggered_is_left_as_it_is() -> None:
     graph = uneven(rounds=2).compile(checkpointer=saver)
     full = [one for one in stands(graph, saver) if one.checkpoint["channel_values"].get(JOIN) == {"a", "c"}]
     assert len(full) == 2
-    assert [recounted(graph, one) for one in full] == [{}, {}]
+    assert [repaired_joins(graph, one) for one in full] == [{}, {}]
 
 
 def test_a_join_of_which_that_cannot_be_told_is_named_and_never_counted_wrong() -> None:
@@ -76,7 +76,7 @@ def test_a_join_of_which_that_cannot_be_told_is_named_and_never_counted_wrong() 
     told = []
     for one in stands(graph, saver):
         truth = one.checkpoint["channel_values"].get(JOIN) or set()
-        told += recounted(graph, spoil(one)).values()
+        told += repaired_joins(graph, spoil(one)).values()
         assert all(said is None or said == truth for said in told[-1:]), one.metadata
     assert None in told
     assert {"a"} in told

@@ -13,7 +13,7 @@ import pytest
 from resumed.errors import RegistrationError
 from resumed.workflows import langgraph_json
 from resumed.workflows.factories import Factory
-from resumed.workflows.registry import Registry, Selection, load
+from resumed.workflows.loader import Registry, Selection, load_registry
 
 SOURCE = """
 from typing import TypedDict
@@ -60,7 +60,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
 
 
 def loaded(file: Path, names: tuple[str, ...] | None = None) -> Registry:
-    return load(Selection(names, {}, timedelta(seconds=20), lambda _: None, file))
+    return load_registry(Selection(names, {}, timedelta(seconds=20), lambda _: None, file))
 
 
 def test_relative_files_and_modules_are_loaded(write: Write) -> None:
@@ -158,7 +158,7 @@ def test_a_file_that_says_nothing_usable_is_told_of_in_a_sentence(write: Write, 
 @pytest.mark.parametrize("place", ["./shop.py", "shop", "", ":graph", "shop:"])
 def test_a_place_of_another_form_is_refused(tmp_path: Path, place: str) -> None:
     with pytest.raises(RegistrationError, match="is not of the form"):
-        langgraph_json.load(tmp_path / "langgraph.json", place)
+        langgraph_json.load_graph(tmp_path / "langgraph.json", place)
 
 
 def test_a_file_that_is_not_there_is_told_of(tmp_path: Path) -> None:

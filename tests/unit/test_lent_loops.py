@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from resumed.engine.threads import TrackedExecutor
-from resumed.workflows import loops
+from resumed.runtime.node_threads import TrackedExecutor
+from resumed.workflows import event_loops
 
 pytestmark = pytest.mark.skipif(sys.version_info >= (3, 14), reason="asks for a loop that is set, in main threads too")
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(sys.version_info >= (3, 14), reason="asks for a 
 @pytest.fixture
 def installed() -> Iterator[None]:
     before = asyncio.get_event_loop_policy()
-    loops.install()
+    event_loops.install_loop_policy()
     yield
     asyncio.set_event_loop_policy(before)
 
@@ -57,7 +57,7 @@ def test_a_node_that_ends_or_replaces_its_loop_leaves_the_next_one_a_new_one() -
 @pytest.mark.usefixtures("installed")
 def test_a_module_keeps_the_loop_that_it_asked_for_while_it_was_imported() -> None:
     def imports() -> asyncio.AbstractEventLoop:
-        with loops.lent(kept=True):
+        with event_loops.lent_loop(kept=True):
             return asks()
 
     with ThreadPoolExecutor(1) as threads:

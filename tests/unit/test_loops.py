@@ -8,7 +8,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.pregel._loop import PregelLoop
 
-from resumed.engine.loops import (
+from resumed.runtime.langgraph_loops import (
     calling_loop,
     let_unsaved_graphs_run,
     loading_in_thread,

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from resumed.cli.output import moment
+from resumed.cli.output import format_time
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
@@ -25,10 +25,10 @@ def test_a_terminal_shows_how_far_away_an_instant_is(
     away: timedelta, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    assert moment(NOW + away, NOW) == said
+    assert format_time(NOW + away, NOW) == said
 
 
 def test_everything_else_gets_iso_8601(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
-    assert moment(NOW) == "2026-05-01T12:00:00+00:00"
-    assert moment(None) == ""
+    assert format_time(NOW) == "2026-05-01T12:00:00+00:00"
+    assert format_time(None) == ""

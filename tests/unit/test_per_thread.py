@@ -16,10 +16,10 @@ from typing_extensions import TypedDict
 from resumed import Workflow
 from resumed.errors import RegistrationError
 from resumed.workflows.factories import Factory
-from resumed.workflows.loaded import LoadedWorkflow
-from resumed.workflows.per_thread import PerThread
-from resumed.workflows.recorded import Log, config_for
-from resumed.workflows.registry import resolve
+from resumed.workflows.loaded_workflow import LoadedWorkflow
+from resumed.workflows.loader import resolve
+from resumed.workflows.recorded_config import ReadLog, config_for
+from resumed.workflows.thread_graphs import ThreadGraphs
 
 CALL = {"thread_id": "1", "tenant": "acme", "model": "large", "user_id": 7}
 
@@ -91,7 +91,7 @@ READS: dict[str, tuple[Callable[[Any], Any], set[str] | None]] = {
 @pytest.mark.parametrize("how", READS)
 def test_what_a_factory_reads_is_noted_however_it_reads_it(how: str) -> None:
     read, names = READS[how]
-    log = Log()
+    log = ReadLog()
     config = config_for(CALL, log)
     read(config)
     del config
@@ -100,7 +100,7 @@ def test_what_a_factory_reads_is_noted_however_it_reads_it(how: str) -> None:
 
 
 def test_a_config_that_langchain_completes_is_noted_as_ever() -> None:
-    log = Log()
+    log = ReadLog()
     completed = ensure_config(config_for(CALL, log))  # type: ignore[arg-type]  # a config in all but name
     assert completed["configurable"].get("tenant") == "acme"
     del completed
@@ -110,7 +110,7 @@ def test_a_config_that_langchain_completes_is_noted_as_ever() -> None:
 
 
 def test_a_config_that_outlives_its_call_counts_as_read_entirely() -> None:
-    log = Log()
+    log = ReadLog()
     kept = [config_for(CALL, log)["configurable"]]
     log.close()
     assert log.everything
@@ -118,7 +118,7 @@ def test_a_config_that_outlives_its_call_counts_as_read_entirely() -> None:
 
 
 def test_values_of_other_types_are_other_values() -> None:
-    log = Log()
+    log = ReadLog()
     config_for(CALL, log)["configurable"].get("dry")
     assert len({log.key({"dry": value}) for value in (True, 1, 1.0, "1", "True", None)}) == 6
 
@@ -128,7 +128,7 @@ def test_values_of_other_types_are_other_values() -> None:
 
 async def test_each_tenant_is_given_its_own_graph_and_threads_of_one_share_it() -> None:
     made: list[LoadedWorkflow] = []
-    orders = PerThread(factory_of(by_tenant), made.append)
+    orders = ThreadGraphs(factory_of(by_tenant), made.append)
     for tenant, thread in (("acme", "1"), ("globex", "2"), ("acme", "3")):
         async with orders.lent({"tenant": tenant, "thread_id": thread}, nobody) as workflow:
             assert await said(workflow) == tenant
@@ -142,7 +142,7 @@ async def test_a_node_that_reads_the_config_later_never_sees_another_threads() -
     def make(config: Any) -> Any:
         return graph_of(lambda: config["configurable"]["tenant"])
 
-    orders = PerThread(factory_of(make))
+    orders = ThreadGraphs(factory_of(make))
     for tenant in ("acme", "globex"):
         async with orders.lent({"tenant": tenant, "thread_id": tenant}, nobody) as workflow:
             assert await said(workflow) == tenant
@@ -161,7 +161,7 @@ async def test_only_so_many_graphs_are_kept_and_what_is_used_is_never_closed() -
     def called(config: Any) -> Any:
         return make(config["configurable"]["tenant"])
 
-    orders = PerThread(factory_of(called), kept=2)
+    orders = ThreadGraphs(factory_of(called), kept=2)
     async with AsyncExitStack() as stack:
         used = await stack.enter_async_context(orders.lent({"tenant": "used"}, nobody))
         for number in range(5):
@@ -183,7 +183,7 @@ async def test_a_context_that_holds_the_config_is_closed_once_its_thread_is_done
         yield graph_of("any")
         open_now.pop()
 
-    orders = PerThread(factory_of(make))
+    orders = ThreadGraphs(factory_of(make))
     async with orders.lent({"tenant": "acme"}, nobody):
         assert open_now == ["acme"]
     await settled(lambda: not open_now)
@@ -203,7 +203,7 @@ async def test_who_uses_a_graph_is_told_that_its_context_ends() -> None:
             group.create_task(listen())
             yield graph_of("any")
 
-    orders = PerThread(factory_of(make))
+    orders = ThreadGraphs(factory_of(make))
     async with orders.lent({"tenant": "acme"}, lost.set):
         gate.set()
         await asyncio.wait_for(lost.wait(), 30)
@@ -219,7 +219,7 @@ async def test_what_a_factory_raises_for_one_thread_is_that_threads(error: BaseE
             raise error
         return graph_of("any")
 
-    orders = PerThread(factory_of(make))
+    orders = ThreadGraphs(factory_of(make))
     with pytest.raises(RegistrationError if isinstance(error, SystemExit) else KeyError):
         async with orders.lent({}, nobody):
             pass

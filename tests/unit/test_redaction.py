@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from resumed import redaction
-from resumed.redaction import describe, redact
+from resumed.observability import redaction
+from resumed.observability.redaction import describe_error, redact_message
 
 CARD = "hunter2"
 
@@ -50,7 +50,7 @@ Module = dict[str, object]
     ],
 )
 def test_what_looks_like_a_secret_is_masked(message: str, seen: str) -> None:
-    assert redact(message) == seen
+    assert redact_message(message) == seen
 
 
 @pytest.mark.parametrize(
@@ -66,27 +66,27 @@ def test_what_looks_like_a_secret_is_masked(message: str, seen: str) -> None:
     ],
 )
 def test_an_ordinary_message_stays_as_it_is(message: str) -> None:
-    assert redact(message) == message
+    assert redact_message(message) == message
 
 
 def test_only_the_first_line_that_says_anything_is_seen() -> None:
-    assert redact("\n  \n  it broke\nDETAIL: Key (card)=(hunter2)") == "it broke"
-    assert redact("it broke\u2028hunter2") == "it broke"
-    assert redact("") == redact("\n") == ""
+    assert redact_message("\n  \n  it broke\nDETAIL: Key (card)=(hunter2)") == "it broke"
+    assert redact_message("it broke\u2028hunter2") == "it broke"
+    assert redact_message("") == redact_message("\n") == ""
 
 
 def test_a_message_is_cut_at_200_characters_after_masking() -> None:
-    assert redact("x" * 300) == "x" * 200
-    assert redact("y" * 190 + " password=hunter2") == "y" * 190 + " password="
+    assert redact_message("x" * 300) == "x" * 200
+    assert redact_message("y" * 190 + " password=hunter2") == "y" * 190 + " password="
 
 
 def test_what_postgres_and_terminals_cannot_take_is_replaced() -> None:
-    assert redact("a\0b\x1b[31mc\ud800d") == "a\ufffdb\ufffd[31mc\ufffdd"
+    assert redact_message("a\0b\x1b[31mc\ud800d") == "a\ufffdb\ufffd[31mc\ufffdd"
 
 
 @given(st.text())
 def test_any_message_becomes_one_short_line_that_can_be_stored(message: str) -> None:
-    line = redact(message)
+    line = redact_message(message)
     assert len(line) <= 200
     assert len(line.splitlines()) <= 1
     assert "\0" not in line
@@ -98,8 +98,8 @@ def test_any_message_becomes_one_short_line_that_can_be_stored(message: str) -> 
     st.text("abcXYZ019_", min_size=1).map("q7".__add__),
     st.text(max_size=20).filter(lambda text: "q7" not in text),
 )
-def test_no_secret_is_seen_wherever_it_stands(pattern: str, secret: str, around: str) -> None:
-    assert secret not in redact(f"{around} {pattern.format(secret)} {around}")
+def test_no_secret_is_seen_wherever_it_stands(pattern: str, secret: str, text: str) -> None:
+    assert secret not in redact_message(f"{text} {pattern.format(secret)} {text}")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_no_secret_is_seen_wherever_it_stands(pattern: str, secret: str, around:
 )
 @pytest.mark.timeout(5)
 def test_a_hostile_message_takes_no_time(message: str) -> None:
-    assert len(redact(message)) <= 200
+    assert len(redact_message(message)) <= 200
 
 
 def run(source: str, file: Path | str, **names: object) -> Module:
@@ -128,7 +128,7 @@ def caught(source: str, file: Path | str, **names: object) -> BaseException:
 
 
 def placed(source: str, file: Path | str, **names: object) -> str | None:
-    return describe(caught(source, file, **names)).error_at
+    return describe_error(caught(source, file, **names)).error_at
 
 
 RAISE = "def call(*_):\n    raise ValueError('no')"
@@ -169,7 +169,7 @@ def test_a_package_whose_name_begins_like_ours_is_the_users(tmp_path: Path) -> N
 
 
 def test_an_error_that_was_never_raised_has_no_place() -> None:
-    assert describe(ValueError("no")) == redaction.ErrorReport("ValueError", None, "no")
+    assert describe_error(ValueError("no")) == redaction.ErrorReport("ValueError", None, "no")
 
 
 def test_an_error_whose_message_cannot_be_read_is_described_all_the_same() -> None:
@@ -181,24 +181,26 @@ def test_an_error_whose_message_cannot_be_read_is_described_all_the_same() -> No
         def __str__(self) -> str:
             return 5  # type: ignore[return-value]  # noqa: PLE0307 - wrong on purpose
 
-    assert describe(Broken()).error == describe(Wrong()).error == "(its message could not be read)"
-    assert describe(Broken()).error_type == "Broken"
+    assert describe_error(Broken()).error == describe_error(Wrong()).error == "(its message could not be read)"
+    assert describe_error(Broken()).error_type == "Broken"
 
 
 def test_a_group_of_one_is_described_as_that_one(tmp_path: Path) -> None:
     error = caught(RAISE + CALL, tmp_path / "graphs.py")
     group = BaseExceptionGroup("outer", [ExceptionGroup("inner", [error])])  # type: ignore[type-var]
-    assert describe(group) == describe(error)
+    assert describe_error(group) == describe_error(error)
 
 
 def test_a_group_of_several_is_described_as_a_group() -> None:
     group = ExceptionGroup("two branches failed", [ValueError(CARD), KeyError(CARD)])
-    assert describe(group) == redaction.ErrorReport("ExceptionGroup", None, "two branches failed (2 sub-exceptions)")
+    assert describe_error(group) == redaction.ErrorReport(
+        "ExceptionGroup", None, "two branches failed (2 sub-exceptions)"
+    )
 
 
 def test_a_chained_error_is_described_by_its_last_link(tmp_path: Path) -> None:
     source = "try:\n    raise KeyError('a')\nexcept KeyError as e:\n    raise ValueError('b') from e"
-    report = describe(caught(source, tmp_path / "graphs.py"))
+    report = describe_error(caught(source, tmp_path / "graphs.py"))
     assert report == redaction.ErrorReport("ValueError", f"{tmp_path / 'graphs.py'}:4", "b")
 
 
@@ -209,5 +211,5 @@ def test_a_validation_error_shows_no_value() -> None:
     with pytest.raises(ValidationError) as error:
         Card(number=CARD)  # type: ignore[arg-type]
     assert CARD in str(error.value)
-    assert CARD not in describe(error.value).error
-    assert CARD not in redact(str(error.value).replace(os.linesep, " ").replace("\n", " "))
+    assert CARD not in describe_error(error.value).error
+    assert CARD not in redact_message(str(error.value).replace(os.linesep, " ").replace("\n", " "))

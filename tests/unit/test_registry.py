@@ -20,9 +20,9 @@ from langgraph.pregel import Pregel
 from langgraph.store.memory import InMemoryStore
 
 from resumed.errors import RegistrationError
-from resumed.workflows.entries import GROUP
-from resumed.workflows.loaded import LoadedWorkflow
-from resumed.workflows.registry import Registry, Selection, load, resolve
+from resumed.workflows.discovery import GROUP
+from resumed.workflows.loaded_workflow import LoadedWorkflow
+from resumed.workflows.loader import Registry, Selection, load_registry, resolve
 from resumed.workflows.workflow import Workflow
 
 PATIENCE = timedelta(seconds=30)
@@ -101,7 +101,7 @@ def _load(
     deadline: timedelta = PATIENCE,
     on_loading: Callable[[str], None] = lambda _: None,
 ) -> Registry:
-    return load(Selection(names or None, excluded or {}, deadline, on_loading))
+    return load_registry(Selection(names or None, excluded or {}, deadline, on_loading))
 
 
 # What is loaded
@@ -318,7 +318,7 @@ def test_names_are_matched_to_the_letter(shelf: Shelf) -> None:
 
 def test_an_empty_selection_loads_nothing(shelf: Shelf) -> None:
     shelf.register({"orders": shelf.value(GRAPH)})
-    assert load(Selection((), {}, PATIENCE, lambda _: None)) == Registry()
+    assert load_registry(Selection((), {}, PATIENCE, lambda _: None)) == Registry()
 
 
 def test_what_is_excluded_is_not_imported_and_keeps_the_reason_it_was_given(shelf: Shelf) -> None:

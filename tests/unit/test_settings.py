@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from resumed.config.settings import Loaded, Settings, load_settings, setting_text
 from resumed.errors import SettingsError
-from resumed.settings import Loaded, Settings, load, written
 
 CONTRACT = {
     "database_url": None,
@@ -74,7 +74,7 @@ def env(monkeypatch: pytest.MonkeyPatch) -> Setter:
 def refusal(config: Path | None = None) -> str:
     """Load what must not load, and return the sentence."""
     with pytest.raises(SettingsError) as error:
-        load(config)
+        load_settings(config)
     sentence = str(error.value)
     assert "\n" not in sentence
     assert "pydantic" not in sentence
@@ -87,7 +87,7 @@ def effective(loaded: Loaded) -> dict[str, object]:
 
 
 def test_every_setting_of_the_contract_exists_with_its_default_and_a_reason() -> None:
-    loaded = load()
+    loaded = load_settings()
     assert effective(loaded) == CONTRACT
     assert set(loaded.sources.values()) == {"default"}
     assert loaded.warnings == ()
@@ -97,19 +97,19 @@ def test_every_setting_of_the_contract_exists_with_its_default_and_a_reason() ->
 def test_the_environment_wins_over_the_file_and_each_source_is_known(env: Setter, tmp_path: Path) -> None:
     Path("resumed.toml").write_text('min_age = "1m"\nmax_age = "2h"\nconcurrency = 3\n', encoding="utf-8")
     env(RESUMED_MIN_AGE="2m")
-    loaded = load()
+    loaded = load_settings()
     assert (loaded.settings.min_age, loaded.settings.max_age) == (timedelta(minutes=2), timedelta(hours=2))
     assert loaded.sources["min_age"] == "environment"
     assert loaded.sources["max_age"] == "file resumed.toml"
     other = tmp_path / "other.toml"
     other.write_text("concurrency = 4", encoding="utf-8")
-    assert load(other).settings.concurrency == 4
-    assert load(other).sources["max_age"] == "default"
+    assert load_settings(other).settings.concurrency == 4
+    assert load_settings(other).sources["max_age"] == "default"
 
 
 def test_a_flag_wins_over_the_environment(env: Setter) -> None:
     env(RESUMED_GRAPHS="a.json")
-    loaded = load(flags={"graphs": "b.json"})
+    loaded = load_settings(flags={"graphs": "b.json"})
     assert loaded.settings.graphs == Path("b.json")
     assert loaded.sources["graphs"] == "command line"
 
@@ -117,8 +117,8 @@ def test_a_flag_wins_over_the_environment(env: Setter) -> None:
 def test_a_blank_variable_is_not_set(env: Setter) -> None:
     Path("resumed.toml").write_text("concurrency = 3", encoding="utf-8")
     env(RESUMED_CONCURRENCY="", RESUMED_DATABASE_URL="  ", RESUMED_UNKNOWN="")
-    assert load().settings.concurrency == 3
-    assert load().warnings == ()
+    assert load_settings().settings.concurrency == 3
+    assert load_settings().warnings == ()
 
 
 def test_settings_made_in_code_do_not_read_the_environment(env: Setter) -> None:
@@ -128,7 +128,7 @@ def test_settings_made_in_code_do_not_read_the_environment(env: Setter) -> None:
 
 def test_settings_travel_to_another_process(env: Setter) -> None:
     env(RESUMED_DATABASE_URL=DSN, RESUMED_WORKFLOWS="a,b", RESUMED_WORKER_MEMORY="1GiB")
-    settings = load().settings
+    settings = load_settings().settings
     assert pickle.loads(pickle.dumps(settings)) == settings  # noqa: S301 - our own bytes
 
 
@@ -155,7 +155,7 @@ def test_settings_travel_to_another_process(env: Setter) -> None:
 )
 def test_a_variable_is_read_as_what_it_means(env: Setter, name: str, value: str, meant: object) -> None:
     env(**{f"RESUMED_{name.upper()}": value})
-    assert getattr(load().settings, name) == meant
+    assert getattr(load_settings().settings, name) == meant
 
 
 @pytest.mark.parametrize(
@@ -249,12 +249,12 @@ def test_a_settings_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 def test_a_list_in_a_file_names_workflows() -> None:
     Path("resumed.toml").write_text('workflows = ["orders", "refunds"]', encoding="utf-8")
-    assert load().settings.workflows == ("orders", "refunds")
+    assert load_settings().settings.workflows == ("orders", "refunds")
 
 
 def test_an_unknown_variable_is_a_warning_that_names_the_nearest_setting_and_not_the_value(env: Setter) -> None:
     env(RESUMED_DATABASE_UR=DSN, RESUMED_XYZZY="1")
-    warnings = load().warnings
+    warnings = load_settings().warnings
     assert warnings == (
         "RESUMED_DATABASE_UR is no setting and has no effect, did you mean RESUMED_DATABASE_URL?",
         "RESUMED_XYZZY is no setting and has no effect",
@@ -272,8 +272,8 @@ def test_what_kubernetes_injects_for_a_service_called_resumed_is_ignored(env: Se
         RESUMED_SERVICE_PORT="9764",
         RESUMED_SERVICE_PORT_HTTP="9764",
     )
-    assert effective(load()) == CONTRACT
-    assert load().warnings == ()
+    assert effective(load_settings()) == CONTRACT
+    assert load_settings().warnings == ()
 
 
 def test_what_kubernetes_injects_for_a_service_called_resumed_http_is_no_port(env: Setter) -> None:
@@ -288,7 +288,7 @@ def test_what_kubernetes_injects_for_a_service_called_resumed_http_is_no_port(en
         RESUMED_HTTP_SERVICE_PORT="9764",
         RESUMED_HTTP_SERVICE_PORT_METRICS="9764",
     )
-    loaded = load()
+    loaded = load_settings()
     assert (loaded.settings.http_port, loaded.sources["http_port"]) == (9000, "file resumed.toml")
     assert loaded.warnings == ()
 
@@ -298,7 +298,7 @@ def test_a_secret_is_read_from_the_file_that_the_environment_names(env: Setter, 
     secret = tmp_path / "secret"
     secret.write_text(f"{DSN}\n", encoding="utf-8")
     env(**{f"RESUMED_{name.upper()}_FILE": str(secret)})
-    loaded = load()
+    loaded = load_settings()
     assert getattr(loaded.settings, name).get_secret_value() == DSN
     assert loaded.sources[name] == f"file {secret}"
     assert loaded.sources[f"{name}_file"] == "environment"
@@ -312,7 +312,7 @@ def test_a_secret_and_its_file_at_once_are_refused(env: Setter) -> None:
 def test_a_secret_in_the_environment_wins_over_a_file_that_the_settings_file_names(env: Setter) -> None:
     Path("resumed.toml").write_text('database_url_file = "missing"', encoding="utf-8")
     env(RESUMED_DATABASE_URL=DSN)
-    loaded = load()
+    loaded = load_settings()
     assert loaded.settings.dsn == DSN
     assert loaded.settings.database_url_file is None
 
@@ -333,14 +333,14 @@ def test_a_dsn_put_where_a_file_is_named_is_not_repeated(env: Setter) -> None:
 
 def test_without_an_address_libpqs_variables_count_and_without_those_it_is_said(env: Setter) -> None:
     with pytest.raises(SettingsError, match=r"no database: set RESUMED_DATABASE_URL .* or libpq's PG"):
-        _ = load().settings.dsn
+        _ = load_settings().settings.dsn
     env(PGHOST="localhost")
-    assert load().settings.dsn == ""
+    assert load_settings().settings.dsn == ""
 
 
 def test_the_dsn_is_the_address_without_an_sqlalchemy_driver(env: Setter) -> None:
     env(RESUMED_DATABASE_URL="postgresql+psycopg://user:hunter2@host/name?sslmode=require\n")
-    assert load().settings.dsn == "postgresql://user:hunter2@host/name?sslmode=require"
+    assert load_settings().settings.dsn == "postgresql://user:hunter2@host/name?sslmode=require"
 
 
 @pytest.mark.parametrize("address", ["hunter2", "mysql://u:hunter2@h/d", "postgresql://u:hunter2@h:p@h/d"])
@@ -362,7 +362,7 @@ def test_no_secret_shows_in_the_text_of_the_settings_or_of_a_refusal(
     said = refusal()
     assert f"zq{secret}" not in said
     token = Settings(console_token=f"zq{secret}").console_token  # type: ignore[arg-type]
-    assert f"zq{secret}" not in f"{token!r}{token}{written(token)}"
+    assert f"zq{secret}" not in f"{token!r}{token}{setting_text(token)}"
 
 
 @pytest.mark.parametrize(
@@ -370,10 +370,10 @@ def test_no_secret_shows_in_the_text_of_the_settings_or_of_a_refusal(
     [(None, ""), (timedelta(hours=24), "1d"), (True, "true"), (("a", "b"), "a,b"), (16, "16"), (Path("x"), "x")],
 )
 def test_a_value_is_written_as_the_environment_would_hold_it(value: object, text: str) -> None:
-    assert written(value) == text
+    assert setting_text(value) == text
 
 
 def test_every_default_written_out_is_read_back_the_same(env: Setter) -> None:
-    defaults = {name: written(value) for name, value in CONTRACT.items() if value is not None}
+    defaults = {name: setting_text(value) for name, value in CONTRACT.items() if value is not None}
     env(**{f"RESUMED_{name.upper()}": text for name, text in defaults.items()})
-    assert effective(load()) == CONTRACT
+    assert effective(load_settings()) == CONTRACT

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from resumed.errors import RegistrationError
-from resumed.model import Numbers
+from resumed.model import PolicyLimits
 from resumed.workflows.workflow import Workflow
 
 GRAPH = object()
 SECOND = timedelta(seconds=1)
-DEFAULTS = Numbers(
+DEFAULTS = PolicyLimits(
     min_age=timedelta(minutes=5),
     max_age=timedelta(hours=24),
     max_attempts=5,
@@ -47,7 +47,7 @@ def test_every_number_that_is_given_takes_the_place_of_the_daemons() -> None:
         min_age=SECOND, max_age=2 * SECOND, max_attempts=3, backoff=(4 * SECOND, 5 * SECOND), timeout=6 * SECOND,
         concurrency=7,
     )  # fmt: skip
-    assert workflow.numbers(DEFAULTS) == Numbers(
+    assert workflow.numbers(DEFAULTS) == PolicyLimits(
         SECOND, 2 * SECOND, 3, DEFAULTS.max_total_attempts, 4 * SECOND, 5 * SECOND, 6 * SECOND, 7
     )
 
@@ -68,7 +68,7 @@ def test_every_number_that_is_given_takes_the_place_of_the_daemons() -> None:
 def test_one_number_that_is_given_changes_no_other(fields: dict[str, Any], name: str, expected: object) -> None:
     numbers = _with(**fields).numbers(DEFAULTS)
     assert getattr(numbers, name) == expected
-    changed = {one for one in Numbers.__dataclass_fields__ if getattr(numbers, one) != getattr(DEFAULTS, one)}
+    changed = {one for one in PolicyLimits.__dataclass_fields__ if getattr(numbers, one) != getattr(DEFAULTS, one)}
     assert changed <= {name, "retry_base", "retry_cap"} if "backoff" in fields else changed == {name}
 
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from resumed.cli import acting, audit, checking, containing, daemon, demo, pausing, reading, schema, survey
-from resumed.cli.context import GLOBALS, INTERRUPTED, end, fail
+from resumed.cli import audit, contain, daemon, demo, doctor, inspect, migrate, pause, resume, survey
+from resumed.cli.context import GLOBALS, INTERRUPTED, exit_with_code, exit_with_error
 from resumed.errors import ResumedError
 
 SEE, LOOK, ACT, OPERATE = "See it work", "Look", "Act", "Operate"
@@ -43,22 +43,22 @@ app = typer.Typer(
 _COMMANDS = (
     (SEE, "demo", demo.demo, "Watch a crash and the recovery; needs no server"),
     (SEE, "survey", survey.survey, "Count what lies dead in this database; read-only"),
-    (LOOK, "scan", reading.scan, "Judge every unfinished thread; changes nothing"),
-    (LOOK, "threads", reading.threads, "List open cases"),
-    (LOOK, "show", reading.show, "Show one thread: verdict, evidence, attempts"),
-    (LOOK, "workflows", reading.workflows, "List registered workflows, or why one failed"),
+    (LOOK, "scan", inspect.scan, "Judge every unfinished thread; changes nothing"),
+    (LOOK, "threads", inspect.threads, "List open cases"),
+    (LOOK, "show", inspect.show, "Show one thread: verdict, evidence, attempts"),
+    (LOOK, "workflows", inspect.workflows, "List registered workflows, or why one failed"),
     (LOOK, "audit", audit.audit, "List who did what, and why"),
-    (ACT, "resume", acting.resume, "Make one attempt now, in the foreground"),
-    (ACT, "release", containing.release, "Take threads out of quarantine"),
-    (ACT, "quarantine", containing.quarantine, "Block attempts on threads until released"),
-    (ACT, "cancel", containing.cancel, "Never resume threads from their current head"),
-    (ACT, "pause", pausing.pause, "Stop attempts of one workflow, or of all"),
-    (ACT, "unpause", pausing.unpause, "End a pause"),
-    (OPERATE, "migrate", schema.migrate, "Create or upgrade the schema; build the index"),
-    (OPERATE, "doctor", checking.doctor, "Check every precondition, with remedies"),
+    (ACT, "resume", resume.resume, "Make one attempt now, in the foreground"),
+    (ACT, "release", contain.release, "Take threads out of quarantine"),
+    (ACT, "quarantine", contain.quarantine, "Block attempts on threads until released"),
+    (ACT, "cancel", contain.cancel, "Never resume threads from their current head"),
+    (ACT, "pause", pause.pause, "Stop attempts of one workflow, or of all"),
+    (ACT, "unpause", pause.unpause, "End a pause"),
+    (OPERATE, "migrate", migrate.migrate, "Create or upgrade the schema; build the index"),
+    (OPERATE, "doctor", doctor.doctor, "Check every precondition, with remedies"),
     (OPERATE, "run", daemon.run, "Run the daemon until SIGTERM"),
     (OPERATE, "once", daemon.once, "Sweep once and finish its attempts"),
-    (OPERATE, "config", checking.config, "Print the effective settings and their sources"),
+    (OPERATE, "config", doctor.config, "Print the effective settings and their sources"),
 )
 for _heading, _name, _command, _line in _COMMANDS:
     app.command(name=_name, short_help=_line, rich_help_panel=_heading)(_command)
@@ -90,9 +90,9 @@ def main() -> None:
     except SystemExit as ended:
         code = ended.code
     except ResumedError as error:
-        code = fail(error)
+        code = exit_with_error(error)
     except KeyboardInterrupt:
         code = INTERRUPTED
     except BrokenPipeError:
         code = 1
-    end(code if isinstance(code, int) else 0)
+    exit_with_code(code if isinstance(code, int) else 0)

@@ -4,14 +4,14 @@ from typing import Annotated, Any
 
 import typer
 
-from resumed.cli import given
-from resumed.cli.context import prepared, run
-from resumed.cli.output import document, moment, table
-from resumed.cli.reading import Json
+from resumed.cli import arguments
+from resumed.cli.context import prepare, run
+from resumed.cli.inspect import Json
+from resumed.cli.output import format_time, print_json, print_table
 from resumed.store import audit as store
 from resumed.store import schema
 from resumed.store.audit import Entry
-from resumed.store.connect import Target, opened
+from resumed.store.connection import Target, open_session
 
 _MOST = 10_000
 _COLUMNS = ("at", "actor", "action", "thread_id", "workflow", "reason")
@@ -27,16 +27,16 @@ def audit(
     """
     found = run(_entries(since))
     if as_json:
-        document({"audit": [_fields(one) for one in found]})
+        print_json({"audit": [_fields(one) for one in found]})
         return
-    rows = [(moment(one.at), *(getattr(one, name) for name in _COLUMNS[1:])) for one in found]
-    table(_COLUMNS, rows, f"nobody did anything within {since}")
+    rows = [(format_time(one.at), *(getattr(one, name) for name in _COLUMNS[1:])) for one in found]
+    print_table(_COLUMNS, rows, f"nobody did anything within {since}")
 
 
 async def _entries(since: str) -> list[Entry]:
-    length = given.duration(since, "--since")
-    settings, _ = prepared(quiet=True)
-    async with opened(Target(settings.dsn, settings.checkpoint_schema), "resumed audit") as session:
+    length = arguments.duration_option(since, "--since")
+    settings, _ = prepare(quiet=True)
+    async with open_session(Target(settings.dsn, settings.checkpoint_schema), "resumed audit") as session:
         await schema.check(session, writing=False)
         return await store.since(session, length, _MOST)
 

@@ -10,10 +10,11 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from resumed import events, settings
+from resumed.config import settings
 from resumed.errors import ResumedError
-from resumed.events import Events
-from resumed.store.faults import explained
+from resumed.observability import events
+from resumed.observability.events import Events
+from resumed.store.database_errors import explaining
 
 T = TypeVar("T")
 INTERRUPTED = 130
@@ -43,12 +44,12 @@ Graphs = Annotated[
 ]
 
 
-def prepared(*, quiet: bool = False) -> tuple[settings.Settings, Events]:
+def prepare(*, quiet: bool = False) -> tuple[settings.Settings, Events]:
     """Load the settings and open the log; a quiet command logs warnings only, unless a level is set.
 
     Raises SettingsError.
     """
-    loaded = settings.load(GLOBALS.config, GLOBALS.flags)
+    loaded = settings.load_settings(GLOBALS.config, GLOBALS.flags)
     chosen = loaded.settings
     unset = loaded.sources["log_level"] == "default"
     events.configure(chosen.log_format, "warning" if quiet and unset else chosen.log_level)
@@ -59,17 +60,17 @@ def prepared(*, quiet: bool = False) -> tuple[settings.Settings, Events]:
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's work to its end; whatever the database refuses in it becomes one sentence and exit 3."""
-    with explained():
+    with explaining():
         return asyncio.run(work)
 
 
-def fail(error: ResumedError) -> int:
+def exit_with_error(error: ResumedError) -> int:
     """Say an error in one sentence on stderr; gives the exit code."""
     print(f"resumed: {error}", file=sys.stderr)  # noqa: T201
     return error.exit_code
 
 
-def end(code: int) -> None:
+def exit_with_code(code: int) -> None:
     """End the process at once, whatever threads still run."""
     sys.stdout.flush()
     sys.stderr.flush()

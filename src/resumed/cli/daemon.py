@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from resumed.cli.context import INTERRUPTED, Graphs, end, prepared
+from resumed.cli.context import INTERRUPTED, Graphs, exit_with_code, prepare
 from resumed.cli.context import run as finish
-from resumed.cli.output import document, readable, table
-from resumed.console.endpoints import application
-from resumed.console.server import serving
+from resumed.cli.output import escape_text, print_json, print_table
+from resumed.config.settings import Settings
 from resumed.daemon.service import Service
-from resumed.events import Events
+from resumed.http.endpoints import http_application
+from resumed.http.server import serve
 from resumed.model import Attempt, Outcome
-from resumed.settings import Settings
+from resumed.observability.events import Events
 
 _STUMBLED = ("error", "unreachable", "skewed", "unavailable")
 _FAILED = frozenset(set(Outcome) - {Outcome.FINISHED, Outcome.WAITING, Outcome.SUPERSEDED, Outcome.DRAINED})
@@ -23,7 +23,7 @@ _FAILED = frozenset(set(Outcome) - {Outcome.FINISHED, Outcome.WAITING, Outcome.S
 
 def run(_: Graphs = None) -> None:
     """Run the daemon: sweep, judge, resume, until SIGTERM. Metrics and health are on RESUMED_HTTP_PORT."""
-    settings, events = prepared()
+    settings, events = prepare()
     code = finish(_run(settings, events))
     if code:
         raise typer.Exit(code)
@@ -37,13 +37,13 @@ def once(
     _: Graphs = None,
 ) -> None:
     """Make one sweep and see its attempts to their end. Exit 1 if any attempt failed."""
-    settings, events = prepared()
+    settings, events = prepare()
     attempts, stumbled, unjudged = finish(_once(settings, events, wait=wait))
     if as_json:
-        document({"attempts": [_fields(one) for one in attempts]})
+        print_json({"attempts": [_fields(one) for one in attempts]})
     else:
         rows = [(one.thread_id, one.workflow, one.attempt, one.outcome, one.error_type) for one in attempts]
-        table(("thread", "workflow", "attempt", "outcome", "error"), rows, "nothing was due")
+        print_table(("thread", "workflow", "attempt", "outcome", "error"), rows, "nothing was due")
     if unjudged:
         typer.echo(f"resumed: {unjudged} threads could not be judged: the log names each with its error", err=True)
     if stumbled or unjudged or any(one.outcome in _FAILED for one in attempts):
@@ -54,7 +54,7 @@ async def _run(settings: Settings, events: Events) -> int:
     service = Service(settings, events)
     stop, received = asyncio.Event(), [0]
     _on_signals(service, stop, received)
-    async with serving(application(events, service.health), settings.http_host, settings.http_port) as port:
+    async with serve(http_application(events, service.health), settings.http_host, settings.http_port) as port:
         events.service_started(version("resumed"), dry_run=settings.dry_run)
         events.http_opened(settings.http_host, port)
         await service.run(stop)
@@ -68,7 +68,7 @@ def _on_signals(service: Service, stop: asyncio.Event, received: list[int]) -> N
         if stop.is_set():
             for handle in service.pool.handles:
                 handle.kill()
-            end(INTERRUPTED)
+            exit_with_code(INTERRUPTED)
         received[0] = number
         stop.set()
 
@@ -79,7 +79,7 @@ def _on_signals(service: Service, stop: asyncio.Event, received: list[int]) -> N
 async def _once(settings: Settings, events: Events, *, wait: bool) -> tuple[list[Attempt], int, int]:
     service = Service(settings, events)
     attempts = await service.once(wait=wait)
-    stumbled = sum(service.crew.handed.get(word, 0) for word in _STUMBLED)
+    stumbled = sum(service.monitor.handed.get(word, 0) for word in _STUMBLED)
     return attempts, stumbled, len(service.rounds.unjudged)
 
 
@@ -93,5 +93,5 @@ def _fields(one: Attempt) -> dict[str, object]:
         "before": one.before,
         "after": one.after,
         "error_type": one.error_type,
-        "error": readable(one.error) if one.error is not None else None,
+        "error": escape_text(one.error) if one.error is not None else None,
     }

@@ -11,37 +11,37 @@ from rich.table import Table
 from rich.text import Text
 
 
-def document(answer: Mapping[str, Any]) -> None:
+def print_json(answer: Mapping[str, Any]) -> None:
     """Print one JSON document on stdout."""
     sys.stdout.write(json.dumps(answer, indent=2) + "\n")
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
     """Print rows under their columns, or a sentence where there are none."""
     if not rows:
-        line(empty)
+        print_line(empty)
         return
     drawn = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         drawn.add_column(column, overflow="fold")
     for row in rows:
-        drawn.add_row(*(Text(readable(cell)) for cell in row))
+        drawn.add_row(*(Text(escape_text(cell)) for cell in row))
     _console().print(drawn)
 
 
-def line(text: str) -> None:
+def print_line(text: str) -> None:
     """Print one line on stdout."""
     sys.stdout.write(text + "\n")
 
 
-def readable(value: object, longest: int = 200) -> str:
+def escape_text(value: object, longest: int = 200) -> str:
     """Write a value so that no control character of it reaches the terminal, and not without end."""
     text = "" if value is None else str(value)
     shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
 
-def moment(instant: datetime | None, now: datetime | None = None) -> str:
+def format_time(instant: datetime | None, now: datetime | None = None) -> str:
     """Write when something was or will be: relative to now on a terminal, else as ISO 8601."""
     if instant is None:
         return ""

@@ -13,14 +13,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from resumed import durations
-from resumed.cli import given
-from resumed.cli.context import prepared, run
-from resumed.cli.output import document, line, readable, table
-from resumed.cli.reading import Json
+from resumed.cli import arguments
+from resumed.cli.context import prepare, run
+from resumed.cli.inspect import Json
+from resumed.cli.output import escape_text, print_json, print_line, print_table
 from resumed.judge.survey import NO_NAME, NUMBERS, OTHERS, UUIDS, Status, suggested_min_age
 from resumed.operations import survey as operation
 from resumed.operations.survey import By, Progress, Question, Report, Survey
-from resumed.store.connect import Target
+from resumed.store.connection import Target
 
 _COLUMNS = "group threads finished stopped failed waiting undecidable recent longest_step_s oldest newest"
 _MOST_SHOWN = 5
@@ -40,13 +40,13 @@ def survey(
     Needs SELECT on LangGraph's tables and nothing else: no schema of ours, no index, no graphs. Beyond 200 000 threads
     it reads a sample and says so.
     """
-    settings, _ = prepared(quiet=True)
-    question = Question(given.duration(since, "--since"), by, settings.min_age)
+    settings, _ = prepare(quiet=True)
+    question = Question(arguments.duration_option(since, "--since"), by, settings.min_age)
     with _reporting(quiet=as_json) as report:
         target = Target(settings.dsn, settings.checkpoint_schema)
         found = run(operation.survey(target, question, report))
     if as_json:
-        document(found.as_fields())
+        print_json(found.as_fields())
         return
     _print(found, question)
 
@@ -81,17 +81,19 @@ def _print(found: Survey, question: Question) -> None:
     fields = found.as_fields()
     groups = fields["groups"]
     rows = [[one[name] for name in _COLUMNS.split()] for one in groups]
-    table(tuple(_COLUMNS.split()), rows, f"no thread saved within {durations.text(question.since)}")
+    print_table(tuple(_COLUMNS.split()), rows, f"no thread saved within {durations.duration_text(question.since)}")
     for one in groups:
         _print_group(one)
     sizes = ", ".join(f"{one.name} {_size(one.bytes)}" for one in found.relations)
-    line(
+    print_line(
         f"tables: {sizes}; about {found.threads_a_day:.0f} new threads and {_size(found.bytes_a_day)} a day (last week)"
     )
     if found.older:
-        line(f"left out: {round(found.older / found.fraction)} threads that last saved before that; --since takes more")
+        print_line(
+            f"left out: {round(found.older / found.fraction)} threads that last saved before that; --since takes more"
+        )
     if found.fraction < 1.0:
-        line(f"estimated from a sample of {found.fraction:.2%} of the threads")
+        print_line(f"estimated from a sample of {found.fraction:.2%} of the threads")
     if dead := sum(one["stopped"] + one["failed"] for one in groups):
         _print_advice(found, groups, dead)
 
@@ -101,26 +103,29 @@ def _print_group(one: Mapping[str, Any]) -> None:
         if one[name]:
             most = list(one[name].items())[:_MOST_SHOWN]
             rest = len(one[name]) - len(most)
-            listed = ", ".join(f"{readable(what)} ({number})" for what, number in most)
-            line(f"{readable(one['group'])}: {words} {listed}" + (f" and {rest} more" if rest else ""))
+            listed = ", ".join(f"{escape_text(what)} ({number})" for what, number in most)
+            print_line(f"{escape_text(one['group'])}: {words} {listed}" + (f" and {rest} more" if rest else ""))
 
 
 def _print_advice(found: Survey, groups: list[dict[str, Any]], dead: int) -> None:
     """Say what it would take to have these threads resumed."""
-    line("")
-    line(f"{dead} threads stopped or failed with work left. To have them resumed, register their graphs:")
-    line("")
-    line('    [project.entry-points."resumed.workflows"]')
+    print_line("")
+    print_line(f"{dead} threads stopped or failed with work left. To have them resumed, register their graphs:")
+    print_line("")
+    print_line('    [project.entry-points."resumed.workflows"]')
     dying = [one["group"] for one in groups if one[Status.STOPPED] + one[Status.FAILED]]
     named = [name for name in dying if name not in _NO_NAMES and _ENTRY.fullmatch(name)]
     for name in named[:_MOST_SHOWN] or ["my_workflow"]:
         key = f'"{name}"' if "." in name else name  # as TOML has it
-        line(f'    {key} = "your_package.graphs:{_NO_WORD.sub("_", name)}"')
-    line("")
+        print_line(f'    {key} = "your_package.graphs:{_NO_WORD.sub("_", name)}"')
+    print_line("")
     if any(one["group"] in _NO_NAMES for one in groups):
-        line("Threads whose id or metadata names no workflow: RESUMED_DEFAULT_WORKFLOW names the one that takes them.")
+        print_line(
+            "Threads whose id or metadata names no workflow: RESUMED_DEFAULT_WORKFLOW names the one that takes them."
+        )
     age = suggested_min_age(found.groups, _LEAST_MIN_AGE)
-    line(f"Begin with RESUMED_MIN_AGE={durations.text(age)}, twice the longest step seen. Then `resumed migrate`.")
+    begin_with = durations.duration_text(age)
+    print_line(f"Begin with RESUMED_MIN_AGE={begin_with}, twice the longest step seen. Then `resumed migrate`.")
 
 
 def _size(number: float) -> str:

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from resumed.engine.pool import Pool
 from resumed.model import Registration
 from resumed.store import cases
-from resumed.store.cases import Wanted
-from resumed.store.connect import Session
+from resumed.store.cases import ClaimRequest
+from resumed.store.connection import Session
+from resumed.workers.pool import WorkerPool
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class DispatchTurn:
     """Who claims, and until when a case must have been due: what fails after a sweep is tried at the next one."""
 
     claimant: str
@@ -20,14 +20,14 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Taker:
+class WorkflowShare:
     """A workflow that this replica has, and how many attempts of it its circuit allows; None: any number."""
 
     registration: Registration
     allowed: int | None = None
 
 
-async def dispatch(session: Session, pool: Pool, takers: Sequence[Taker], turn: Turn) -> int:
+async def dispatch_due(session: Session, pool: WorkerPool, takers: Sequence[WorkflowShare], turn: DispatchTurn) -> int:
     """Claim as many due cases as there is room for and hand them out; says how many were handed out.
 
     Suspects, and all of a workflow that is to be isolated, go to the isolation worker, which is started for them.
@@ -41,7 +41,9 @@ async def dispatch(session: Session, pool: Pool, takers: Sequence[Taker], turn: 
     return handed
 
 
-async def _hand_out_alone(session: Session, pool: Pool, lonely: Sequence[Wanted], turn: Turn) -> int:
+async def _hand_out_alone(
+    session: Session, pool: WorkerPool, lonely: Sequence[ClaimRequest], turn: DispatchTurn
+) -> int:
     """Hand out a case of the workflow that the isolation worker has; it makes room where only another's wait."""
     own = [one for one in lonely if one.registration.name == pool.isolated]
     others = [one for one in lonely if one not in own and pool.can_isolate(one.registration.name)]
@@ -52,7 +54,7 @@ async def _hand_out_alone(session: Session, pool: Pool, lonely: Sequence[Wanted]
     return handed
 
 
-async def _isolate(session: Session, pool: Pool, lonely: Sequence[Wanted], turn: Turn) -> None:
+async def _isolate(session: Session, pool: WorkerPool, lonely: Sequence[ClaimRequest], turn: DispatchTurn) -> None:
     """Start the isolation worker for a workflow of which something is due, each in its turn."""
     names = sorted({one.registration.name for one in lonely if pool.can_isolate(one.registration.name)})
     after = pool.isolated or ""
@@ -62,7 +64,7 @@ async def _isolate(session: Session, pool: Pool, lonely: Sequence[Wanted], turn:
             return
 
 
-def _wanted(pool: Pool, takers: Sequence[Taker], *, alone: bool) -> list[Wanted]:
+def _wanted(pool: WorkerPool, takers: Sequence[WorkflowShare], *, alone: bool) -> list[ClaimRequest]:
     """Say how many cases of which kind can be taken: suspects are tried alone, and some workflows always are."""
     found = []
     for one in takers:
@@ -70,11 +72,13 @@ def _wanted(pool: Pool, takers: Sequence[Taker], *, alone: bool) -> list[Wanted]
         room = 1 if alone else pool.room(registration.name)
         room = room if one.allowed is None else min(room, one.allowed)
         kinds = ([True] if alone else []) + ([False] if registration.isolate is alone else [])
-        found += [Wanted(registration, room, suspects) for suspects in kinds if room]
+        found += [ClaimRequest(registration, room, suspects) for suspects in kinds if room]
     return found
 
 
-async def _hand_out(session: Session, pool: Pool, wanted: Sequence[Wanted], turn: Turn, *, alone: bool = False) -> int:
+async def _hand_out(
+    session: Session, pool: WorkerPool, wanted: Sequence[ClaimRequest], turn: DispatchTurn, *, alone: bool = False
+) -> int:
     room = pool.free(alone=alone)
     if not room or not wanted:
         return 0

@@ -9,21 +9,21 @@ import socket
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
-from resumed.daemon.crew import Crew
-from resumed.daemon.health import Health
-from resumed.daemon.heeding import Heeding
-from resumed.daemon.link import Link
-from resumed.daemon.plans import plan_of, rules_of
-from resumed.daemon.rounds import Rounds
-from resumed.daemon.timers import Round, running
-from resumed.engine.pool import Pool
+from resumed.config.settings import Settings
+from resumed.daemon.control_session import ControlSession
+from resumed.daemon.periodic_tasks import PeriodicTasks
+from resumed.daemon.readiness import Readiness
+from resumed.daemon.scheduler import PeriodicTask, running_scheduler
+from resumed.daemon.stop_requests import StopRequests
+from resumed.daemon.worker_monitor import WorkerMonitor
+from resumed.daemon.worker_plan import sweep_rules, worker_plan
 from resumed.errors import DatabaseUnreachableError, NotReadyError
-from resumed.events import Events
 from resumed.model import Attempt, Outcome
-from resumed.settings import Settings
-from resumed.store import schema, watermarks
-from resumed.store.connect import Target
-from resumed.store.selftest import self_test
+from resumed.observability.events import Events
+from resumed.store import schema, watermark
+from resumed.store.connection import Target
+from resumed.store.lock_selftest import run_lock_selftest
+from resumed.workers.pool import WorkerPool
 
 _ANNOUNCE_EVERY = timedelta(seconds=20)
 _SELF_TEST_EVERY = timedelta(seconds=60)
@@ -42,18 +42,18 @@ class Service:
         """Put the parts together; nothing is opened or started yet."""
         self.settings = settings
         self.events = events
-        self.health = Health(lambda ready, reason: events.readiness_changed(ready=ready, reason=reason))
+        self.health = Readiness(lambda ready, reason: events.readiness_changed(ready=ready, reason=reason))
         self.health.reasons |= {"database": "not connected yet", "workers": "no worker has said hello yet"}
         self.target = Target(settings.dsn, settings.checkpoint_schema)
-        self.link = Link(self.target, settings.reconnect_grace)
+        self.link = ControlSession(self.target, settings.reconnect_grace)
         self._wanted = asyncio.Event()
         self._bereaved = asyncio.Event()
-        self.crew = Crew(events, self._freed, self._bereaved.set)
-        self.pool = Pool(plan_of(settings, settings.dsn), self.crew.listener())
+        self.monitor = WorkerMonitor(events, self._freed, self._bereaved.set)
+        self.pool = WorkerPool(worker_plan(settings, settings.dsn), self.monitor.listener())
         claimant = f"{socket.gethostname()}-{os.getpid()}"
-        heeding = Heeding(self.pool, events, settings.shutdown_grace)
-        parts = (self.target, self.link, self.pool, self.crew, self.health)
-        self.rounds = Rounds(*parts, rules_of(settings), claimant, heeding, dry_run=settings.dry_run)
+        heeding = StopRequests(self.pool, events, settings.shutdown_grace)
+        parts = (self.target, self.link, self.pool, self.monitor, self.health)
+        self.rounds = PeriodicTasks(*parts, sweep_rules(settings), claimant, heeding, dry_run=settings.dry_run)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set, then drain. Raises DatabaseUnusableError at the start, never later."""
@@ -69,7 +69,7 @@ class Service:
 
     async def once(self, *, wait: bool) -> list[Attempt]:
         """Sweep once and see its attempts to their end; `wait` goes on until nothing is due now."""
-        self.crew.keeps_endings = True
+        self.monitor.keeps_endings = True
         try:
             await self._open()
             await self.ready_workers()
@@ -78,13 +78,15 @@ class Service:
             async with self.heeding():
                 while await self._one_round() and wait:
                     continue
-            return self.crew.endings
+            return self.monitor.endings
         finally:
             await self._end()
 
     def heeding(self) -> AbstractAsyncContextManager[None]:
         """Heed what people ask for while attempts are made without a daemon's rounds."""
-        return running([Round(self.rounds.heed, self.settings.poll_interval, self.settings.poll_interval)])
+        return running_scheduler(
+            [PeriodicTask(self.rounds.apply_stop_requests, self.settings.poll_interval, self.settings.poll_interval)]
+        )
 
     async def ready_workers(self) -> None:
         """Start the workers and wait for their hello; raises WorkersUnavailableError."""
@@ -94,7 +96,7 @@ class Service:
 
     async def close(self) -> None:
         """Kill the workers and close the session."""
-        self.crew.stopping = True
+        self.monitor.stopping = True
         await self.pool.close()
         await self.link.close()
 
@@ -104,14 +106,14 @@ class Service:
         await self.pool.greeted.wait()
         self.health.clear("workers")
         await self.rounds.announce()
-        async with running(self._rounds()):
+        async with running_scheduler(self._rounds()):
             await asyncio.gather(self._keep_dispatching(), self._keep_closing())
 
-    def _rounds(self) -> list[Round]:
+    def _rounds(self) -> list[PeriodicTask]:
         return [
-            Round(self._pass, self.settings.poll_interval, timedelta(0)),
-            Round(self.rounds.announce, _ANNOUNCE_EVERY, _ANNOUNCE_EVERY),
-            Round(self.rounds.self_test, _SELF_TEST_EVERY, _SELF_TEST_EVERY),
+            PeriodicTask(self._pass, self.settings.poll_interval, timedelta(0)),
+            PeriodicTask(self.rounds.announce, _ANNOUNCE_EVERY, _ANNOUNCE_EVERY),
+            PeriodicTask(self.rounds.self_test, _SELF_TEST_EVERY, _SELF_TEST_EVERY),
         ]
 
     async def _pass(self) -> None:
@@ -124,7 +126,7 @@ class Service:
             self.health.doubt("workers", "no worker is ready")
         if "announce" in self.health.reasons:
             await self.rounds.announce()
-        await self.rounds.heed()
+        await self.rounds.apply_stop_requests()
         await self.rounds.sweep()
         await self.rounds.close()
         self._wanted.set()
@@ -149,7 +151,7 @@ class Service:
 
     async def _one_round(self) -> bool:
         """Sweep, and see what is due now to its end; says whether any attempt was made."""
-        tried = len(self.crew.endings)
+        tried = len(self.monitor.endings)
         await self._sweep_once()
         await self.rounds.close()
         pending = True
@@ -160,7 +162,7 @@ class Service:
             await asyncio.sleep(_ROUND_PAUSE.total_seconds())
         await self.rounds.close()
         self._require_ready()
-        return len(self.crew.endings) > tried
+        return len(self.monitor.endings) > tried
 
     async def _sweep_once(self) -> None:
         """Sweep, after another replica where one is sweeping. Raises DatabaseError where no sweep could be made."""
@@ -193,8 +195,8 @@ class Service:
         """Make sure that the database can be used. Raises DatabaseError."""
         async with self.link.session() as session:
             await schema.check(session)
-            self.rounds.compare_clocks(await watermarks.clock(session))
-        await self_test(self.target)
+            self.rounds.compare_clocks(await watermark.database_clock(session))
+        await run_lock_selftest(self.target)
         self.health.clear("database")
         while not self.link.believes_locks:
             await asyncio.sleep(_ROUND_PAUSE.total_seconds())
@@ -208,7 +210,7 @@ class Service:
 
     async def _end(self) -> None:
         """Drain what runs, kill what is left, close what it left open."""
-        self.crew.stopping = True
+        self.monitor.stopping = True
         await self.pool.drain(self.settings.shutdown_grace)
         await self.pool.close()
         await self._close_what_is_open()
@@ -217,8 +219,8 @@ class Service:
     async def _close_what_is_open(self) -> None:
         """Close what the killed left; the server takes a moment to see that their sessions are gone."""
         deadline = asyncio.get_running_loop().time() + _CLOSE_PATIENCE.total_seconds()
-        while self.crew.open:
+        while self.monitor.open:
             await self.rounds.close(Outcome.DRAINED)
-            if not self.crew.open or asyncio.get_running_loop().time() > deadline:
+            if not self.monitor.open or asyncio.get_running_loop().time() > deadline:
                 return
             await asyncio.sleep(_CLOSE_PAUSE.total_seconds())

@@ -159,13 +159,13 @@ def heeding() -> Iterator[Callable[[], None]]:
         heard.append(number)
         signal.default_int_handler(number, frame)
 
-    def heed() -> None:
+    def apply_stop_requests() -> None:
         if heard:
             raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGINT, hear)
     try:
-        yield heed
+        yield apply_stop_requests
     finally:
         signal.signal(signal.SIGINT, before)
 

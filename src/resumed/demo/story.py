@@ -17,7 +17,7 @@ from resumed.demo.screen import Screen
 from resumed.demo.tally import Tally
 from resumed.judge.verdict import INTERRUPT
 from resumed.store import checkpoints, schema
-from resumed.store.connect import Target, opened
+from resumed.store.connection import Target, open_session
 
 _PAUSE = 0.1
 _PATIENCE = 60.0
@@ -39,7 +39,7 @@ def tell(*, keep: bool) -> int:
     """Tell the whole story; gives the exit code. Raises ResumedError where it cannot be told."""
     example.require()
     began = time.monotonic()
-    with heeding() as heed, Screen() as screen, Household() as household:
+    with heeding() as apply_stop_requests, Screen() as screen, Household() as household:
         undisturbed = example.begin_undisturbed(household)
         screen.step("A private Postgres, and LangGraph's tables in it")
         with PrivateServer(household.folder / "postgres") as server:
@@ -49,7 +49,7 @@ def tell(*, keep: bool) -> int:
             _judge(stage, killed_at)
             replica = _resume(stage, killed_at)
             code = _count(stage)
-            heed()
+            apply_stop_requests()
             screen.say(f"The whole story took {time.monotonic() - began:.1f} s.")
             if keep:
                 advice.wait(screen, stage.command, replica)
@@ -81,9 +81,9 @@ def _kill_the_application(stage: Stage) -> float:
 
 async def _until_begun(stage: Stage, running: Job) -> None:
     deadline = time.monotonic() + _PATIENCE
-    async with opened(Target(stage.example.dsn), "resumed demo") as session:
+    async with open_session(Target(stage.example.dsn), "resumed demo") as session:
         while True:
-            found = await checkpoints.sightings(session, list(stage.tally.threads))
+            found = await checkpoints.snapshots(session, list(stage.tally.threads))
             asked = any(row.channel == INTERRUPT for one in found.values() for row in one.rows)
             if len(found) == THREADS and asked:
                 return

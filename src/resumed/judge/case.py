@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from resumed.judge.resolve import accepts
-from resumed.judge.verdict import Circumstances, Sighting, judge, last_activity, unchanged
+from resumed.judge.verdict import Circumstances, ThreadSnapshot, is_unchanged, judge_snapshot, last_activity
+from resumed.judge.workflow_match import accepts
 from resumed.model import Action, Case, Judgement, State, Verdict
 
 _PERSONAL = (Verdict.WAITING, Verdict.BREAKPOINT, Verdict.EDITED)
@@ -14,7 +14,7 @@ _LONGEST_WAIT = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class CasePlacement:
     """The state of a case and the two times that go with it; `quarantine_reason` where it is quarantined."""
 
     state: State
@@ -24,7 +24,7 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class CaseUpdate:
     """Where a thread stands after a look: what was seen of it, what was judged, where its case goes."""
 
     thread_id: str
@@ -34,83 +34,85 @@ class Standing:
     fingerprint: str
     last_activity_at: datetime
     judgement: Judgement
-    placement: Placement
+    placement: CasePlacement
 
 
-def still_known(sighting: Sighting, known: Case | None) -> Case | None:
+def still_known(snapshot: ThreadSnapshot, known: Case | None) -> Case | None:
     """Give the record as it counts for this head: a back-off belongs to the head that it was made for."""
-    if known is None or known.head == sighting.head.checkpoint_id:
+    if known is None or known.head == snapshot.head.checkpoint_id:
         return known
     return replace(known, due_at=None)
 
 
-def standing(sighting: Sighting, around: Circumstances, judgement: Judgement, placement: Placement) -> Standing:
+def case_update(
+    snapshot: ThreadSnapshot, circumstances: Circumstances, judgement: Judgement, placement: CasePlacement
+) -> CaseUpdate:
     """Put together where a thread stands; a workflow that nobody registered is none."""
-    head = sighting.head
-    return Standing(
+    head = snapshot.head
+    return CaseUpdate(
         thread_id=head.thread_id,
-        workflow=around.claim.name if around.claim.registrations else None,
+        workflow=circumstances.claim.name if circumstances.claim.registrations else None,
         version=head.metadata_version,
         head=head.checkpoint_id,
-        fingerprint=sighting.fingerprint,
-        last_activity_at=last_activity(head, around.known, around.now),
+        fingerprint=snapshot.fingerprint,
+        last_activity_at=last_activity(head, circumstances.known, circumstances.now),
         judgement=judgement,
         placement=placement,
     )
 
 
-def vanished(thread_id: str, workflow: str | None, now: datetime) -> Standing:
+def vanished_case(thread_id: str, workflow: str | None, now: datetime) -> CaseUpdate:
     """Where a thread stands that has no checkpoint any more: its case is closed."""
     judgement = Judgement(Verdict.FINISHED, "the thread has no checkpoint any more")
-    return Standing(thread_id, workflow, None, "", "", now, judgement, Placement(State.CLOSED))
+    return CaseUpdate(thread_id, workflow, None, "", "", now, judgement, CasePlacement(State.CLOSED))
 
 
-def remembered(sighting: Sighting, around: Circumstances) -> Judgement | None:
+def remembered_verdict(snapshot: ThreadSnapshot, circumstances: Circumstances) -> Judgement | None:
     """Give the verdict that a preflight gave on this very head, while a version that gave it is still about.
 
     A person's verdicts count whichever live version gave them: no deploy answers for a person.
     """
-    known = around.known
-    if known is None or not unchanged(sighting, known) or known.refusal not in _PERSONAL:
+    known = circumstances.known
+    if known is None or not is_unchanged(snapshot, known) or known.refusal not in _PERSONAL:
         return None
-    live = {one.version for one in around.claim.live(around.now)}
+    live = {one.version for one in circumstances.claim.live(circumstances.now)}
     still_said = bool(live & set(known.refused_by)) or not live
     return Judgement(known.refusal, known.refusal_reason or known.reason) if still_said else None
 
 
-def decide(sighting: Sighting, around: Circumstances) -> Judgement:
+def decide_verdict(snapshot: ThreadSnapshot, circumstances: Circumstances) -> Judgement:
     """Judge by the rows, and by what a preflight said of this very head where rows alone cannot tell."""
-    judgement = judge(sighting, around)
-    if around.lock_held or judgement.verdict in _ABOVE_BREAKPOINT:
+    judgement = judge_snapshot(snapshot, circumstances)
+    if circumstances.lock_held or judgement.verdict in _ABOVE_BREAKPOINT:
         return judgement
-    return remembered(sighting, around) or judgement
+    return remembered_verdict(snapshot, circumstances) or judgement
 
 
-def place(judgement: Judgement, around: Circumstances) -> Placement:
+def place_case(judgement: Judgement, circumstances: Circumstances) -> CasePlacement:
     """Decide where a thread of this verdict stands; a quarantined case stays so until it is released or finished."""
     if judgement.verdict is Verdict.FINISHED:
-        return Placement(State.CLOSED)
-    if reason := kept_out(around):
-        return Placement(State.QUARANTINED, None, _look_again(around), reason)
+        return CasePlacement(State.CLOSED)
+    if reason := quarantine_of(circumstances):
+        return CasePlacement(State.QUARANTINED, None, _look_again(circumstances), reason)
     if judgement.unsure:
-        return _due(around)
+        return _due(circumstances)
     match judgement.verdict:
         case Verdict.RUNNING:
-            soon = around.now + min(around.ages.min_age / 2, _LONGEST_WAIT)
-            return Placement(State.RUNNING, _kept_due_at(around), judgement.until or soon)
+            soon = circumstances.now + min(circumstances.ages.min_age / 2, _LONGEST_WAIT)
+            return CasePlacement(State.RUNNING, _kept_due_at(circumstances), judgement.until or soon)
         case Verdict.INCOMPATIBLE:
-            return Placement(State.QUARANTINED, None, _look_again(around), judgement.reason)
+            return CasePlacement(State.QUARANTINED, None, _look_again(circumstances), judgement.reason)
         case Verdict.FAILED | Verdict.STOPPED:
-            return _due(around)
+            return _due(circumstances)
         case Verdict.WAITING | Verdict.BREAKPOINT | Verdict.EDITED | Verdict.CANCELLED:
-            return Placement(State.HELD, None, _look_again(around))
+            return CasePlacement(State.HELD, None, _look_again(circumstances))
         case Verdict.UNCLAIMED | Verdict.EXPIRED:
-            return Placement(State.HELD, None, _look_again(around))
+            return CasePlacement(State.HELD, None, _look_again(circumstances))
         case _:
             assert_never(judgement.verdict)
 
 
-def action(judgement: Judgement, placement: Placement) -> Action:
+def action(judgement: Judgement, placement: CasePlacement) -> Action:
     """Say in one word what a sweep would do about the thread."""
     match placement.state:
         case State.CLOSED:
@@ -128,31 +130,31 @@ def action(judgement: Judgement, placement: Placement) -> Action:
             assert_never(placement.state)
 
 
-def kept_out(around: Circumstances) -> str | None:
+def quarantine_of(circumstances: Circumstances) -> str | None:
     """Say why a case stays in quarantine whatever its rows say: a person's word, or no live version has a try left."""
-    known = around.known
+    known = circumstances.known
     if known is None or known.state is State.CLOSED:
         return None
     if known.pinned:
         return known.quarantine_reason or "a person put it into quarantine"
-    untried = [one for one in around.claim.live(around.now) if one.version not in known.spent_by]
+    untried = [one for one in circumstances.claim.live(circumstances.now) if one.version not in known.spent_by]
     if not known.spent_by or any(accepts(one, known.version) for one in untried):
         return None
     return known.quarantine_reason or "every version that is live has used up its attempts"
 
 
-def _kept_due_at(around: Circumstances) -> datetime | None:
+def _kept_due_at(circumstances: Circumstances) -> datetime | None:
     """A look at a thread that somebody is at does not make it forget its back-off."""
-    return around.known.due_at if around.known is not None else None
+    return circumstances.known.due_at if circumstances.known is not None else None
 
 
-def _look_again(around: Circumstances) -> datetime:
-    return around.now + around.ages.min_age / 2
+def _look_again(circumstances: Circumstances) -> datetime:
+    return circumstances.now + circumstances.ages.min_age / 2
 
 
-def _due(around: Circumstances) -> Placement:
-    known = around.known
+def _due(circumstances: Circumstances) -> CasePlacement:
+    known = circumstances.known
     if known is None or known.due_at is None or known.state is State.CLOSED:
-        return Placement(State.DUE, around.now)
-    waits = known.due_at > around.now
-    return Placement(State.BACKOFF if waits else State.DUE, known.due_at)
+        return CasePlacement(State.DUE, circumstances.now)
+    waits = known.due_at > circumstances.now
+    return CasePlacement(State.BACKOFF if waits else State.DUE, known.due_at)

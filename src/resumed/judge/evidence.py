@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from resumed.judge.verdict import NULL_TASK, Sighting, trigger
+from resumed.judge.verdict import NULL_TASK, ThreadSnapshot, trigger
 from resumed.model import Judgement
 from resumed.rows import ControlRow, Head
 
@@ -15,7 +15,7 @@ _CALLED = "~__pregel_push, ~__pregel_pull, "
 _SENT = "~__pregel_push, "
 
 
-def evidence(found: Sighting, judgement: Judgement, triggers: Sequence[str] = ()) -> tuple[str, ...]:
+def evidence(found: ThreadSnapshot, judgement: Judgement, triggers: Sequence[str] = ()) -> tuple[str, ...]:
     """Give the lines that let a person check a verdict; `triggers` are the trigger names of a low-level `Pregel`.
 
     Orders are ranks: rows of one transaction share theirs.

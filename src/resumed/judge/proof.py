@@ -3,7 +3,7 @@
 from resumed.rows import Head
 
 
-def dead(head: Head) -> bool:
+def is_known_dead(head: Head) -> bool:
     """Say whether the thread is the work of a run whose lock nobody holds: it has died, no silence is waited for.
 
     Not where somebody else has moved the head since, nor after an attempt of ours has gone on with it.

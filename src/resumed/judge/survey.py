@@ -9,9 +9,9 @@ from enum import StrEnum
 from typing import Any
 
 from resumed.judge.checkpoint_id import made_at
-from resumed.judge.resolve import Claim
-from resumed.judge.verdict import ERROR, INTERRUPT, Ages, Circumstances, Sighting, judge, trigger
-from resumed.model import Numbers, Registration, Verdict
+from resumed.judge.verdict import ERROR, INTERRUPT, Ages, Circumstances, ThreadSnapshot, judge_snapshot, trigger
+from resumed.judge.workflow_match import WorkflowMatch
+from resumed.model import PolicyLimits, Registration, Verdict
 from resumed.rows import ControlRow
 
 NO_NAME = "(none)"
@@ -48,7 +48,7 @@ _BY_VERDICT = {
 
 
 @dataclass(frozen=True, slots=True)
-class Surveyed:
+class SurveyedThread:
     """One thread: where it stands, the node that it stopped at, the classes of its errors, when it last saved."""
 
     status: Status
@@ -68,7 +68,7 @@ class Group:
     newest: datetime | None = None
     longest_step: timedelta | None = None
 
-    def add(self, thread: Surveyed) -> None:
+    def add(self, thread: SurveyedThread) -> None:
         """Count one thread."""
         self.counts[thread.status] += 1
         if thread.stopped_at is not None:
@@ -118,16 +118,18 @@ def prefix_of(thread_id: str) -> str:
     return found[1][:_LONGEST_GROUP]
 
 
-def workflow_of(found: Sighting) -> str:
+def workflow_of(found: ThreadSnapshot) -> str:
     """Return the workflow that the thread's metadata names."""
     return (found.head.metadata_workflow or found.head.metadata_graph or NO_NAME)[:_LONGEST_GROUP]
 
 
-def surveyed(found: Sighting, now: datetime, min_age: timedelta, *, lock_held: bool, errors: Iterable[str]) -> Surveyed:
+def survey_thread(
+    found: ThreadSnapshot, now: datetime, min_age: timedelta, *, lock_held: bool, errors: Iterable[str]
+) -> SurveyedThread:
     """Judge one thread by its rows as a sweep would where any code took it."""
     status = _status(found, now, min_age, lock_held=lock_held)
     unfinished = status in (Status.STOPPED, Status.FAILED, Status.WAITING)
-    return Surveyed(
+    return SurveyedThread(
         status=status,
         stopped_at=_stopped_at(found, status) if unfinished else None,
         errors=tuple(errors) if status is Status.FAILED else (),
@@ -135,7 +137,7 @@ def surveyed(found: Sighting, now: datetime, min_age: timedelta, *, lock_held: b
     )
 
 
-def has_error(found: Sighting) -> bool:
+def has_error(found: ThreadSnapshot) -> bool:
     """Return whether a task of the head itself raised."""
     return any(row.channel == ERROR and not row.checkpoint_ns for row in found.rows)
 
@@ -155,18 +157,18 @@ def suggested_min_age(groups: Mapping[str, Group], least: timedelta) -> timedelt
     return max(timedelta(minutes=minutes), least)
 
 
-def _status(found: Sighting, now: datetime, min_age: timedelta, *, lock_held: bool) -> Status:
-    numbers = Numbers(min_age, _FOR_EVER, 1, 1, min_age, min_age, min_age, 1)
-    anybody = Claim("", (Registration("", "", (), (), numbers, now),))
+def _status(found: ThreadSnapshot, now: datetime, min_age: timedelta, *, lock_held: bool) -> Status:
+    numbers = PolicyLimits(min_age, _FOR_EVER, 1, 1, min_age, min_age, min_age, 1)
+    anybody = WorkflowMatch("", (Registration("", "", (), (), numbers, now),))
     circumstances = Circumstances(now=now, claim=anybody, ages=Ages(min_age, _FOR_EVER), lock_held=lock_held)
-    verdict = judge(found, circumstances).verdict
+    verdict = judge_snapshot(found, circumstances).verdict
     if verdict is Verdict.STOPPED and found.head.updated_channels is not None:
         return Status.STOPPED
     # Without `updated_channels`, or after an edit, only the graph can tell whether anything is left to run.
     return _BY_VERDICT.get(verdict, Status.UNDECIDABLE)
 
 
-def _stopped_at(found: Sighting, status: Status) -> str:
+def _stopped_at(found: ThreadSnapshot, status: Status) -> str:
     channel = {Status.FAILED: ERROR, Status.WAITING: INTERRUPT}.get(status)
     nodes = [_node(row) for row in found.rows if row.channel == channel]
     if named := next((node for node in nodes if node), None):

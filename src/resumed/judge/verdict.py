@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from resumed.judge.checkpoint_id import made_at
-from resumed.judge.proof import dead
-from resumed.judge.resolve import Claim, accepts
+from resumed.judge.proof import is_known_dead
+from resumed.judge.workflow_match import WorkflowMatch, accepts
 from resumed.model import Case, Judgement, State, Verdict
 from resumed.rows import ControlRow, Head
 
@@ -44,7 +44,7 @@ class Circumstances:
     """
 
     now: datetime
-    claim: Claim
+    claim: WorkflowMatch
     ages: Ages
     lock_held: bool = False
     known: Case | None = None
@@ -52,7 +52,7 @@ class Circumstances:
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class ThreadSnapshot:
     """A head with its control rows, as one look found them."""
 
     head: Head
@@ -122,71 +122,71 @@ def last_activity(head: Head, known: Case | None, now: datetime) -> datetime:
     return known.head_seen_at or known.first_seen_at
 
 
-def changed_at(sighting: Sighting, known: Case | None, now: datetime) -> datetime | None:
+def changed_at(snapshot: ThreadSnapshot, known: Case | None, now: datetime) -> datetime | None:
     """When we saw the control rows of a known head change; None for a head that is new to us."""
-    if known is None or known.head != sighting.head.checkpoint_id:
+    if known is None or known.head != snapshot.head.checkpoint_id:
         return None
-    same = control_part(known.fingerprint) == control_part(sighting.fingerprint)
+    same = control_part(known.fingerprint) == control_part(snapshot.fingerprint)
     return known.changed_at if same else now
 
 
-def quiet_since(sighting: Sighting, around: Circumstances) -> datetime:
+def quiet_since(snapshot: ThreadSnapshot, circumstances: Circumstances) -> datetime:
     """When the thread last gave a sign of life: a checkpoint, or a change of its control rows that we saw happen."""
-    active = last_activity(sighting.head, around.known, around.now)
-    changed = changed_at(sighting, around.known, around.now)
+    active = last_activity(snapshot.head, circumstances.known, circumstances.now)
+    changed = changed_at(snapshot, circumstances.known, circumstances.now)
     return max(active, changed or active)
 
 
-def unchanged(sighting: Sighting, known: Case | None) -> bool:
+def is_unchanged(snapshot: ThreadSnapshot, known: Case | None) -> bool:
     """Say whether the thread stands exactly where the recorded case saw it."""
-    return known is not None and known.head == sighting.head.checkpoint_id and known.fingerprint == sighting.fingerprint
+    return known is not None and known.head == snapshot.head.checkpoint_id and known.fingerprint == snapshot.fingerprint
 
 
-def judge(sighting: Sighting, around: Circumstances) -> Judgement:
+def judge_snapshot(snapshot: ThreadSnapshot, circumstances: Circumstances) -> Judgement:
     """Give the first verdict of the contract's table that applies, as far as rows can tell."""
-    if around.lock_held:
+    if circumstances.lock_held:
         return Judgement(Verdict.RUNNING, "somebody holds the thread's lock")
     return (
-        _cancelled(sighting.head, around)
-        or _person_asked(sighting, around)
-        or _nothing_left(sighting, around)
-        or _edited(sighting, around)
-        or _nobodys(sighting.head, around)
-        or _too_old(sighting, around)
-        or _not_quiet(sighting, around)
-        or _why_stopped(sighting)
+        _cancelled(snapshot.head, circumstances)
+        or _person_asked(snapshot, circumstances)
+        or _nothing_left(snapshot, circumstances)
+        or _edited(snapshot, circumstances)
+        or _nobodys(snapshot.head, circumstances)
+        or _too_old(snapshot, circumstances)
+        or _not_quiet(snapshot, circumstances)
+        or _why_stopped(snapshot)
     )
 
 
-def _cancelled(head: Head, around: Circumstances) -> Judgement | None:
-    if around.known is None or around.known.cancelled_head != head.checkpoint_id:
+def _cancelled(head: Head, circumstances: Circumstances) -> Judgement | None:
+    if circumstances.known is None or circumstances.known.cancelled_head != head.checkpoint_id:
         return None
     return Judgement(Verdict.CANCELLED, "a person cancelled this head")
 
 
-def _person_asked(sighting: Sighting, around: Circumstances) -> Judgement | None:
+def _person_asked(snapshot: ThreadSnapshot, circumstances: Circumstances) -> Judgement | None:
     """A question without any sign of an answer; where there is a sign, only values tell, and those preflight reads.
 
     One that its process died on before it reached the root is asked again, wherever a workflow can do so.
     """
-    open_questions = _open_questions(sighting)
-    questions = [row for row in sighting.rows if row.channel == INTERRUPT]
-    answers = [row for row in sighting.rows if row.channel == RESUME]
+    open_questions = _open_questions(snapshot)
+    questions = [row for row in snapshot.rows if row.channel == INTERRUPT]
+    answers = [row for row in snapshot.rows if row.channel == RESUME]
     if not open_questions or answers or len(open_questions) < len(questions):
         return None
     if _unseen(open_questions):
         said = (
             "asked, but nobody can see it: the question has not reached the root, and no workflow is there to ask again"
         )
-        return None if around.claim.registrations else Judgement(Verdict.WAITING, said)
+        return None if circumstances.claim.registrations else Judgement(Verdict.WAITING, said)
     where = open_questions[0].checkpoint_ns or "the root graph"
     return Judgement(Verdict.WAITING, f"{len(open_questions)} task(s) wait for a person's answer, the first in {where}")
 
 
-def _open_questions(sighting: Sighting) -> list[ControlRow]:
+def _open_questions(snapshot: ThreadSnapshot) -> list[ControlRow]:
     """A question is open until its task has finished: has saved what it made, and no error beside it."""
-    failed = {_task(row) for row in sighting.rows if row.channel == ERROR}
-    questions = [row for row in sighting.rows if row.channel == INTERRUPT]
+    failed = {_task(row) for row in snapshot.rows if row.channel == ERROR}
+    questions = [row for row in snapshot.rows if row.channel == INTERRUPT]
     return [row for row in questions if not row.has_output or _task(row) in failed]
 
 
@@ -199,27 +199,31 @@ def _task(row: ControlRow) -> tuple[str, str, str]:
     return row.checkpoint_ns, row.checkpoint_id, row.task_id
 
 
-def _nothing_left(sighting: Sighting, around: Circumstances) -> Judgement | None:
-    live = around.claim.live(around.now)
-    known = [one for registration in around.claim.registrations for one in registration.triggers if one != ANY_CHANNEL]
+def _nothing_left(snapshot: ThreadSnapshot, circumstances: Circumstances) -> Judgement | None:
+    live = circumstances.claim.live(circumstances.now)
+    known = [
+        one for registration in circumstances.claim.registrations for one in registration.triggers if one != ANY_CHANNEL
+    ]
     unknown = [ANY_CHANNEL for registration in live if ANY_CHANNEL in registration.triggers]
-    if work_left(sighting.head, [*known, *unknown]) is None:
+    if work_left(snapshot.head, [*known, *unknown]) is None:
         return Judgement(Verdict.FINISHED, "no channel of the head has work waiting")
     return None
 
 
-def _edited(sighting: Sighting, around: Circumstances) -> Judgement | None:
+def _edited(snapshot: ThreadSnapshot, circumstances: Circumstances) -> Judgement | None:
     """An edit says nothing of what is left to run; the graph is asked once the thread is quiet."""
-    head = sighting.head
-    quiet = quiet_since(sighting, around) + around.ages.min_age <= around.now
+    head = snapshot.head
+    quiet = quiet_since(snapshot, circumstances) + circumstances.ages.min_age <= circumstances.now
     if head.edited_inside:
         where = _nodes_of(head.edited_inside[0])
         said = f"a person has edited the subgraph {where} and nothing has run since"
-        return Judgement(Verdict.EDITED, said, unsure=quiet and _askable(head, around))
-    if head.source not in _EDITING_SOURCES or sighting.ran_since:
+        return Judgement(Verdict.EDITED, said, unsure=quiet and _askable(head, circumstances))
+    if head.source not in _EDITING_SOURCES or snapshot.ran_since:
         return None
     said = f"the head was written by {head.source} and nothing has run since"
-    return Judgement(Verdict.EDITED, said, unsure=quiet and head.updated_channels is None and _askable(head, around))
+    return Judgement(
+        Verdict.EDITED, said, unsure=quiet and head.updated_channels is None and _askable(head, circumstances)
+    )
 
 
 def _nodes_of(namespace: str) -> str:
@@ -227,21 +231,29 @@ def _nodes_of(namespace: str) -> str:
     return "|".join(part.split(":")[0] for part in namespace.split("|"))
 
 
-def _askable(head: Head, around: Circumstances) -> bool:
+def _askable(head: Head, circumstances: Circumstances) -> bool:
     """Say whether a live version takes the thread and has not yet said what it makes of this head."""
-    known = around.known if around.known is not None and around.known.head == head.checkpoint_id else None
-    fitting = [one for one in around.claim.live(around.now) if accepts(one, head.metadata_version)]
+    known = (
+        circumstances.known
+        if circumstances.known is not None and circumstances.known.head == head.checkpoint_id
+        else None
+    )
+    fitting = [one for one in circumstances.claim.live(circumstances.now) if accepts(one, head.metadata_version)]
     return any(known is None or one.version not in known.refused_by for one in fitting)
 
 
-def _nobodys(head: Head, around: Circumstances) -> Judgement | None:
-    claim = around.claim
+def _nobodys(head: Head, circumstances: Circumstances) -> Judgement | None:
+    claim = circumstances.claim
     if not claim.registrations:
         said = f"no workflow named {claim.name!r} is registered" if claim.name else "the thread names no workflow"
         return Judgement(Verdict.UNCLAIMED, said)
-    live = claim.live(around.now)
+    live = claim.live(circumstances.now)
     fitting = [one for one in live if accepts(one, head.metadata_version)]
-    known = around.known if around.known is not None and around.known.head == head.checkpoint_id else None
+    known = (
+        circumstances.known
+        if circumstances.known is not None and circumstances.known.head == head.checkpoint_id
+        else None
+    )
     if live and not fitting:
         said = f"no live version of {claim.name} accepts version {head.metadata_version!r}"
         return Judgement(Verdict.INCOMPATIBLE, said)
@@ -253,38 +265,38 @@ def _nobodys(head: Head, around: Circumstances) -> Judgement | None:
     return Judgement(known.verdict, known.reason) if known.verdict is Verdict.INCOMPATIBLE and not live else None
 
 
-def _too_old(sighting: Sighting, around: Circumstances) -> Judgement | None:
+def _too_old(snapshot: ThreadSnapshot, circumstances: Circumstances) -> Judgement | None:
     """Judge by how quiet it was when it was first seen; a case that was ever due never expires."""
-    known = around.known
-    first_seen_at = around.now
-    if dead(sighting.head):
+    known = circumstances.known
+    first_seen_at = circumstances.now
+    if is_known_dead(snapshot.head):
         return None
     if known is not None and known.state is not State.CLOSED:
         if known.attempts or known.due_at is not None:
             return None
         first_seen_at = known.first_seen_at
-    if first_seen_at - quiet_since(sighting, around) <= around.ages.max_age:
+    if first_seen_at - quiet_since(snapshot, circumstances) <= circumstances.ages.max_age:
         return None
     return Judgement(Verdict.EXPIRED, "it had been quiet for longer than max_age when it was first seen")
 
 
-def _not_quiet(sighting: Sighting, around: Circumstances) -> Judgement | None:
-    known = around.known
-    left_by_us = unchanged(sighting, known) and known is not None and known.own_head == known.head
-    until = quiet_since(sighting, around) + around.ages.min_age
-    if until > around.now and not (around.ours or left_by_us or dead(sighting.head)):
+def _not_quiet(snapshot: ThreadSnapshot, circumstances: Circumstances) -> Judgement | None:
+    known = circumstances.known
+    left_by_us = is_unchanged(snapshot, known) and known is not None and known.own_head == known.head
+    until = quiet_since(snapshot, circumstances) + circumstances.ages.min_age
+    if until > circumstances.now and not (circumstances.ours or left_by_us or is_known_dead(snapshot.head)):
         return Judgement(Verdict.RUNNING, "not yet quiet for min_age", until)
     return None
 
 
-def _why_stopped(sighting: Sighting) -> Judgement:
-    if sighting.head.unapplied:
+def _why_stopped(snapshot: ThreadSnapshot) -> Judgement:
+    if snapshot.head.unapplied:
         return Judgement(Verdict.STOPPED, "the input of a registered run waits to be given")
-    pending = work_left(sighting.head) or "a channel of its own"
-    errors = [row for row in sighting.rows if row.channel == ERROR]
+    pending = work_left(snapshot.head) or "a channel of its own"
+    errors = [row for row in snapshot.rows if row.channel == ERROR]
     if any(not row.cancelled for row in errors):
         return Judgement(Verdict.FAILED, f"a task of the head has an error; work waits in {pending}")
-    open_questions = _open_questions(sighting)
+    open_questions = _open_questions(snapshot)
     if open_questions and _unseen(open_questions):
         return Judgement(Verdict.STOPPED, "asked, but nobody can see it: the question has not reached the root")
     return Judgement(Verdict.STOPPED, f"work waits in {pending} and no task has an error")

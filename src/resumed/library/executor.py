@@ -20,21 +20,22 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.pregel import Pregel
 
-from resumed.engine.faces import Face
 from resumed.errors import WorkflowAlreadyRunningError
-from resumed.library import cancelling, pools
-from resumed.library.calls import RunCall, call_of, run_of
-from resumed.library.desk import RunDesk
-from resumed.library.keeping import kept, kept_stream
-from resumed.library.lending import Lender
+from resumed.library import connection_pools
+from resumed.library.lock_decorator import OnLocked, on_locked_result
 from resumed.library.lock_manager import AsyncPostgresLockManager
-from resumed.library.locked import OnLocked, called
-from resumed.library.registered import Registered
+from resumed.library.runs import cancel
+from resumed.library.runs.coordinator import RunCoordinator
+from resumed.library.runs.graph_binding import GraphBinder
+from resumed.library.runs.registered_run import RegisteredRun
+from resumed.library.runs.run_call import RunCall, graph_call, submitted_call
+from resumed.library.runs.supervision import supervise, supervise_stream
+from resumed.runtime.call_mode import CallMode
 from resumed.store import runs, schema
-from resumed.store.connect import Target, opened
-from resumed.store.faults import explained
+from resumed.store.connection import Target, open_session
+from resumed.store.database_errors import explaining
+from resumed.store.lock_selftest import run_lock_selftest
 from resumed.store.runs import NewRun
-from resumed.store.selftest import self_test
 
 MOST_RUNS = 1000
 LINES = 4
@@ -72,24 +73,26 @@ class AsyncWorkflowExecutor:
         self._serde = serde or JsonPlusSerializer()
         self._sessions = sessions
         self._owner = f"{socket.gethostname()}-{os.getpid()}"
-        self._lender = Lender(self._serde)
-        self._desk = RunDesk(self._lender, max_runs)
+        self._lender = GraphBinder(self._serde)
+        self._desk = RunCoordinator(self._lender, max_runs)
         self._locks = AsyncPostgresLockManager(dsn, min_conn=0)
         self._stack = AsyncExitStack()
         self._checkpointer: AsyncPostgresSaver | None = None
 
     async def __aenter__(self) -> Self:
         """Prove that the database locks, make LangGraph's tables where they are missing, connect."""
-        with explained():
+        with explaining():
             await self._open()
         return self
 
     async def _open(self) -> None:
         async with AsyncExitStack() as stack:
-            await self_test(self._target)
-            self._checkpointer = await stack.enter_async_context(pools.async_saver(self._target, self._serde))
-            await pools.set_up(self._target)
-            async with opened(self._target, "resumed executor") as session:
+            await run_lock_selftest(self._target)
+            self._checkpointer = await stack.enter_async_context(
+                connection_pools.async_saver(self._target, self._serde)
+            )
+            await connection_pools.set_up(self._target)
+            async with open_session(self._target, "resumed executor") as session:
                 await schema.check(session)
             await stack.enter_async_context(self._desk.opened(self._target, self._sessions))
             stack.push_async_callback(self._locks.close)
@@ -144,14 +147,14 @@ class AsyncWorkflowExecutor:
         the daemon goes on with it.
         """
         options |= {"thread_id": thread_id, "context": context}
-        call = run_of(workflow, graph, input, config, options)
-        async with self.registered(replace(call, face=Face.ASYNC)) as run:
+        call = graph_call(workflow, graph, input, config, options)
+        async with self.registered(replace(call, face=CallMode.ASYNC)) as run:
             try:
-                return await kept(run.hold, run.call_async("ainvoke"))
+                return await supervise(run.hold, run.call_async("ainvoke"))
             except Exception as error:
                 if not run.refused(error):
                     raise
-            return await kept(run.hold, self._desk.in_thread(run))
+            return await supervise(run.hold, self._desk.in_thread(run))
 
     async def astream(
         self,
@@ -170,18 +173,18 @@ class AsyncWorkflowExecutor:
         its end leaves the run open, and the daemon goes on with it.
         """
         options |= {"thread_id": thread_id, "context": context}
-        call = run_of(workflow, graph, input, config, options)
+        call = graph_call(workflow, graph, input, config, options)
         async with (
-            self.registered(replace(call, face=Face.ASYNC)) as run,
+            self.registered(replace(call, face=CallMode.ASYNC)) as run,
             # Closed here, before the lock is released, not when the collector finds it.
-            aclosing(kept_stream(run.hold, run.call_async("astream"))) as parts,
+            aclosing(supervise_stream(run.hold, run.call_async("astream"))) as parts,
         ):
             async for part in parts:
                 yield part
 
     stream = astream
 
-    def registered(self, call: RunCall) -> AbstractAsyncContextManager[Registered]:
+    def registered(self, call: RunCall) -> AbstractAsyncContextManager[RegisteredRun]:
         """Hold a thread's lock and keep its run on record for the length of a block; for the faces of the library."""
         return self._desk.registered(self._new(call), call)
 
@@ -195,12 +198,12 @@ class AsyncWorkflowExecutor:
         if input is None:
             message = "a submitted run needs an input"
             raise ValueError(message)
-        call = call_of(workflow, input, thread_id, None)
-        with explained():
+        call = submitted_call(workflow, input, thread_id, None)
+        with explaining():
             return await self._submitted(call)
 
     async def _submitted(self, call: RunCall) -> str:
-        async with pools.session_of(self.checkpointer) as session:
+        async with connection_pools.session_of(self.checkpointer) as session:
             if await runs.submit(session, self._new(call)) or await runs.was_submitted(session, call.thread_id):
                 return call.thread_id
         message = "the thread has a run that has not ended: submit when it has"
@@ -216,9 +219,9 @@ class AsyncWorkflowExecutor:
         Returns:
             False where nothing was left to cancel: the thread is finished, or there is none.
         """
-        with explained():
-            async with opened(self._target, "resumed executor") as session:
-                done = await cancelling.cancel(session, thread_id, self._owner, reason)
+        with explaining():
+            async with open_session(self._target, "resumed executor") as session:
+                done = await cancel.cancel_run(session, thread_id, self._owner, reason)
         self._desk.cancelled(thread_id)
         return done
 
@@ -236,7 +239,7 @@ class AsyncWorkflowExecutor:
         """Call any function, asynchronous or not, under a lock. See `WorkflowExecutor.execute`."""
         async with self._locks.acquire_workflow_lock(workflow_id, timeout_seconds, blocking) as got:
             if not got:
-                return called(workflow_id, on_locked)
+                return on_locked_result(workflow_id, on_locked)
             if inspect.iscoroutinefunction(workflow_func):
                 return await workflow_func(*args, **(kwargs or {}))
             return await asyncio.to_thread(workflow_func, *args, **(kwargs or {}))

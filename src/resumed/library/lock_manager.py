@@ -16,10 +16,10 @@ from typing import Self
 import psycopg
 
 from resumed.errors import DatabaseError, DatabaseUnreachableError
-from resumed.library.keeping import to_its_end
+from resumed.library.runs.supervision import run_to_end
 from resumed.store import locks
-from resumed.store.connect import Session, Target, alive, connect, usable
-from resumed.store.faults import explain, explained
+from resumed.store.connection import Session, Target, connect, is_alive, is_usable
+from resumed.store.database_errors import explain, explaining
 from resumed.store.locks import identifier_key
 
 _SLICE = timedelta(seconds=1)
@@ -95,13 +95,13 @@ class AsyncPostgresLockManager:
             yield got
         finally:
             if got:
-                await to_its_end(self.give_back(id, owner))
+                await run_to_end(self.give_back(id, owner))
 
     async def take(self, identifier: str, owner: object, patience: float | None) -> bool:
         """Take a lock for `owner`, waiting for `patience` seconds (None: for ever); says whether it was had."""
         self._leave_parents()
         held = self._held.get((identifier, owner))
-        if held is not None and alive(held.session):
+        if held is not None and is_alive(held.session):
             held.times += 1
             return True
         if held is not None:
@@ -169,14 +169,14 @@ class AsyncPostgresLockManager:
         try:
             return await locks.try_key(session, key) or await _waited(session, key, patience)
         except psycopg.Error as error:
-            lost = not alive(session)
+            lost = not is_alive(session)
             await session.close()
             if lost:
                 message = "the session was lost while it waited for a lock: ask for it again"
                 raise DatabaseUnreachableError(message) from error
             raise explain(error) from error
         except BaseException:
-            await to_its_end(_left(session, key))
+            await run_to_end(_left(session, key))
             raise
 
     async def _drop(self, identifier: str, owner: object) -> bool:
@@ -185,7 +185,7 @@ class AsyncPostgresLockManager:
         if held is None:
             return unlocked
         with suppress(psycopg.Error):
-            unlocked = alive(held.session) and await locks.unlock_key(held.session, identifier_key(identifier))
+            unlocked = is_alive(held.session) and await locks.unlock_key(held.session, identifier_key(identifier))
         if not unlocked:
             await held.session.close()
         await self._put_back(held.session)
@@ -209,7 +209,7 @@ class AsyncPostgresLockManager:
             self._room.release()
             raise
         try:
-            with explained():
+            with explaining():
                 yield session
         finally:
             await self._put_back(session)
@@ -226,7 +226,7 @@ class AsyncPostgresLockManager:
     async def _put_back(self, session: Session) -> None:
         """Keep a session for the next lock, or end it where enough are kept; makes room for somebody else."""
         self._room.release()
-        if await usable(session) and len(self._idle) < self._kept:
+        if await is_usable(session) and len(self._idle) < self._kept:
             self._idle.append(session)
         else:
             await session.close()
@@ -240,14 +240,14 @@ class AsyncPostgresLockManager:
 
 async def _has(session: Session, key: int) -> bool:
     with suppress(psycopg.Error):
-        return alive(session) and await locks.own_key(session, key)
+        return is_alive(session) and await locks.own_key(session, key)
     return False
 
 
 async def _left(session: Session, key: int) -> None:
     """End a session whose wait was cut off. The lock may have come meanwhile: a closed socket is noticed later."""
     with suppress(psycopg.Error):
-        if await usable(session):
+        if await is_usable(session):
             await locks.unlock_key(session, key)
     await session.close()
 

@@ -19,17 +19,17 @@ from psycopg import Connection
 from psycopg.rows import DictRow
 from psycopg_pool import ConnectionPool
 
-from resumed.engine.faces import Face
-from resumed.library import pools
-from resumed.library.calls import RunCall, run_of
-from resumed.library.checkpointers import CheckpointerManager
+from resumed.library import connection_pools
+from resumed.library.checkpointer_manager import CheckpointerManager
+from resumed.library.event_loop import run_sync
 from resumed.library.executor import LINES, MOST_RUNS, AsyncWorkflowExecutor
-from resumed.library.keeping import kept, kept_stream
-from resumed.library.locked import OnLocked, called
-from resumed.library.loop import run_sync
-from resumed.library.registered import Registered
-from resumed.library.sync_locks import PostgresLockManager
-from resumed.store.connect import Target
+from resumed.library.lock_decorator import OnLocked, on_locked_result
+from resumed.library.runs.registered_run import RegisteredRun
+from resumed.library.runs.run_call import RunCall, graph_call
+from resumed.library.runs.supervision import supervise, supervise_stream
+from resumed.library.sync_lock_manager import PostgresLockManager
+from resumed.runtime.call_mode import CallMode
+from resumed.store.connection import Target
 
 _END = object()
 
@@ -84,9 +84,9 @@ class WorkflowExecutor:
             return CheckpointerManager.get_or_create(self._target.dsn).get_checkpointer()
         with self._guard:
             if self._saver is None:
-                self._pool = pools.pool(self._target)
+                self._pool = connection_pools.pool(self._target)
                 self._saver = PostgresSaver(self._pool, serde=self._serde)
-                run_sync(pools.set_up(self._target))
+                run_sync(connection_pools.set_up(self._target))
             return self._saver
 
     def run(
@@ -108,7 +108,7 @@ class WorkflowExecutor:
         open, and the daemon goes on with it.
         """
         options |= {"thread_id": thread_id, "context": context}
-        call = run_of(workflow, graph, input, config, options)
+        call = graph_call(workflow, graph, input, config, options)
         with self._registered(call) as run:
             try:
                 returned = run.call("invoke")
@@ -117,7 +117,7 @@ class WorkflowExecutor:
                     raise
             else:
                 return returned
-            return run_sync(kept(run.hold, run.call_async("ainvoke")))
+            return run_sync(supervise(run.hold, run.call_async("ainvoke")))
 
     def stream(
         self,
@@ -132,7 +132,7 @@ class WorkflowExecutor:
     ) -> Iterator[Any]:
         """Run a graph and return what `graph.stream` returns. See `AsyncWorkflowExecutor.astream`."""
         options |= {"thread_id": thread_id, "context": context}
-        call = run_of(workflow, graph, input, config, options)
+        call = graph_call(workflow, graph, input, config, options)
         with self._registered(call) as run:
             try:
                 yield from _unended(run)
@@ -141,7 +141,7 @@ class WorkflowExecutor:
                     raise
             else:
                 return
-            parts = kept_stream(run.hold, run.call_async("astream"))
+            parts = supervise_stream(run.hold, run.call_async("astream"))
             try:
                 while (part := run_sync(_next(parts))) is not _END:
                     yield part
@@ -149,9 +149,9 @@ class WorkflowExecutor:
                 run_sync(_closed(parts))
 
     @contextmanager
-    def _registered(self, call: RunCall) -> Iterator[Registered]:
+    def _registered(self, call: RunCall) -> Iterator[RegisteredRun]:
         """Hold the thread's lock for the length of a block; raises what ended the hold, whatever the graph raised."""
-        entered = self._executor.registered(replace(call, face=Face.SYNC))
+        entered = self._executor.registered(replace(call, face=CallMode.SYNC))
         run = run_sync(entered.__aenter__())
         try:
             yield run
@@ -200,7 +200,7 @@ class WorkflowExecutor:
         """
         with self._locks.acquire_workflow_lock(workflow_id, timeout_seconds, blocking) as got:
             if not got:
-                return called(workflow_id, on_locked)
+                return on_locked_result(workflow_id, on_locked)
             return workflow_func(*args, **(kwargs or {}))
 
 
@@ -208,7 +208,7 @@ async def _made(dsn: str, **options: Any) -> AsyncWorkflowExecutor:
     return AsyncWorkflowExecutor(dsn, **options)
 
 
-def _unended(run: Registered) -> Iterator[Any]:
+def _unended(run: RegisteredRun) -> Iterator[Any]:
     """Give the parts of a synchronous stream for as long as the run's hold lasts."""
     for part in run.call("stream"):
         run.hold.require()

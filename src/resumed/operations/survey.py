@@ -15,12 +15,12 @@ from typing import Any
 
 from resumed.errors import DatabaseUnusableError
 from resumed.judge.checkpoint_id import made_at
-from resumed.judge.gaps import Mark, longest_gap
-from resumed.judge.survey import Group, Status, error_class, group_of, has_error, prefix_of, surveyed, workflow_of
-from resumed.judge.verdict import Sighting
-from resumed.store import checkpoints, locks, schema, vitals, watermarks
+from resumed.judge.step_durations import StepMark, longest_step
+from resumed.judge.survey import Group, Status, error_class, group_of, has_error, prefix_of, survey_thread, workflow_of
+from resumed.judge.verdict import ThreadSnapshot
+from resumed.store import checkpoints, locks, schema, vitals, watermark
 from resumed.store import survey as store
-from resumed.store.connect import Session, Target, opened
+from resumed.store.connection import Session, Target, open_session
 from resumed.store.survey import Relation, Span
 
 MOST_THREADS = 200_000
@@ -101,7 +101,7 @@ async def survey(target: Target, question: Question, report: Report = _silent) -
 
     `report` is called with a forecast before the first page, and after each.
     """
-    async with opened(target, "resumed survey") as session:
+    async with open_session(target, "resumed survey") as session:
         await session.execute("select set_config('default_transaction_read_only', 'on', false)")
         if missing := await schema.missing_tables(session):
             message = (
@@ -112,13 +112,13 @@ async def survey(target: Target, question: Question, report: Report = _silent) -
         relations = await store.relations(session)
         of_checkpoints = next(one for one in relations if one.name == "checkpoints")
         expected = await store.estimated_threads(session, of_checkpoints)
-        surveyor = _Surveyor(session, question, await watermarks.clock(session), report)
-        if expected <= MOST_THREADS and await surveyor.read_all(expected):
-            surveyor.found.relations = relations
-            return surveyor.found
+        inspector = _Surveyor(session, question, await watermark.database_clock(session), report)
+        if expected <= MOST_THREADS and await inspector.read_all(expected):
+            inspector.found.relations = relations
+            return inspector.found
         # More than the planner knew of, or too slow: begin again with a sample.
-        sampled = _Surveyor(session, question, surveyor.now, report)
-        await sampled.read_sample(max(expected, surveyor.found.read + 1))
+        sampled = _Surveyor(session, question, inspector.now, report)
+        await sampled.read_sample(max(expected, inspector.found.read + 1))
         sampled.found.relations = relations
         return sampled.found
 
@@ -169,15 +169,15 @@ class _Surveyor:
 
     async def _read(self, spans: Mapping[str, Span]) -> None:
         wanted = self._young(spans)
-        sightings = await checkpoints.unregistered(self.session, wanted)
-        held = await locks.held(self.session, wanted)
-        errors = await self._errors(sightings)
+        snapshots = await checkpoints.threads_without_run(self.session, wanted)
+        held = await locks.held_threads(self.session, wanted)
+        errors = await self._errors(snapshots)
         finished: dict[str, Group] = {}
-        for thread_id, sighting in sightings.items():
-            name = workflow_of(sighting) if self.question.by is By.WORKFLOW else prefix_of(thread_id)
+        for thread_id, snapshot in snapshots.items():
+            name = workflow_of(snapshot) if self.question.by is By.WORKFLOW else prefix_of(thread_id)
             group = group_of(self.found.groups, name)
-            thread = surveyed(
-                sighting,
+            thread = survey_thread(
+                snapshot,
                 self.now,
                 self.question.min_age,
                 lock_held=thread_id in held,
@@ -187,7 +187,7 @@ class _Surveyor:
             if thread.status is Status.FINISHED and self.learnt[name] < _LEARN_FROM:
                 self.learnt[name] += 1
                 finished[thread_id] = group
-        self.found.read += len(sightings)
+        self.found.read += len(snapshots)
         await self._learn(finished)
 
     def _young(self, spans: Mapping[str, Span]) -> list[str]:
@@ -198,8 +198,8 @@ class _Surveyor:
         self.found.begun += sum((made_at(one.oldest) or since) >= recently for one in wanted.values())
         return list(wanted)
 
-    async def _errors(self, sightings: Mapping[str, Sighting]) -> dict[str, list[str]]:
-        heads = {name: one.head.checkpoint_id for name, one in sightings.items() if has_error(one)}
+    async def _errors(self, snapshots: Mapping[str, ThreadSnapshot]) -> dict[str, list[str]]:
+        heads = {name: one.head.checkpoint_id for name, one in snapshots.items() if has_error(one)}
         found: dict[str, list[str]] = {}
         for thread, said in await store.raised(self.session, heads) if heads else ():
             found.setdefault(thread, []).append(error_class(said))
@@ -209,5 +209,5 @@ class _Surveyor:
         """Measure the steps of threads that came to their end."""
         steps = await vitals.steps(self.session, list(finished)) if finished else []
         for thread, own in groupby(steps, lambda step: step.thread_id):
-            marks = [Mark(one.checkpoint_id, one.source == "input", one.ours, one.stood) for one in own]
-            finished[thread].learn(longest_gap(marks))
+            marks = [StepMark(one.checkpoint_id, one.source == "input", one.ours, one.stood) for one in own]
+            finished[thread].learn(longest_step(marks))

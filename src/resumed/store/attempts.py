@@ -4,14 +4,14 @@ from collections.abc import Sequence
 
 from psycopg.rows import DictRow
 
-from resumed.judge.circuit import WINDOW, Ended, Record
-from resumed.judge.policy import charged
+from resumed.judge.circuit_breaker import WINDOW, CircuitRecord, RecentAttempt
+from resumed.judge.retry_policy import is_charged
 from resumed.model import Attempt, Ending, Outcome
-from resumed.store import texts
-from resumed.store.connect import Session
-from resumed.store.queries import load
+from resumed.store import text_encoding
+from resumed.store.connection import Session
+from resumed.store.sql_files import load_sql
 
-_SQL = load("attempts")
+_SQL = load_sql("attempts")
 
 
 async def start(session: Session, attempt: Attempt) -> Attempt:
@@ -35,11 +35,11 @@ async def finish(session: Session, attempt: Attempt, ending: Ending, closer: str
         "closed_by": closer or attempt.worker,
         "outcome": ending.outcome.value,
         "advanced": ending.advanced,
-        "charged": charged(ending),
+        "charged": is_charged(ending),
         "after": ending.after,
-        "error_type": texts.fitting(session, ending.error_type),
-        "error_at": texts.fitting(session, ending.error_at),
-        "error": texts.fitting(session, ending.error),
+        "error_type": text_encoding.fitting_text(session, ending.error_type),
+        "error_at": text_encoding.fitting_text(session, ending.error_at),
+        "error": text_encoding.fitting_text(session, ending.error),
     }
     row = await (await session.execute(_SQL["finish"], parameters)).fetchone()
     return _attempt(row) if row else None
@@ -57,15 +57,15 @@ async def orphans(session: Session, excepted: Sequence[str], rows: int) -> list[
     return [_attempt(row) async for row in cursor]
 
 
-async def recent(session: Session, workflows: Sequence[str]) -> dict[str, Record]:
+async def recent(session: Session, workflows: Sequence[str]) -> dict[str, CircuitRecord]:
     """Read the last attempts of these workflows that tell something of them, on whatever replica they were made."""
     parameters = {"workflows": list(workflows), "rows": WINDOW}
-    ended: dict[str, list[Ended]] = {name: [] for name in workflows}
+    ended: dict[str, list[RecentAttempt]] = {name: [] for name in workflows}
     async for row in await session.execute(_SQL["recent"], parameters):
-        ended[row.pop("workflow")].append(Ended(**row))
+        ended[row.pop("workflow")].append(RecentAttempt(**row))
     cursor = await session.execute(_SQL["open_by_workflow"], {"workflows": list(workflows)})
     still_open = {row["workflow"]: row["open"] async for row in cursor}
-    return {name: Record(tuple(found), still_open.get(name, 0)) for name, found in ended.items()}
+    return {name: CircuitRecord(tuple(found), still_open.get(name, 0)) for name, found in ended.items()}
 
 
 async def of_thread(session: Session, thread_id: str) -> list[Attempt]:

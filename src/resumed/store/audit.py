@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from resumed.store import watermarks
-from resumed.store.connect import Session
-from resumed.store.queries import load
+from resumed.store import watermark
+from resumed.store.connection import Session
+from resumed.store.sql_files import load_sql
 
-_SQL = load("audit")
+_SQL = load_sql("audit")
 
 
 class Act(StrEnum):
@@ -50,6 +50,6 @@ async def of_thread(session: Session, thread_id: str) -> list[Entry]:
 
 async def since(session: Session, length: timedelta, rows: int) -> list[Entry]:
     """Read what was asked for within this length of time, the newest first, at most so many."""
-    parameters = {"since": await watermarks.clock(session) - length, "rows": rows}
+    parameters = {"since": await watermark.database_clock(session) - length, "rows": rows}
     cursor = await session.execute(_SQL["since"], parameters)
     return [Entry(**{**row, "action": Act(row["action"])}) async for row in cursor]

@@ -6,19 +6,19 @@ from datetime import datetime, timedelta
 
 from psycopg.rows import DictRow
 
-from resumed.judge.case import Standing
-from resumed.judge.policy import Tally
+from resumed.judge.case import CaseUpdate
+from resumed.judge.retry_policy import Tally
 from resumed.judge.verdict import control_part
 from resumed.model import Case, Registration, State, Verdict
-from resumed.store import texts
-from resumed.store.connect import Session
-from resumed.store.queries import load
+from resumed.store import text_encoding
+from resumed.store.connection import Session
+from resumed.store.sql_files import load_sql
 
-_SQL = load("cases")
+_SQL = load_sql("cases")
 
 
 @dataclass(frozen=True, slots=True)
-class Extra:
+class AttemptOutcomeFields:
     """What only the holder of the lock can say of a case.
 
     `consecutive` is the new count of charged attempts without progress; `refused_by` the version whose preflight
@@ -33,11 +33,11 @@ class Extra:
     suspect: bool | None = None
 
 
-_NOTHING_MORE = Extra()
+_NOTHING_MORE = AttemptOutcomeFields()
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ClaimRequest:
     """What can be taken of one workflow: at most `room` cases, either suspects or none of them."""
 
     registration: Registration
@@ -73,7 +73,7 @@ async def listing(session: Session, state: str | None = None) -> list[Case]:
     return [_case(row) async for row in cursor]
 
 
-async def record(session: Session, standings: Sequence[tuple[Standing, Case | None]], now: datetime) -> None:
+async def record(session: Session, standings: Sequence[tuple[CaseUpdate, Case | None]], now: datetime) -> None:
     """Write what a look found, each over the case as the look saw it; a case that moved since is left alone."""
     async with session.cursor() as cursor:
         await cursor.executemany(
@@ -82,7 +82,7 @@ async def record(session: Session, standings: Sequence[tuple[Standing, Case | No
 
 
 async def claim(
-    session: Session, wanted: Sequence[Wanted], claimant: str, rows: int, due_by: datetime | None = None
+    session: Session, wanted: Sequence[ClaimRequest], claimant: str, rows: int, due_by: datetime | None = None
 ) -> list[Claimed]:
     """Hand out at most `rows` cases that were due by then, of what is wanted: the workflows in turn, oldest first."""
     pairs = {(one.registration.name, kind) for one in wanted for kind in _accepted(one.registration)}
@@ -99,7 +99,7 @@ async def claim(
     return sorted(claimed, key=lambda one: one.due_at)
 
 
-async def any_due(session: Session, wanted: Sequence[Wanted], due_by: datetime | None = None) -> bool:
+async def any_due(session: Session, wanted: Sequence[ClaimRequest], due_by: datetime | None = None) -> bool:
     """Say whether any case of what is wanted was due by then; whoever claims may still find that it is not."""
     parameters = {
         "workflows": [one.registration.name for one in wanted],
@@ -125,7 +125,7 @@ async def postpone(session: Session, thread_id: str, delay: timedelta) -> None:
     await session.execute(_SQL["postpone"], {"thread": thread_id, "delay": delay})
 
 
-async def make_due(session: Session, standing: Standing, claimant: str, *, pinned: bool) -> bool:
+async def make_due(session: Session, standing: CaseUpdate, claimant: str, *, pinned: bool) -> bool:
     """Make a case due because a person asks: out of back-off and quarantine, its tries given back, claimed by us.
 
     `pinned` says that the person knew of another one's quarantine. False where somebody has forbidden it meanwhile.
@@ -134,12 +134,12 @@ async def make_due(session: Session, standing: Standing, claimant: str, *, pinne
     return await (await session.execute(_SQL["make_due"], parameters)).fetchone() is not None
 
 
-async def settle(session: Session, standing: Standing, extra: Extra = _NOTHING_MORE) -> None:
+async def settle_attempt(session: Session, standing: CaseUpdate, extra: AttemptOutcomeFields = _NOTHING_MORE) -> None:
     """Write what was said under the thread's lock."""
     await session.execute(_SQL["settle"], {**_columns(session, standing), **asdict(extra)})
 
 
-async def begin(session: Session, standing: Standing) -> Tally | None:
+async def begin_attempt(session: Session, standing: CaseUpdate) -> Tally | None:
     """Mark the case as being tried, and count the attempt; None where a person has forbidden it since the look."""
     row = await (await session.execute(_SQL["begin"], _columns(session, standing))).fetchone()
     return Tally(row["attempts"], row["consecutive"]) if row else None
@@ -149,24 +149,24 @@ def _accepted(registration: Registration) -> tuple[str, ...]:
     return registration.version, *registration.accepts
 
 
-def _columns(session: Session, standing: Standing) -> dict[str, object]:
+def _columns(session: Session, standing: CaseUpdate) -> dict[str, object]:
     return {
         "thread_id": standing.thread_id,
         "workflow": standing.workflow,
         "version": standing.version,
         "verdict": standing.judgement.verdict.value,
-        "reason": texts.fitting(session, standing.judgement.reason),
+        "reason": text_encoding.fitting_text(session, standing.judgement.reason),
         "state": standing.placement.state.value,
         "head": standing.head,
         "fingerprint": standing.fingerprint,
         "last_activity_at": standing.last_activity_at,
         "due_at": standing.placement.due_at,
         "next_look_at": standing.placement.next_look_at,
-        "quarantine_reason": texts.fitting(session, standing.placement.quarantine_reason),
+        "quarantine_reason": text_encoding.fitting_text(session, standing.placement.quarantine_reason),
     }
 
 
-def _recorded(session: Session, standing: Standing, known: Case | None, now: datetime) -> dict[str, object]:
+def _recorded(session: Session, standing: CaseUpdate, known: Case | None, now: datetime) -> dict[str, object]:
     before = known if known is not None and known.head == standing.head else None
     same = before is not None and before.fingerprint == standing.fingerprint
     unchanged = before is not None and control_part(before.fingerprint) == control_part(standing.fingerprint)

@@ -1,10 +1,10 @@
 """Counts open cases for the gauges of the whole database; the same numbers on every replica."""
 
 from resumed.model import ThreadCount
-from resumed.store.connect import Session
-from resumed.store.queries import load
+from resumed.store.connection import Session
+from resumed.store.sql_files import load_sql
 
-_SQL = load("census")
+_SQL = load_sql("census")
 
 
 async def count(session: Session) -> list[ThreadCount]:

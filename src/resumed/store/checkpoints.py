@@ -7,20 +7,20 @@ from typing import Any
 
 from psycopg.rows import DictRow
 
-from resumed.judge.registered import with_run
-from resumed.judge.verdict import CONTROL_CHANNELS, Sighting
+from resumed.judge.registered_runs import with_registered_run
+from resumed.judge.verdict import CONTROL_CHANNELS, ThreadSnapshot
 from resumed.rows import ControlRow, Head
 from resumed.store import runs
-from resumed.store.connect import Session
-from resumed.store.queries import load
+from resumed.store.connection import Session
+from resumed.store.sql_files import load_sql
 
-_SQL = load("checkpoints")
+_SQL = load_sql("checkpoints")
 _CANCELLED = b"\xb0CancelledError()"  # msgpack of repr(CancelledError()), what a stopped server leaves
 _QUIET_CHANNELS = ("__no_writes__", "__scheduled__")
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class WindowPage:
     """One page of the window: its threads, how many rows it had and the last id of it (None: it was empty)."""
 
     threads: tuple[str, ...]
@@ -28,20 +28,20 @@ class Page:
     last_id: str | None
 
 
-async def window_page(session: Session, after: str, upper: str, rows: int) -> Page:
+async def window_page(session: Session, after: str, upper: str, rows: int) -> WindowPage:
     """Read the next `rows` checkpoints with `after` < id < `upper`, in the order of their ids."""
     cursor = await session.execute(_SQL["window_page"], {"after": after, "upper": upper, "rows": rows})
     found = await cursor.fetchall()
     threads = tuple(sorted(row["thread_id"] for row in found))
-    return Page(threads, sum(row["rows"] for row in found), max((row["last_id"] for row in found), default=None))
+    return WindowPage(threads, sum(row["rows"] for row in found), max((row["last_id"] for row in found), default=None))
 
 
-async def window_ends(session: Session, after: str, upper: str, rows: int) -> Page:
+async def window_ends(session: Session, after: str, upper: str, rows: int) -> WindowPage:
     """Read the next `rows` checkpoints as `window_page` does; its threads are those with no newer one in the window."""
     cursor = await session.execute(_SQL["window_ends"], {"after": after, "upper": upper, "rows": rows})
     found = await cursor.fetchall()
     threads = tuple(sorted(row["thread_id"] for row in found if row["ends"]))
-    return Page(threads, sum(row["rows"] for row in found), max((row["last_id"] for row in found), default=None))
+    return WindowPage(threads, sum(row["rows"] for row in found), max((row["last_id"] for row in found), default=None))
 
 
 async def cases_outside(
@@ -57,30 +57,30 @@ async def cases_outside(
     return [(row["last_activity_at"], row["thread_id"]) async for row in cursor]
 
 
-async def timeless(session: Session, span: tuple[str, str], rows: int | None = None) -> list[str]:
+async def threads_without_time(session: Session, span: tuple[str, str], rows: int | None = None) -> list[str]:
     """Find at most `rows` threads whose ids tell no time (below or above `span`), with a head that is not on record."""
     parameters = {"lowest": span[0], "highest": span[1], "rows": rows}
     cursor = await session.execute(_SQL["timeless"], parameters)
     return [row["thread_id"] async for row in cursor]
 
 
-async def sightings(session: Session, threads: Sequence[str]) -> dict[str, Sighting]:
+async def snapshots(session: Session, threads: Sequence[str]) -> dict[str, ThreadSnapshot]:
     """Read the heads of these threads with the control rows of each, and the registered runs that have not ended.
 
     Threads with neither head nor input are left out.
     """
-    found = await unregistered(session, threads)
-    for thread, run in (await runs.unended(session, threads)).items():
-        if (stands := with_run(found.get(thread), run)) is not None:
+    found = await threads_without_run(session, threads)
+    for thread, run in (await runs.unended_runs(session, threads)).items():
+        if (stands := with_registered_run(found.get(thread), run)) is not None:
             found[thread] = stands
     return found
 
 
-async def unregistered(session: Session, threads: Sequence[str]) -> dict[str, Sighting]:
+async def threads_without_run(session: Session, threads: Sequence[str]) -> dict[str, ThreadSnapshot]:
     """Read the heads of these threads with the control rows of each, whatever is registered of them."""
     heads = await _heads(session, threads)
     rows = await _control_rows(session, heads)
-    return {head.thread_id: Sighting(head, tuple(rows.get(head.thread_id, ()))) for head in heads}
+    return {head.thread_id: ThreadSnapshot(head, tuple(rows.get(head.thread_id, ()))) for head in heads}
 
 
 @dataclass(frozen=True, slots=True)

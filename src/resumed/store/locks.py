@@ -26,11 +26,11 @@ from datetime import datetime, timedelta
 
 import psycopg
 
-from resumed.store.connect import Session, one_row
-from resumed.store.queries import load
-from resumed.store.texts import encoded
+from resumed.store.connection import Session, one_row
+from resumed.store.sql_files import load_sql
+from resumed.store.text_encoding import encode_text
 
-_SQL = load("locks")
+_SQL = load_sql("locks")
 
 
 def thread_key(thread_id: str) -> int:
@@ -40,7 +40,7 @@ def thread_key(thread_id: str) -> int:
 
 def identifier_key(identifier: str) -> int:
     """Compute the advisory key of any identifier: the first eight bytes of its SHA-256, big-endian, signed."""
-    return int.from_bytes(hashlib.sha256(encoded(identifier)).digest()[:8], "big", signed=True)
+    return int.from_bytes(hashlib.sha256(encode_text(identifier)).digest()[:8], "big", signed=True)
 
 
 async def try_lock(session: Session, thread_id: str) -> tuple[bool, datetime]:
@@ -92,7 +92,7 @@ async def visible_key(session: Session, key: int) -> bool:
     return bool((await one_row(session, _SQL["visible"], {"key": key}))["visible"])
 
 
-async def held(session: Session, threads: Sequence[str]) -> frozenset[str]:
+async def held_threads(session: Session, threads: Sequence[str]) -> frozenset[str]:
     """Which of these threads' locks somebody holds now, seen without trying one."""
     keys = [thread_key(thread) for thread in threads]
     cursor = await session.execute(_SQL["held"], {"threads": list(threads), "keys": keys})

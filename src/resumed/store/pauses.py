@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from resumed.store.connect import Session, one_row
-from resumed.store.queries import load
+from resumed.store.connection import Session, one_row
+from resumed.store.sql_files import load_sql
 
 EVERYTHING = ""
 
-_SQL = load("pauses")
+_SQL = load_sql("pauses")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +44,12 @@ async def unpause(session: Session, workflow: str, actor: str) -> bool:
     return await cursor.fetchone() is not None
 
 
-async def standing(session: Session) -> list[Pause]:
+async def current_pauses(session: Session) -> list[Pause]:
     """Read the pauses that stand, the one of everything first."""
     return [Pause(**row) async for row in await session.execute(_SQL["standing"])]
 
 
-def covering(pauses: Iterable[Pause], workflow: str | None) -> Pause | None:
+def covering_pause(pauses: Iterable[Pause], workflow: str | None) -> Pause | None:
     """Find the pause that keeps attempts from a workflow's threads, the one of everything before its own."""
     found = {one.workflow: one for one in pauses if one.workflow in (EVERYTHING, workflow)}
     return found.get(EVERYTHING) or found.get(workflow or EVERYTHING)

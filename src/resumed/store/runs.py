@@ -8,12 +8,12 @@ from psycopg.types.json import Jsonb
 
 from resumed.model import Verdict
 from resumed.rows import Run
-from resumed.store.connect import Session, one_row
+from resumed.store.connection import Session, one_row
 from resumed.store.locks import thread_key
-from resumed.store.queries import load
+from resumed.store.sql_files import load_sql
 
 OPTIONS = "__options"
-_SQL = load("runs")
+_SQL = load_sql("runs")
 _ENDS = {
     Verdict.FINISHED: "finished",
     Verdict.WAITING: "waiting",
@@ -42,7 +42,7 @@ class NewRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredCall:
     """The stored input of a run and the scalars of its call."""
 
     input: tuple[str, bytes]
@@ -50,25 +50,25 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class CancelAnswer:
     """What the database said to a request for a thread's lock, and the thread's head then, empty for none."""
 
     said: str
     head: str | None
 
 
-async def begin(session: Session, run: NewRun) -> Said:
+async def begin_run(session: Session, run: NewRun) -> CancelAnswer:
     """Take the thread's lock and register the run: `begun`, `locked` (elsewhere), or `unfinished` (lock taken)."""
-    return Said(**await one_row(session, _SQL["begin"], {**_columns(run), "key": thread_key(run.thread_id)}))
+    return CancelAnswer(**await one_row(session, _SQL["begin"], {**_columns(run), "key": thread_key(run.thread_id)}))
 
 
-async def regain(session: Session, run_id: str, thread_id: str) -> Said:
+async def regain_run(session: Session, run_id: str, thread_id: str) -> CancelAnswer:
     """Take the lock of one's own run again: `regained`, `locked` (elsewhere) or `gone`."""
     parameters = {"run_id": run_id, "thread_id": thread_id, "key": thread_key(thread_id)}
-    return Said(**await one_row(session, _SQL["regain"], parameters))
+    return CancelAnswer(**await one_row(session, _SQL["regain"], parameters))
 
 
-async def release(session: Session, run_id: str, thread_id: str, state: str | None) -> bool:
+async def release_run(session: Session, run_id: str, thread_id: str, state: str | None) -> bool:
     """Mark how a run ended (None: it has not) and give its thread's lock back; False where that had been lost."""
     parameters = {"run_id": run_id, "key": thread_key(thread_id), "state": state}
     return bool((await one_row(session, _SQL["release"], parameters))["unlocked"])
@@ -84,7 +84,7 @@ async def was_submitted(session: Session, thread_id: str) -> bool:
     return await (await session.execute(_SQL["was_submitted"], {"thread": thread_id})).fetchone() is not None
 
 
-async def unended(session: Session, threads: Sequence[str]) -> dict[str, Run]:
+async def unended_runs(session: Session, threads: Sequence[str]) -> dict[str, Run]:
     """Read the runs of these threads that have not ended; a thread has one at most."""
     cursor = await session.execute(_SQL["unended"], {"threads": list(threads)})
     return {row["thread_id"]: Run(**row) async for row in cursor}
@@ -95,16 +95,16 @@ async def have(session: Session) -> bool:
     return bool((await one_row(session, _SQL["have"]))["have"])
 
 
-async def abandoned(session: Session, rows: int | None = None) -> list[str]:
+async def abandoned_runs(session: Session, rows: int | None = None) -> list[str]:
     """Name threads of runs that nobody is at, those that were registered first; at most `rows`."""
     cursor = await session.execute(_SQL["abandoned"], {"rows": rows})
     return [row["thread_id"] async for row in cursor]
 
 
-async def stored(session: Session, run_id: str) -> Stored | None:
+async def stored_call(session: Session, run_id: str) -> StoredCall | None:
     """Read what the run was called with; None where its input is no longer there."""
     row = await (await session.execute(_SQL["input"], {"run_id": run_id})).fetchone()
-    return Stored((row["input_type"], row["input"]), row["call"]) if row and row["input_type"] else None
+    return StoredCall((row["input_type"], row["input"]), row["call"]) if row and row["input_type"] else None
 
 
 async def options(session: Session, thread_id: str, run_id: str) -> object:
@@ -114,7 +114,7 @@ async def options(session: Session, thread_id: str, run_id: str) -> object:
     return row["options"] if row is not None else None
 
 
-async def take(session: Session, thread_id: str, head: str, rows_before: str | None) -> None:
+async def take_run(session: Session, thread_id: str, head: str, rows_before: str | None) -> None:
     """Make the thread's run the daemon's, in the transaction in which its attempt begins on this head.
 
     `rows_before`: see `Run`.
@@ -122,7 +122,7 @@ async def take(session: Session, thread_id: str, head: str, rows_before: str | N
     await session.execute(_SQL["take"], {"thread": thread_id, "head": head, "rows_before": rows_before})
 
 
-async def settle(session: Session, run: Run | None, verdict: Verdict) -> None:
+async def settle_run(session: Session, run: Run | None, verdict: Verdict) -> None:
     """End a run whose thread is finished, with a person or cancelled; it is left open otherwise."""
     if run is not None and verdict in _ENDS:
         await end(session, run.run_id, _ENDS[verdict])
@@ -133,7 +133,7 @@ async def end(session: Session, run_id: str, state: str) -> None:
     await session.execute(_SQL["end"], {"run_id": run_id, "state": state})
 
 
-async def adopt(session: Session, run_id: str, new: NewRun, head: str) -> None:
+async def adopt_run(session: Session, run_id: str, new: NewRun, head: str) -> None:
     """Make a run that had died that of a new call, under its thread's lock; `head` is the thread's, empty for none.
 
     What the new call says of itself goes before what the old one said; its options take the place of the old one's.

@@ -12,17 +12,17 @@ from importlib import resources
 import psycopg
 
 from resumed.errors import DatabaseUnusableError
-from resumed.store import watermarks
-from resumed.store.connect import Session, Target, one_row, opened
-from resumed.store.faults import explain, first_line
-from resumed.store.index import Tell, ensure_index, has_index
+from resumed.store import watermark
+from resumed.store.checkpoint_index import Tell, ensure_index, has_index
+from resumed.store.connection import Session, Target, one_row, open_session
+from resumed.store.database_errors import explain, first_line
 from resumed.store.locks import identifier_key
-from resumed.store.queries import load
+from resumed.store.sql_files import load_sql
 
 SCHEMA_VERSION = 3
 COMPATIBLE_FROM = 1
 __all__ = ["has_index"]
-_SQL = load("schema")
+_SQL = load_sql("schema")
 _LOCK = {"key": identifier_key("resumed migrate")}
 _FILE = re.compile(r"(\d{4})_\w+\.sql")
 _TRY_AGAIN = timedelta(milliseconds=300)
@@ -38,7 +38,7 @@ async def migrate(target: Target, *, build_index: bool = True, tell: Tell = _sil
     Safe to interrupt, to repeat and to run in many processes at once. Where LangGraph's tables are not there yet the
     index waits for the next time. `tell` is called with a sentence for each step. Raises DatabaseError.
     """
-    async with opened(target, "resumed migrate", silence=None) as session:
+    async with open_session(target, "resumed migrate", silence=None) as session:
         try:
             await session.execute(
                 "select set_config('statement_timeout', '0', false), set_config('lock_timeout', '0', false)"
@@ -82,7 +82,7 @@ async def check_fit(session: Session, *, writing: bool = True) -> None:
             f"(version {SCHEMA_VERSION}): upgrade resumed"
         )
         raise DatabaseUnusableError(message)
-    if other := await watermarks.other_schema(session):
+    if other := await watermark.other_schema(session):
         message = (
             f"the schema `resumed` of this database is about LangGraph's tables in {other!r}: set "
             "RESUMED_CHECKPOINT_SCHEMA to that, or keep applications of other schemas in databases of their own"

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from resumed.store.connect import Session
-from resumed.store.queries import load
+from resumed.store.connection import Session
+from resumed.store.sql_files import load_sql
 
-_SQL = load("survey")
+_SQL = load_sql("survey")
 _ROW_BYTES = 800  # heap of a checkpoint, for tables that were never analysed
 _CHECKPOINTS_PER_THREAD = 8
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from resumed.judge.checkpoint_id import made_at, plausible_span
-from resumed.store.connect import Session, one_row
-from resumed.store.queries import load
+from resumed.store.connection import Session, one_row
+from resumed.store.sql_files import load_sql
 
-_SQL = load("vitals")
+_SQL = load_sql("vitals")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ from typing import Any
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
 from resumed.errors import RegistrationError
-from resumed.workflows.loaded import LoadedWorkflow, loaded
-from resumed.workflows.reasons import sentence
+from resumed.workflows.load_errors import load_error
+from resumed.workflows.loaded_workflow import LoadedWorkflow, load_workflow
 from resumed.workflows.workflow import Workflow
 
 _CONFIG = "config"
@@ -46,12 +46,12 @@ class Factory:
         return self.config_as is not None and self.policy.per_thread
 
 
-def factory(name: str, policy: Workflow, make: Callable[..., Any]) -> Factory:
+def factory_of(name: str, policy: Workflow, make: Callable[..., Any]) -> Factory:
     """Take a callable as a registration; raises RegistrationError where it asks for what nobody gives it."""
     return Factory(name, policy, make, _asks(make)[1])
 
 
-def arguments(made: Factory, config: Mapping[str, Any]) -> dict[str, Any]:
+def factory_arguments(made: Factory, config: Mapping[str, Any]) -> dict[str, Any]:
     """Give a callable what it asks for by name: `checkpointer`, and the config as LangGraph's own server gives it."""
     takes_checkpointer, config_as = _asks(made.make)
     given: dict[str, Any] = {"checkpointer": BaseCheckpointSaver()} if takes_checkpointer else {}
@@ -90,7 +90,7 @@ def _refuse_more(unknown: Any) -> None:
 
 
 @dataclass(eq=False)
-class Life:
+class FactoryInstance:
     """One call of a factory, and the context that it opened, for as long as that is wanted.
 
     The callable, the context it returns, and whatever that starts live in one task of their own, or in one thread
@@ -100,13 +100,13 @@ class Life:
 
     factory: Factory
     config: Mapping[str, Any]
-    lost: Callable[["Life"], None]
+    lost: Callable[["FactoryInstance"], None]
     workflow: "asyncio.Future[LoadedWorkflow]" = field(init=False)
     task: "asyncio.Task[None]" = field(init=False)
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
     over: bool = False
 
-    def begin(self) -> "Life":
+    def begin(self) -> "FactoryInstance":
         """Call the factory in a task of its own."""
         loop = asyncio.get_running_loop()
         self.workflow = loop.create_future()
@@ -135,11 +135,11 @@ class Life:
         try:
             await self._call_and_stay()
         except (SystemExit, KeyboardInterrupt) as error:
-            raise RegistrationError(sentence(error)) from None
+            raise RegistrationError(load_error(error)) from None
 
     async def _call_and_stay(self) -> None:
         if inspect.iscoroutinefunction(self.factory.make):
-            await self._settle(await self.factory.make(**arguments(self.factory, self._taken())))
+            await self._settle(await self.factory.make(**factory_arguments(self.factory, self._taken())))
         else:
             await self._beside(_Held(partial(self._call, self._taken())))
 
@@ -149,7 +149,7 @@ class Life:
         return config
 
     def _call(self, config: Mapping[str, Any]) -> Any:
-        return self.factory.make(**arguments(self.factory, config))
+        return self.factory.make(**factory_arguments(self.factory, config))
 
     async def _settle(self, found: Any) -> None:
         """Enter what was made where it is a context, and stay in it."""
@@ -173,7 +173,7 @@ class Life:
             await asyncio.shield(held.ended)
 
     async def _stay(self, made: Any) -> None:
-        workflow = loaded(self.factory.name, self.factory.policy, made)
+        workflow = load_workflow(self.factory.name, self.factory.policy, made)
         if workflow is None:
             raise NoGraphError(f"its callable gave a {type(made).__name__}, not a graph")
         self.workflow.set_result(workflow)

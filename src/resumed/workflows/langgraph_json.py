@@ -15,7 +15,7 @@ from dotenv import dotenv_values
 from resumed.errors import RegistrationError
 
 
-def read(file: Path) -> dict[str, str]:
+def read_file(file: Path) -> dict[str, str]:
     """Read the graphs of the file, by name; puts its dependencies on the path and its `env` into the environment.
 
     A variable that is set already wins. Raises RegistrationError with a sentence that says what is wrong.
@@ -34,7 +34,7 @@ def read(file: Path) -> dict[str, str]:
     return {str(name): _place(name, value) for name, value in graphs.items()}
 
 
-def load(file: Path, place: str) -> object:
+def load_graph(file: Path, place: str) -> object:
     """Import what `path.py:attribute` or `module:attribute` names; whatever the import raises passes through."""
     where, _, attribute = place.rpartition(":")
     if not where or not attribute:

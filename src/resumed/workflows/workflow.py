@@ -6,32 +6,32 @@ from datetime import timedelta
 from typing import Any
 
 from resumed.errors import RegistrationError
-from resumed.model import Numbers
-from resumed.workflows import checks
+from resumed.model import PolicyLimits
+from resumed.workflows import validation
 
 Duration = timedelta | str
 Backoff = tuple[Duration, Duration] | Callable[[int], Duration]
 RetryOn = type[BaseException] | Sequence[type[BaseException]] | Callable[[BaseException], bool]
 Breakpoints = Sequence[str] | str
 
-_CHECKS: dict[str, checks.Check] = {
-    "version": checks.version,
-    "accepts": checks.versions,
-    "min_age": checks.duration,
-    "max_age": checks.lasting,
-    "max_attempts": checks.count,
-    "backoff": checks.back_off,
-    "retry_on": checks.errors,
-    "timeout": checks.lasting,
-    "concurrency": checks.count,
-    "isolate": checks.truth,
-    "per_thread": checks.truth,
-    "interrupt_before": checks.nodes,
-    "interrupt_after": checks.nodes,
-    "recursion_limit": checks.count,
-    "configurable": checks.names,
-    "context": checks.function,
-    "face": checks.face,
+_CHECKS: dict[str, validation.Check] = {
+    "version": validation.version,
+    "accepts": validation.versions,
+    "min_age": validation.duration,
+    "max_age": validation.lasting,
+    "max_attempts": validation.count,
+    "backoff": validation.back_off,
+    "retry_on": validation.errors,
+    "timeout": validation.lasting,
+    "concurrency": validation.count,
+    "isolate": validation.truth,
+    "per_thread": validation.truth,
+    "interrupt_before": validation.nodes,
+    "interrupt_after": validation.nodes,
+    "recursion_limit": validation.count,
+    "configurable": validation.names,
+    "context": validation.function,
+    "face": validation.face,
 }
 _OPTIONAL = frozenset(_CHECKS) - {"accepts", "isolate", "per_thread", "interrupt_before", "interrupt_after"}
 
@@ -108,7 +108,7 @@ class Workflow:
             message = "min_age is above max_age: no thread would ever be resumed"
             raise RegistrationError(message)
 
-    def numbers(self, defaults: Numbers) -> Numbers:
+    def numbers(self, defaults: PolicyLimits) -> PolicyLimits:
         """Give the policy as numbers, with the daemon's for what is left out."""
         base, cap = self.backoff if isinstance(self.backoff, tuple) else (None, None)
         own = {

@@ -26,7 +26,7 @@ def watch_statements() -> None:
     edge, _, wanted = os.environ.get("ZOO_DIE", "").partition(":")
     sent = 0
 
-    def around(name: str) -> Any:
+    def circumstances(name: str) -> Any:
         original = getattr(AsyncCursor, name)
 
         async def watched(self: Any, query: Any, *rest: Any, **named: Any) -> Any:
@@ -48,8 +48,8 @@ def watch_statements() -> None:
 
         setattr(AsyncCursor, name, watched)
 
-    around("execute")
-    around("executemany")
+    circumstances("execute")
+    circumstances("executemany")
 
 
 async def main(dsn: str, count: int, names: list[str]) -> None:

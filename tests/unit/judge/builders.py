@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 from langgraph.checkpoint.base.id import UUID
 
-from resumed.judge.case import Standing, decide, place, standing
-from resumed.judge.resolve import Claim
-from resumed.judge.verdict import ERROR, INTERRUPT, NULL_TASK, RESUME, Ages, Circumstances, Sighting
-from resumed.model import Case, Numbers, Registration, State, Verdict
+from resumed.judge.case import CaseUpdate, case_update, decide_verdict, place_case
+from resumed.judge.verdict import ERROR, INTERRUPT, NULL_TASK, RESUME, Ages, Circumstances, ThreadSnapshot
+from resumed.judge.workflow_match import WorkflowMatch
+from resumed.model import Case, PolicyLimits, Registration, State, Verdict
 from resumed.rows import ControlRow, Head
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -30,7 +30,7 @@ def id_at(instant: datetime, noise: int = 0x1A2B_0123_4567_89AB) -> str:
 
 
 HEAD = id_at(QUIET_AT)
-NUMBERS = Numbers(
+NUMBERS = PolicyLimits(
     min_age=MIN_AGE,
     max_age=MAX_AGE,
     max_attempts=5,
@@ -86,9 +86,9 @@ def answer(**changes: object) -> ControlRow:
     return row(**{"channel": RESUME, "task_id": NULL_TASK, "order": 2, "writer": "702", **changes})
 
 
-def sighting(*rows: ControlRow, **changes: object) -> Sighting:
+def snapshot(*rows: ControlRow, **changes: object) -> ThreadSnapshot:
     """Build what one look found; `changes` are the head's."""
-    return Sighting(head(**changes), rows)
+    return ThreadSnapshot(head(**changes), rows)
 
 
 def case(**changes: object) -> Case:
@@ -102,7 +102,7 @@ def case(**changes: object) -> Case:
         reason="as recorded",
         state=State.DUE,
         head=HEAD,
-        fingerprint=sighting().fingerprint,
+        fingerprint=snapshot().fingerprint,
         last_activity_at=QUIET_AT,
         first_seen_at=QUIET_AT + MIN_AGE,
         changed_at=None,
@@ -115,7 +115,7 @@ def case(**changes: object) -> Case:
     return replace(plain, **changes)
 
 
-def case_of(found: Sighting, **changes: object) -> Case:
+def case_of(found: ThreadSnapshot, **changes: object) -> Case:
     """Build the open case that recorded exactly this sighting."""
     return case(**{"head": found.head.checkpoint_id, "fingerprint": found.fingerprint, **changes})
 
@@ -126,24 +126,24 @@ def registration(**changes: object) -> Registration:
     return replace(plain, **changes)
 
 
-def around(**changes: object) -> Circumstances:
+def circumstances(**changes: object) -> Circumstances:
     """Build circumstances in which version 1 of `orders` is live and nobody holds the lock."""
-    plain = Circumstances(now=NOW, claim=Claim("orders", (registration(),)), ages=Ages(MIN_AGE, MAX_AGE))
+    plain = Circumstances(now=NOW, claim=WorkflowMatch("orders", (registration(),)), ages=Ages(MIN_AGE, MAX_AGE))
     return replace(plain, **changes)
 
 
-def claimed_by(*registrations: Registration) -> Claim:
+def claimed_by(*registrations: Registration) -> WorkflowMatch:
     """Build the claim of these registrations of `orders`."""
-    return Claim("orders", registrations)
+    return WorkflowMatch("orders", registrations)
 
 
-def look(found: Sighting, circumstances: Circumstances) -> Standing:
+def look(found: ThreadSnapshot, circumstances: Circumstances) -> CaseUpdate:
     """Look at a thread as a sweep does."""
-    judgement = decide(found, circumstances)
-    return standing(found, circumstances, judgement, place(judgement, circumstances))
+    judgement = decide_verdict(found, circumstances)
+    return case_update(found, circumstances, judgement, place_case(judgement, circumstances))
 
 
-def recorded(known: Case, found: Standing, now: datetime) -> Case:
+def recorded(known: Case, found: CaseUpdate, now: datetime) -> Case:
     """Write a look over an open case as the store does: what the look did not say stays while the thread stands."""
     same_head = known.head == found.head
     same_rows = same_head and known.fingerprint == found.fingerprint

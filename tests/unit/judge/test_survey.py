@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from resumed.durations import parse
-from resumed.judge.survey import Group, Status, Surveyed, error_class, group_of, prefix_of, suggested_min_age
+from resumed.durations import parse_duration
+from resumed.judge.survey import Group, Status, SurveyedThread, error_class, group_of, prefix_of, suggested_min_age
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_of_an_error_only_its_class_is_kept(said: bytes, name: str) -> None:
 def test_sums_are_bounded_however_many_names_there_are() -> None:
     groups: dict[str, Group] = {}
     for number in range(2000):
-        group_of(groups, f"tenant{number}").add(Surveyed(Status.STOPPED, f"node{number}", (), None))
+        group_of(groups, f"tenant{number}").add(SurveyedThread(Status.STOPPED, f"node{number}", (), None))
     assert len(groups) == 501
     assert sum(one.counts.total() for one in groups.values()) == 2000
     assert len(groups["(others)"].stopped_at) == 51
@@ -56,13 +56,17 @@ def test_sums_are_bounded_however_many_names_there_are() -> None:
 def test_counts_of_a_sample_are_scaled_up_to_all_threads() -> None:
     group = Group()
     for status in (Status.FINISHED, Status.FINISHED, Status.STOPPED):
-        group.add(Surveyed(status, "pay" if status is Status.STOPPED else None, (), None))
+        group.add(SurveyedThread(status, "pay" if status is Status.STOPPED else None, (), None))
     told = group.as_fields("orders", 0.1)
     assert (told["threads"], told["finished"], told["stopped"]) == (30, 20, 10)
     assert told["stopped_at"] == {"pay": 10}
 
 
 def test_the_silence_to_begin_with_is_twice_the_longest_step_in_whole_minutes() -> None:
-    groups = {"a": Group(longest_step=parse("61s")), "b": Group(longest_step=parse("5s")), "c": Group()}
+    groups = {
+        "a": Group(longest_step=parse_duration("61s")),
+        "b": Group(longest_step=parse_duration("5s")),
+        "c": Group(),
+    }
     assert suggested_min_age(groups, timedelta(minutes=1)) == timedelta(minutes=3)
     assert suggested_min_age({}, timedelta(minutes=1)) == timedelta(minutes=1)

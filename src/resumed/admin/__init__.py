@@ -1,0 +1,1 @@
+"""Commands that need worker processes: doctor, inspection of threads, one attempt by hand."""

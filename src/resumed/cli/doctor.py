@@ -1,0 +1,49 @@
+"""The commands that examine what is around a daemon: `doctor`, `config`."""
+
+import typer
+
+from resumed.admin import doctor as examination
+from resumed.admin.doctor import Finding, Level
+from resumed.cli.context import GLOBALS, Graphs, prepare, run
+from resumed.cli.inspect import Json
+from resumed.cli.output import print_json, print_table
+from resumed.config import settings
+
+_OF_THE_DATABASE = ("database", "schema", "row security", "locks")
+
+
+def doctor(as_json: Json = False, _: Graphs = None) -> None:
+    """Examine every precondition: each ok, warning or error, with the remedy.
+
+    Exit 0 without errors; 3 where the database cannot be reached or used; 1 for any other error.
+    """
+    found = run(_examine())
+    if as_json:
+        fields = ("check", "level", "finding", "remedy")
+        print_json({"findings": [{name: getattr(one, name) for name in fields} for one in found]})
+    else:
+        rows = [(one.check, one.level, one.finding, one.remedy) for one in found]
+        print_table(("check", "level", "finding", "what to do"), rows, "nothing was examined")
+    wrong = [one for one in found if one.level is Level.ERROR]
+    if wrong:
+        raise typer.Exit(3 if any(one.check in _OF_THE_DATABASE for one in wrong) else 1)
+
+
+def config(as_json: Json = False) -> None:
+    """Print the effective settings with the source of each; secrets are masked."""
+    loaded = settings.load_settings(GLOBALS.config, GLOBALS.flags)
+    shown = [
+        (name, settings.setting_text(getattr(loaded.settings, name)), loaded.sources[name])
+        for name in type(loaded.settings).model_fields
+    ]
+    if as_json:
+        fields = ("name", "value", "source")
+        print_json({"settings": [dict(zip(fields, one, strict=True)) for one in shown]})
+    else:
+        print_table(("setting", "value", "source"), shown, "")
+    for warning in loaded.warnings:
+        typer.echo(f"resumed: {warning}", err=True)
+
+
+async def _examine() -> list[Finding]:
+    return await examination.run_checks(*prepare(quiet=True))

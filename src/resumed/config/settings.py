@@ -1,0 +1,227 @@
+"""Owns every setting: its name, default, limits and reason, and how they are loaded. Opens no database."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from resumed import durations
+from resumed.config import dsn, sources
+from resumed.config.fields import (
+    Address,
+    Count,
+    Duration,
+    Identifier,
+    Line,
+    LogFormat,
+    LogLevel,
+    Memory,
+    Names,
+    Period,
+    Port,
+    Token,
+)
+from resumed.errors import SettingsError
+from resumed.observability.redaction import mask_secrets
+
+DEFAULT_FILE = Path("resumed.toml")
+SECRETS = ("database_url", "console_token", "test_database_url")
+_IN_FILES = ("database_url", "console_token")
+
+_NO_DATABASE = (
+    "no database: set RESUMED_DATABASE_URL (postgresql://user:password@host:5432/name) or libpq's PG* variables"
+)
+_COMPLAINTS = {
+    "int_parsing": "must be a whole number",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "int_parsing_size": "must be a smaller number",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
+    "literal_error": "must be {expected}",
+    "string_type": "must be text in quotes",
+    "path_type": "must be a path in quotes",
+    "byte_size": "must be a size such as 512MiB or 1GB",
+    "byte_size_unit": "must be a size such as 512MiB or 1GB",
+}
+
+
+class Settings(BaseSettings):
+    """What an operator can decide; made by `load`, which alone reads the environment and files."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, str_strip_whitespace=True, validate_default=False
+    )
+
+    database_url: Address | None = Field(
+        default=None, description="Direct Postgres address, not through a transaction pooler."
+    )
+    database_url_file: Path | None = Field(
+        default=None, description="A file that holds the address, so that no listing shows it."
+    )
+    checkpoint_schema: Identifier = Field(default="public", description="The schema of LangGraph's tables.")
+    workflows: Names | None = Field(
+        default=None, description="Entry points to load, separated by commas: they are code. All if unset."
+    )
+    default_workflow: Line | None = Field(default=None, description="The workflow of threads that name none.")
+    graphs: Path | None = Field(default=None, description="A langgraph.json whose graphs are registered too.")
+    poll_interval: Period = Field(default=timedelta(seconds=5), description="Time between sweeps.")
+    min_age: Duration = Field(
+        default=timedelta(minutes=5),
+        description="Silence before a thread without proof of death is resumed; must exceed the longest node.",
+    )
+    max_age: Duration = Field(
+        default=timedelta(hours=24),
+        description="Threads already quiet for longer than this when first seen are left alone.",
+    )
+    concurrency: Count = Field(default=16, description="Attempts at once in one worker process.")
+    processes: Count = Field(default=1, description="Worker processes; user code never runs in the control process.")
+    worker_memory: Memory | None = Field(
+        default=None, description="A worker's limit (RLIMIT_DATA); if unset, its share of the container's less 150 MiB."
+    )
+    max_attempts: Count = Field(default=5, description="Charged attempts without progress before quarantine.")
+    max_total_attempts: Count = Field(default=50, description="Attempts of any kind on one case before quarantine.")
+    retry_base: Duration = Field(
+        default=timedelta(seconds=30),
+        description="First step of the exponential back-off; 0s retries at the next sweep.",
+    )
+    retry_cap: Duration = Field(default=timedelta(hours=1), description="The longest back-off.")
+    recursion_limit: Count = Field(
+        default=1000, description="Supersteps of one attempt where the workflow names no limit."
+    )
+    attempt_timeout: Period = Field(
+        default=timedelta(minutes=15), description="Then the attempt is stopped, at last by killing its process."
+    )
+    shutdown_grace: Duration = Field(
+        default=timedelta(seconds=25), description="Time to drain after SIGTERM; keep it below the orchestrator's own."
+    )
+    reconnect_grace: Duration = Field(
+        default=timedelta(seconds=10),
+        description="After a reconnect or a server restart, before free locks are believed.",
+    )
+    clock_tolerance: Duration = Field(default=timedelta(minutes=15), description="How late a checkpoint id may appear.")
+    http_host: Line = Field(default="0.0.0.0", description="Address of metrics, health and console.")  # noqa: S104 - the contract's default
+    http_port: Port = Field(default=9764, description="Port of metrics, health and console; 0 takes a free one.")
+    console_token: Token | None = Field(default=None, description="Opens the console; without it the console is off.")
+    console_token_file: Path | None = Field(default=None, description="A file that holds the token.")
+    log_format: LogFormat | None = Field(default=None, description="json or console; if unset, console on a terminal.")
+    log_level: LogLevel = Field(default="info", description="The least level that is logged.")
+    log_errors: bool = Field(default=True, description="Whether error messages are logged, redacted and cut.")
+    strict_msgpack: bool = Field(default=False, description="LangGraph's strict deserialisation.")
+    prune_older_than: Period | None = Field(
+        default=None, description="When set, finished threads older than this are pruned."
+    )
+    dry_run: bool = Field(default=False, description="Sweep, judge and report; resume nothing.")
+    pg_bin: Path | None = Field(default=None, description="Where initdb and postgres are; demo and tests only.")
+    test_database_url: Address | None = Field(default=None, description="A server for the tests to use.")
+
+    @classmethod
+    def settings_customise_sources(  # type: ignore[override]  # the sources that are not taken need no names
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings passes every source by name
+        init_settings: PydanticBaseSettingsSource,
+        **others: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take only what is given: `load` names the source of every value, which pydantic's own merge forgets."""
+        return (init_settings,)
+
+    @model_validator(mode="after")
+    def _possible_together(self) -> Self:
+        """Raise ValueError with a sentence where two settings exclude each other."""
+        _not_above(self, "min_age", "max_age")
+        _not_above(self, "retry_base", "retry_cap")
+        _not_above(self, "max_attempts", "max_total_attempts")
+        return self
+
+    @property
+    def dsn(self) -> str:
+        """Return libpq's conninfo, empty where its own variables say it all; raise SettingsError without either."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
+        if dsn.located_by(os.environ):
+            return ""
+        raise SettingsError(_NO_DATABASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The settings in effect, where each came from, and what was set without effect."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+    warnings: tuple[str, ...]
+
+
+def load_settings(config: Path | None = None, flags: Mapping[str, object] | None = None) -> Loaded:
+    """Read flags, environment and file, the first wins; raise SettingsError with one sentence: what to change."""
+    found = sources.combine_layers(_layers(config, flags or {}), _IN_FILES)
+    try:
+        settings = Settings(**{name: one.value for name, one in found.items()})  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise SettingsError(_sentence(error, found)) from None
+    origins = {name: found[name].source if name in found else "default" for name in Settings.model_fields}
+    return Loaded(settings, origins, sources.unknown_in_environment(Settings))
+
+
+def _layers(config: Path | None, flags: Mapping[str, object]) -> list[sources.Layer]:
+    """Read the sources, the strongest first; the default file counts only where it exists."""
+    layers = [sources.flags_layer(flags), sources.environment_layer(Settings)]
+    if config is not None or _exists(DEFAULT_FILE):
+        layers.append(sources.file_layer(Settings, config or DEFAULT_FILE))
+    return layers
+
+
+def _exists(path: Path) -> bool:
+    """Say whether there is a file of that name; a directory that we may not search has none for us."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def _sentence(error: ValidationError, found: sources.Layer) -> str:
+    """Say of the first fault what to change, without repeating a secret."""
+    fault = error.errors(include_url=False)[0]
+    context = fault.get("ctx", {})
+    complaint = str(context["error"]) if "error" in context else None
+    name = str(fault["loc"][0]) if fault["loc"] else ""
+    if name not in found:
+        return complaint or f"{name} cannot be used"
+    if name in SECRETS:
+        return f"{found[name].name} {complaint or 'must be text'}"
+    if complaint:
+        return f"{found[name].name}: {mask_secrets(complaint)}"
+    wanted = _COMPLAINTS.get(fault["type"], "cannot be used as it is").format_map(context)
+    return f"{found[name].name} {wanted}, not {sources.shown_value(found[name].value)}"
+
+
+def _not_above(settings: Settings, lower: str, upper: str) -> None:
+    """Raise ValueError where the first setting exceeds the second."""
+    if getattr(settings, lower) > getattr(settings, upper):
+        low, high = (f"RESUMED_{name.upper()} ({setting_text(getattr(settings, name))})" for name in (lower, upper))
+        sentence = f"{low} is above {high}, lower the first or raise the second"
+        raise ValueError(sentence)
+
+
+def setting_text(value: object) -> str:
+    """Write a value as it could stand in the environment, secrets masked, empty where there is none."""
+    match value:
+        case None:
+            return ""
+        case SecretStr():
+            return "***"
+        case timedelta():
+            return durations.duration_text(value)
+        case bool():
+            return str(value).lower()
+        case tuple():
+            return ",".join(value)
+        case _:
+            return str(value)

@@ -1,0 +1,41 @@
+"""How long a step of a workflow takes, as its finished threads tell: the least that `min_age` has to exceed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import pairwise
+
+from resumed.judge.checkpoint_id import made_at
+
+_MARGIN = 2
+
+
+@dataclass(frozen=True, slots=True)
+class StepMark:
+    """A root checkpoint of a finished thread.
+
+    `begins` marks an input, `ours` one that an attempt saved, `stood` one after which a person or an error stopped it.
+    """
+
+    checkpoint_id: str
+    begins: bool = False
+    ours: bool = False
+    stood: bool = False
+
+
+def longest_step(marks: Sequence[StepMark]) -> timedelta | None:
+    """The longest time between two checkpoints of a thread in which it was at work all along; None where none tells."""
+    gaps = [_gap(earlier, later) for earlier, later in pairwise(marks)]
+    return max((gap for gap in gaps if gap is not None), default=None)
+
+
+def too_close(longest: timedelta, min_age: timedelta) -> bool:
+    """Say whether a thread at work could look dead: `min_age` should be at least twice its longest step."""
+    return min_age < longest * _MARGIN
+
+
+def _gap(earlier: StepMark, later: StepMark) -> timedelta | None:
+    began, ended = made_at(earlier.checkpoint_id), made_at(later.checkpoint_id)
+    if earlier.stood or later.begins or later.ours or began is None or ended is None:
+        return None
+    return ended - began

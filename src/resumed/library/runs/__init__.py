@@ -1,0 +1,1 @@
+"""Registered runs of an application: lock, record, supervision, end."""

@@ -1,0 +1,1 @@
+"""Logs, metrics and redaction: the only package that writes log lines or counts."""

@@ -1,0 +1,43 @@
+"""Learns how long steps of workflows take from threads that have finished lately. Reads only."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import groupby
+
+from resumed.judge.step_durations import StepMark, longest_step, too_close
+from resumed.model import Verdict
+from resumed.operations.assess import SweepContext, assess
+from resumed.store import vitals
+from resumed.store.connection import Session
+
+_LEARN_FROM = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class LongestStep:
+    """The longest step seen of a workflow, and the silence after which a thread of it is taken for dead."""
+
+    workflow: str
+    took: timedelta
+    min_age: timedelta
+
+    @property
+    def too_close(self) -> bool:
+        """Say whether a thread at work could look dead."""
+        return too_close(self.took, self.min_age)
+
+
+async def longest_steps(session: Session, sweep_context: SweepContext) -> list[LongestStep]:
+    """Look through the newest checkpoints; workflows of which none tells are left out."""
+    looks = (await assess(session, sweep_context, await vitals.recent_threads(session, _LEARN_FROM), {})).judged
+    finished = {
+        thread: (circumstances.claim.name or "", circumstances.ages.min_age)
+        for thread, (found, circumstances) in looks.items()
+        if found.judgement.verdict is Verdict.FINISHED
+    }
+    longest: dict[tuple[str, timedelta], timedelta] = {}
+    for thread, steps in groupby(await vitals.steps(session, list(finished)), lambda step: step.thread_id):
+        took = longest_step([StepMark(one.checkpoint_id, one.source == "input", one.ours, one.stood) for one in steps])
+        if took is not None:
+            longest[finished[thread]] = max(took, longest.get(finished[thread], took))
+    return sorted((LongestStep(name, took, age) for (name, age), took in longest.items()), key=lambda one: one.workflow)

@@ -1,0 +1,186 @@
+"""Finds where a thread stands: its root graph, each subgraph that runs under its head, each that keeps its own state.
+
+It reads through savers that watch what values are loaded as, and knows the graphs; it judges nothing.
+"""
+
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.channels import DeltaChannel
+from langgraph.checkpoint.base import CheckpointTuple
+from langgraph.pregel import Pregel
+
+from resumed.judge.pending_writes import EditId
+from resumed.judge.verdict import CONTROL_CHANNELS, ERROR_SOURCE, NULL_TASK
+from resumed.runtime.breakpoints import has_run, has_work, is_below
+from resumed.runtime.class_check import watch_classes
+from resumed.runtime.fenced_saver import FencedSaver
+from resumed.store import checkpoints
+from resumed.store.checkpoints import Child
+from resumed.workflows.loaded_workflow import Graph
+
+
+@dataclass(frozen=True, slots=True)
+class GraphReader:
+    """One thread as preflight reads it: the graph bound to the saver.
+
+    `lost` gathers the classes that are gone, `unfinished` the namespaces of inner graphs that have work left.
+    """
+
+    thread_id: str
+    graph: Graph
+    saver: FencedSaver
+    lost: set[str] = field(default_factory=set)
+    unfinished: set[str] = field(default_factory=set)
+
+    def reader(self, namespace: str = "") -> FencedSaver:
+        """Give a saver that loads as the graph of this namespace would, and notes which classes are gone."""
+        inner = self.graph_of(namespace)
+        return watch_classes(self.saver, (self.graph, inner) if inner is not None else (self.graph,), self.lost)
+
+    def graph_of(self, namespace: str) -> Graph | None:
+        """Give the subgraph of a namespace, as far as its path tells; of several in one node that is the first."""
+        known = subgraphs(self.graph)
+        return known.get(path_of(namespace, known))
+
+    async def load(self, namespace: str = "", checkpoint_id: str | None = None) -> CheckpointTuple | None:
+        """Load a checkpoint, the newest where none is named, with all that its graph would load of it."""
+        reader = self.reader(namespace)
+        loaded = await reader.aget_tuple(_config(self.thread_id, namespace, checkpoint_id))
+        graph = self.graph_of(namespace) if namespace else self.graph
+        deltas = [name for name, one in graph.channels.items() if isinstance(one, DeltaChannel)] if graph else []
+        if loaded is not None and deltas:
+            await reader.aget_delta_channel_history(config=loaded.config, channels=deltas)
+        return loaded
+
+
+@dataclass(frozen=True, slots=True)
+class GraphPosition:
+    """Where one graph of the thread stands: the root or a subgraph, its checkpoint, and whether it ran on since.
+
+    `certain` says that the node is the subgraph. What a node's code calls may be another graph than the one found.
+    """
+
+    graph: Graph
+    stands: CheckpointTuple
+    path: str
+    moved_on: bool
+    certain: bool = True
+
+
+def path_of(namespace: str, known: Container[str]) -> str:
+    """Leave out of a namespace which task it was, and how often it called a subgraph before.
+
+    A number is the name of a node where `known` has such a path.
+    """
+    path = ""
+    for part in namespace.split("|"):
+        longer = f"{path}|{part.split(':')[0]}" if path else part.split(":")[0]
+        path = longer if longer in known or not part.isdigit() else path
+    return path
+
+
+def is_counted(namespace: str, known: Container[str]) -> bool:
+    """Return whether the namespace is that of a second or later subgraph which one node has called."""
+    numbers = [part for part in namespace.split("|") if part.isdigit()]
+    return len(numbers) > sum(part.isdigit() for part in path_of(namespace, known).split("|"))
+
+
+def subgraphs(graph: Graph) -> Mapping[str, Graph]:
+    """Give the subgraphs at any depth by their paths, as in `outer|inner`."""
+    return {name: one for name, one in graph.get_subgraphs(recurse=True) if isinstance(one, Pregel)}
+
+
+async def graph_positions(reading: GraphReader, loaded: CheckpointTuple) -> list[GraphPosition]:
+    """Find where the root and each subgraph that runs under this head stand; one with a newer child has moved on.
+
+    A child whose own root checkpoint was lost proves that, and stands nowhere itself; where its task has ended, it has
+    moved on too. What no search finds, and what one node calls after its first subgraph, the guard judges when it runs.
+    """
+    head = loaded.checkpoint["id"]
+    children = await checkpoints.children(reading.saver.session, reading.thread_id, head)
+    found = [GraphPosition(reading.graph, loaded, "", has_run(loaded) or _have_run(children, "", head))]
+    known = subgraphs(reading.graph)
+    newest = {"": head, **{name: child.checkpoint_id for name, child in children.items()}}
+    standing = {name: await reading.load(name, child.checkpoint_id) for name, child in children.items()}
+    ended = _ended(loaded, *standing.values())
+    for namespace, stands in standing.items():
+        if stands is None or _astray(stands, newest):
+            continue
+        over = bool(_tasks_of(namespace) & ended)
+        if has_work(stands.checkpoint) and not over:
+            reading.unfinished.add(namespace)
+        path = path_of(namespace, known)
+        if path not in known or is_counted(namespace, known):
+            continue
+        below = _have_run(children, namespace, newest[namespace])
+        certain = _is_certain(reading.graph, path, known)
+        found.append(GraphPosition(known[path], stands, path, has_run(stands) or below or over, certain))
+    return found
+
+
+def _have_run(children: Mapping[str, Child], namespace: str, made: str) -> bool:
+    return any(is_below(namespace, made, inner, child) for inner, child in children.items())
+
+
+def _tasks_of(namespace: str) -> set[str]:
+    """Return the ids of the tasks that lead to a graph's namespace, its own among them."""
+    return {part.partition(":")[2] for part in namespace.split("|")}
+
+
+def _ended(*stands: CheckpointTuple | None) -> set[str]:
+    """Return the ids of the tasks that have saved what they made, or whose error is another node's to handle.
+
+    No graph that ran in one is asked again.
+    """
+    writes = [write for one in stands if one is not None for write in one.pending_writes or ()]
+    over = {
+        task
+        for task, channel, _ in writes
+        if (channel == ERROR_SOURCE or channel not in CONTROL_CHANNELS) and not isinstance(task, EditId)
+    }
+    return over - {NULL_TASK}
+
+
+async def due_tasks(root: Graph, config: RunnableConfig) -> tuple[str, ...]:
+    """Name the nodes that were due at a checkpoint, whether or not their writes have been saved since.
+
+    The state's own `next` would apply pending writes and so call crashed threads finished.
+    """
+    async for snapshot in root.aget_state_history(config, limit=1):
+        return snapshot.next
+    return ()
+
+
+def _astray(stands: CheckpointTuple, newest: Mapping[str, str]) -> bool:
+    """Say whether a graph above stands at another checkpoint than the one below which this one ran.
+
+    What ran below a checkpoint that was lost since, or below a graph that saves nothing, will not be found by a resume:
+    its tasks are others. A graph that keeps its own state may have saved before the head, and has no task in its name,
+    whatever number of a call follows it.
+    """
+    began_at: Mapping[str, str] = stands.metadata.get("parents") or {}
+    return any(
+        newest.get(namespace, "" if ":" in _uncounted(namespace).rpartition("|")[2] else made) != made
+        for namespace, made in began_at.items()
+    )
+
+
+def _uncounted(namespace: str) -> str:
+    above, _, last = namespace.rpartition("|")
+    return _uncounted(above) if above and last.isdigit() else namespace
+
+
+def _is_certain(root: Graph, path: str, known: Mapping[str, Graph]) -> bool:
+    """Return whether each node on the path is itself the subgraph that runs there."""
+    above, _, name = path.rpartition("|")
+    parent = known.get(above) if above else root
+    if parent is None or name not in parent.nodes or parent.nodes[name].bound is not known[path]:
+        return False
+    return not above or _is_certain(root, above, known)
+
+
+def _config(thread_id: str, namespace: str, checkpoint_id: str | None) -> RunnableConfig:
+    named = {"checkpoint_id": checkpoint_id} if checkpoint_id is not None else {}
+    return {"configurable": {"thread_id": thread_id, "checkpoint_ns": namespace, **named}}

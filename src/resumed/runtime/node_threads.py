@@ -1,0 +1,73 @@
+"""Owns the threads in which synchronous nodes run, and knows which attempt each of them works for.
+
+A synchronous node cannot be cancelled: after an attempt was stopped, its thread may still be at work, and as long as
+it is, nobody else may have the workflow's thread.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar
+from functools import partial
+from threading import Lock
+from typing import ParamSpec, TypeVar
+
+from langgraph.checkpoint.base import BaseCheckpointSaver
+
+from resumed.workflows import event_loops
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+CURRENT_THREAD_ID: ContextVar[str | None] = ContextVar("resumed_attempt", default=None)
+
+
+class TrackedExecutor(ThreadPoolExecutor):
+    """A thread pool that counts what is running for the attempt named by `CURRENT`.
+
+    Checkpointers serialise in threads of their own: every node may wait in its thread for a checkpoint to be loaded.
+    """
+
+    def __init__(self, max_workers: int) -> None:
+        """Allow `max_workers` threads for nodes, and as many for checkpointers; they are made as they are needed."""
+        super().__init__(max_workers, thread_name_prefix="resumed-node")
+        self._savers = ThreadPoolExecutor(max_workers, thread_name_prefix="resumed-saver")
+        self._running: Counter[str | None] = Counter()
+        self._guard = Lock()
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run `fn` in a thread, on the account of the current attempt."""
+        attempt = CURRENT_THREAD_ID.get()
+        with self._guard:
+            self._running[attempt] += 1
+        submit = self._savers.submit if _serialises(fn) else super().submit
+        future = submit(_with_a_loop, fn, *args, **kwargs)
+        future.add_done_callback(lambda _: self._done(attempt))
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - its base's
+        """Take no more work."""
+        super().shutdown(wait, cancel_futures=cancel_futures)
+        self._savers.shutdown(wait, cancel_futures=cancel_futures)
+
+    def busy(self, attempt: str) -> bool:
+        """Say whether a thread still works for this attempt."""
+        with self._guard:
+            return self._running[attempt] > 0
+
+    def _done(self, attempt: str | None) -> None:
+        with self._guard:
+            self._running[attempt] -= 1
+            if not self._running[attempt]:
+                del self._running[attempt]
+
+
+def _serialises(fn: object) -> bool:
+    """Return whether this is a checkpointer's method, as `asyncio.to_thread` hands it over."""
+    called = fn.args[0] if isinstance(fn, partial) and fn.args else None
+    return isinstance(getattr(called, "__self__", None), BaseCheckpointSaver)
+
+
+def _with_a_loop(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    with event_loops.lent_loop():
+        return fn(*args, **kwargs)

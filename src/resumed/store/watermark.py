@@ -1,0 +1,54 @@
+"""Owns how far the sweep has looked; the row is also the lock that keeps two replicas from sweeping at once."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import cast
+
+from resumed.store.connection import Session, one_row
+from resumed.store.sql_files import load_sql
+
+_SQL = load_sql("watermark")
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """How far the narrow window has come, and when the wide one was last looked through."""
+
+    position: datetime
+    wide_at: datetime
+
+
+async def database_clock(session: Session, now: datetime | None = None) -> datetime:
+    """Read the database's clock; a given `now` stands in for it."""
+    now_row = await one_row(session, _SQL["clock"], {"now": now})
+    return cast("datetime", now_row["now"])
+
+
+async def take_watermark(session: Session, first_position: datetime) -> Watermark | None:
+    """Lock the watermark until the transaction ends; None where another replica has it."""
+    await session.execute(_SQL["ensure"], {"position": first_position})
+    row = await (await session.execute(_SQL["take"])).fetchone()
+    return Watermark(row["position"], row["wide_at"]) if row else None
+
+
+async def other_schema(session: Session) -> str | None:
+    """Name the schema of LangGraph's tables that the cases here are about, where it is not this session's."""
+    row = await (await session.execute(_SQL["other_schema"])).fetchone()
+    return str(row["checkpoint_schema"]) if row else None
+
+
+async def move_watermark(session: Session, watermark: Watermark) -> None:
+    """Record how far the look has come, in the transaction that took the watermark."""
+    await session.execute(_SQL["move"], {"position": watermark.position, "wide_at": watermark.wide_at})
+
+
+async def watermark_position(session: Session) -> datetime | None:
+    """Read how far the sweep has looked, without a lock; None before the first sweep."""
+    row = await (await session.execute(_SQL["position"])).fetchone()
+    return row["position"] if row else None
+
+
+async def uptime(session: Session) -> timedelta:
+    """How long the server has been up; after a restart every lock is free while every application lives."""
+    row = await one_row(session, _SQL["uptime"])
+    return cast("timedelta", row["uptime"])

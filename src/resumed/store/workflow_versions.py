@@ -1,0 +1,37 @@
+"""Owns the table of what the replicas' workers said they have: names, versions, triggers and numbers."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from psycopg.rows import DictRow
+
+from resumed.model import PolicyLimits, Registration
+from resumed.store.connection import Session
+from resumed.store.sql_files import load_sql
+
+_SQL = load_sql("workflow_versions")
+_NUMBERS = tuple(PolicyLimits.__dataclass_fields__)
+
+
+async def announce_versions(session: Session, registrations: Sequence[Registration]) -> None:
+    """Write or renew what a worker has; the database's clock says when."""
+    for one in registrations:
+        parameters = {"name": one.name, "version": one.version, "accepts": list(one.accepts)}
+        await session.execute(_SQL["announce"], {**parameters, "triggers": list(one.triggers), **asdict(one.numbers)})
+
+
+async def known_versions(session: Session) -> list[Registration]:
+    """Read every version that was about in the last thirty days."""
+    cursor = await session.execute(_SQL["all"])
+    return [_registration(row) async for row in cursor]
+
+
+def _registration(row: DictRow) -> Registration:
+    return Registration(
+        name=row["name"],
+        version=row["version"],
+        accepts=tuple(row["accepts"]),
+        triggers=tuple(row["triggers"]),
+        numbers=PolicyLimits(**{name: row[name] for name in _NUMBERS}),
+        seen_at=row["seen_at"],
+    )
