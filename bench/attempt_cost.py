@@ -24,6 +24,7 @@ from resumed.model import PolicyLimits
 from resumed.runtime.attempt import run_attempt
 from resumed.runtime.context import AttemptRequest, WorkerContext
 from resumed.runtime.node_threads import TrackedExecutor
+from resumed.runtime.session_pool import SessionPool
 from resumed.runtime.worker import registration_of
 from resumed.store.connection import Target
 from resumed.workflows.loaded_workflow import load_workflow
@@ -58,7 +59,8 @@ async def attempts(dsn: str, threads: int) -> None:
     workflow = load_workflow("steps", Workflow(graph=graph), graph)
     assert workflow is not None
     registration = registration_of(workflow, LIMITS)
-    context = WorkerContext(Target(dsn), "bench-1", 1000, executor, lambda _: None)
+    sessions = SessionPool(Target(dsn), "resumed attempt")
+    context = WorkerContext(Target(dsn), sessions, "bench-1", 1000, executor, lambda _: None)
 
     async def one(thread: str) -> None:
         result = await run_attempt(AttemptRequest(thread, workflow, registration), context)

@@ -16,6 +16,7 @@ from resumed.runtime.attempt import run_attempt
 from resumed.runtime.context import AttemptRequest, WorkerContext
 from resumed.runtime.inspection import inspect_thread
 from resumed.runtime.node_threads import TrackedExecutor
+from resumed.runtime.session_pool import SessionPool
 from resumed.runtime.worker import registration_of
 from resumed.store import attempts, cases, checkpoints
 from resumed.store.connection import Target, open_session
@@ -74,7 +75,11 @@ class Place:
 async def place_at(dsn: str) -> AsyncIterator[Place]:
     executor = TrackedExecutor(16)
     asyncio.get_running_loop().set_default_executor(executor)
-    yield Place(WorkerContext(Target(dsn), "test-1", 1000, executor, lambda _: None))
+    yield Place(
+        WorkerContext(
+            Target(dsn), SessionPool(Target(dsn), "resumed attempt"), "test-1", 1000, executor, lambda _: None
+        )
+    )
 
 
 def chain(state: Any, *steps: tuple[str, Any]) -> StateGraph[Any, Any, Any, Any]:

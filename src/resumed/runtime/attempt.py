@@ -53,7 +53,7 @@ async def run_attempt(request: AttemptRequest, desk: WorkerContext) -> str:
     """Try one thread; says in one word what came of it: tried, looked, busy, early, skewed or unreachable."""
     CURRENT_THREAD_ID.set(request.thread_id)
     try:
-        async with open_session(desk.target, "resumed attempt") as session:
+        async with desk.sessions.session() as session:
             asked_at = datetime.now(UTC)
             locked, now = await locks.try_lock(session, request.thread_id)
             if not locked:
@@ -106,6 +106,14 @@ async def _locked(session: Session, now: datetime, request: AttemptRequest, desk
 
 async def _cleared(session: Session, seen: Assessment, request: AttemptRequest, desk: WorkerContext) -> str:
     saver = FencedSaver(session, seen.snapshot.head.checkpoint_id, request.workflow.policy.serde)
+    try:
+        return await _resumed(saver, seen, request, desk)
+    finally:
+        await saver.shut()  # the session goes on to other threads
+
+
+async def _resumed(saver: FencedSaver, seen: Assessment, request: AttemptRequest, desk: WorkerContext) -> str:
+    session = saver.session
     cleared = await run_preflight(saver, seen, request)
     if not isinstance(cleared, Approved):
         await record_assessment(session, seen, cleared, request.registration.version)

@@ -11,6 +11,7 @@ from langgraph.runtime import RunControl
 from resumed.judge.workflow_match import WorkflowMatch
 from resumed.model import Registration
 from resumed.runtime.node_threads import TrackedExecutor
+from resumed.runtime.session_pool import SessionPool
 from resumed.store.connection import Target
 from resumed.workflows.loaded_workflow import LoadedWorkflow
 from resumed.workflows.thread_graphs import ThreadGraphs
@@ -26,6 +27,7 @@ class WorkerContext:
     """
 
     target: Target
+    sessions: SessionPool
     worker: str
     recursion_limit: int
     executor: TrackedExecutor

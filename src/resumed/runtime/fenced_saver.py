@@ -141,7 +141,7 @@ class FencedSaver(AsyncPostgresSaver):
                     await asyncio.sleep(_TURN.total_seconds())
 
     async def shut(self) -> None:
-        """Refuse every save from now on, and wait for the one under way: what runs in a thread cannot be cancelled."""
+        """Refuse every save and load from now on, and wait for the one under way: a thread cannot be cancelled."""
         self._known.shut = True
         with suppress(TimeoutError):
             async with asyncio.timeout(_REST.total_seconds()), self.lock:
@@ -180,6 +180,7 @@ class FencedSaver(AsyncPostgresSaver):
         """Say of whatever the database raises, at a save or a load, whose fault it is."""
         try:
             async with super()._cursor(pipeline=pipeline) as cursor:
+                self._require_open()  # the session may by now be another attempt's
                 yield cursor
         except psycopg.Error as error:
             if (meaning := self._meaning(error)) is None:
@@ -190,6 +191,7 @@ class FencedSaver(AsyncPostgresSaver):
         """Ask the session for a sign of life between two saves; raises LockLostError when it is gone."""
         try:
             async with self.lock:
+                self._require_open()
                 await self.session.execute("select 1")
         except psycopg.Error as error:
             if not is_alive(self.session):

@@ -16,6 +16,7 @@ from resumed.runtime.channel import Channel, die_with_parent, leave_signals_to_p
 from resumed.runtime.context import AttemptRequest, WorkerContext
 from resumed.runtime.inspection import inspect_thread
 from resumed.runtime.node_threads import TrackedExecutor
+from resumed.runtime.session_pool import SessionPool
 from resumed.runtime.workflow_host import WorkflowHost, registration_of
 from resumed.store.connection import Target
 from resumed.store.libpq_environment import close_sessions_in_fork, complete_dsn
@@ -42,7 +43,13 @@ class Worker:
         self._alone: bool = plan["alone"]
         self._full = False
         self._desk = WorkerContext(
-            target, plan["worker"], plan["recursion_limit"], executor, channel.send, self._exhausted
+            target,
+            SessionPool(target, "resumed attempt"),
+            plan["worker"],
+            plan["recursion_limit"],
+            executor,
+            channel.send,
+            self._exhausted,
         )
         self._tickets: dict[str, AttemptRequest] = {}
         self._tasks: set[asyncio.Task[None]] = set()

@@ -177,6 +177,12 @@ async def prepare_session(session: Session, schema: str) -> None:
             return
 
 
+async def renew_session(session: Session, schema: str) -> None:
+    """Make a session that has been used as good as a new one: no lock, every setting as it was made."""
+    parameters = {"schema": schema, "encoding": text_encoding.adapt_text(session)}
+    await session.execute(_SQL["renew"], parameters)
+
+
 def prepare_borrowed(session: AsyncConnection[Any] | Connection[Any], schema: str) -> tuple[bytes, dict[str, str]]:
     """Return the query and its parameters that make the settings of a session of an application's pool."""
     return _SQL["lent_settings"], {"schema": schema, "encoding": text_encoding.adapt_text(session)}

@@ -1,0 +1,162 @@
+"""Sessions that go from attempt to attempt: as good as new, never two users, nothing of an attempt left on them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any, TypedDict
+
+import psycopg
+import pytest
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import empty_checkpoint
+from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+
+from postgres.attempting import Place, chain, place_at, workflow_of
+from resumed.errors import LockLostError
+from resumed.runtime.fenced_saver import FencedSaver
+from resumed.runtime.session_pool import SessionPool
+from resumed.store import locks
+from resumed.store.connection import Session, Target, open_session
+
+MOMENT = timedelta(milliseconds=50)
+
+
+@pytest.fixture
+async def pool(database: str) -> AsyncIterator[SessionPool]:
+    it = SessionPool(Target(database), "resumed attempt")
+    yield it
+    await it.close()
+
+
+async def used(pool: SessionPool) -> int:
+    async with pool.session() as session:
+        return session.info.backend_pid
+
+
+async def test_a_session_is_used_again_and_never_by_two_at_once(pool: SessionPool) -> None:
+    first = await used(pool)
+    assert await used(pool) == first
+    async with pool.session() as one, pool.session() as other:
+        assert first in (one.info.backend_pid, other.info.backend_pid)
+        assert one.info.backend_pid != other.info.backend_pid
+
+
+async def test_a_session_without_work_is_closed(database: str) -> None:
+    pool = SessionPool(Target(database), "resumed attempt", idle=MOMENT)
+    first = await used(pool)
+    async with open_session(Target(database)) as watcher:
+        query = "select count(*) as living from pg_stat_activity where pid = %s"
+        async with asyncio.timeout(10):
+            while (await (await watcher.execute(query, [first])).fetchone() or {})["living"]:
+                await asyncio.sleep(0.02)
+    assert await used(pool) != first
+    await pool.close()
+
+
+async def test_one_whose_backend_was_ended_while_it_waited_is_not_handed_out(pool: SessionPool, database: str) -> None:
+    first = await used(pool)
+    async with open_session(Target(database)) as killer:
+        await killer.execute("select pg_terminate_backend(%s)", [first])
+    assert await used(pool) != first
+
+
+async def left_in_a_transaction(session: Session) -> None:
+    await session.execute("begin")
+
+
+async def left_in_a_failed_transaction(session: Session) -> None:
+    await session.execute("begin")
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        await session.execute("select 1 / 0")
+
+
+@pytest.mark.parametrize("leave", [left_in_a_transaction, left_in_a_failed_transaction])
+async def test_one_that_is_left_inside_of_something_is_closed(pool: SessionPool, leave: Any) -> None:
+    async with pool.session() as session:
+        first = session.info.backend_pid
+        await leave(session)
+    assert await used(pool) != first
+
+
+async def test_one_that_an_error_passed_through_is_closed(pool: SessionPool) -> None:
+    seen: list[int] = []
+
+    async def stumble() -> None:
+        async with pool.session() as session:
+            seen.append(session.info.backend_pid)
+            raise ValueError("whatever")
+
+    with pytest.raises(ValueError, match="whatever"):
+        await stumble()
+    assert await used(pool) not in seen
+
+
+async def test_locks_and_settings_that_an_attempt_left_are_gone(pool: SessionPool, database: str) -> None:
+    async with pool.session() as session:
+        first = session.info.backend_pid
+        assert (await locks.try_lock(session, "t"))[0]
+        assert (await locks.try_lock(session, "t"))[0]
+        await session.execute("set search_path = pg_catalog")
+        await session.execute("set statement_timeout = 1")
+        await session.execute("set timezone = 'Asia/Tokyo'")
+    async with pool.session() as session, open_session(Target(database)) as other:
+        assert session.info.backend_pid == first
+        assert (await locks.try_lock(other, "t"))[0]
+        settings = "select current_setting(n) as it from unnest(%s::text[]) n"
+        found = [
+            row["it"]
+            async for row in await session.execute(settings, [["search_path", "statement_timeout", "timezone"]])
+        ]
+        assert found == ["public", "1min", "UTC"]
+
+
+class State(TypedDict):
+    steps: list[str]
+
+
+async def test_attempts_follow_each_other_on_one_session(database: str, saver: AsyncPostgresSaver) -> None:
+    async def step(state: State) -> State:
+        return {"steps": [*state["steps"], "x"]}
+
+    graph = chain(State, ("a", step), ("b", step))
+    waiting = graph.compile(checkpointer=saver, interrupt_before=["b"])
+    for number in range(5):
+        await waiting.ainvoke({"steps": []}, {"configurable": {"thread_id": f"t{number}"}})
+    async with place_at(database) as place:
+        workflow = workflow_of("steps", graph)
+        for number in range(5):
+            assert await place.attempt(workflow, f"t{number}") == "tried"
+            assert [one.outcome for one in await place.attempts(f"t{number}")] == ["finished"]
+        async with open_session(Target(database)) as watcher:
+            query = "select count(*) as opened from pg_stat_activity where application_name = 'resumed attempt'"
+            assert await (await watcher.execute(query)).fetchone() == {"opened": 1}
+        await place.desk.sessions.close()
+
+
+async def test_what_an_attempt_leaves_running_saves_and_loads_no_more(
+    place: Place, saver: AsyncPostgresSaver, database: str
+) -> None:
+    """A node that outlives its attempt keeps the saver; the session holds another thread's lock by then."""
+    kept: list[Any] = []
+
+    async def step(state: State, config: RunnableConfig) -> State:
+        kept.append(config)
+        return {"steps": [*state["steps"], "x"]}
+
+    graph = chain(State, ("a", step), ("b", step))
+    config = {"configurable": {"thread_id": "t"}}
+    await graph.compile(checkpointer=saver, interrupt_before=["b"]).ainvoke({"steps": []}, config)
+    assert await place.attempt(workflow_of("steps", graph), "t") == "tried"
+    late = next(value for value in kept[-1]["configurable"].values() if isinstance(value, FencedSaver))
+    async with place.desk.sessions.session() as session:
+        assert session is late.session
+        assert (await locks.try_lock(session, "another"))[0]
+        with pytest.raises(LockLostError):
+            await late.aput(config, empty_checkpoint(), {}, {})
+        with pytest.raises(LockLostError):
+            await late.aput_writes(
+                {"configurable": {"thread_id": "t", "checkpoint_ns": "", "checkpoint_id": "x"}}, [("a", 1)], "t"
+            )
+        with pytest.raises(LockLostError):
+            await late.aget_tuple(config)
+    await place.desk.sessions.close()
