@@ -77,9 +77,8 @@ def measured(name: str, work: Callable[[], Coroutine[Any, Any, None]], threads: 
     asyncio.run(work())
     profiler.disable()
     used, took = time.process_time() - used, time.perf_counter() - began
-    print(
-        f"{name:8} {threads / took:7.1f}/s  CPU {1000 * used / threads:5.2f} ms  {(waits - before) / threads:5.1f} round trips"
-    )
+    trips = (waits - before) / threads
+    print(f"{name:8} {threads / took:7.1f}/s  CPU {1000 * used / threads:5.2f} ms  {trips:5.1f} round trips")
     if profile:
         pstats.Stats(profiler).sort_stats("tottime").print_stats(45)
         pstats.Stats(profiler).sort_stats("cumtime").print_stats(90)
