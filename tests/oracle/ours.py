@@ -42,7 +42,7 @@ class Ours:
 
     def __init__(self, journal: Journal, place: Place, pool: Any) -> None:
         self._journal, self._pool = journal, pool
-        place.desk = replace(place.desk, target=journal.target(COPIES))
+        place.worker = replace(place.worker, target=journal.target(COPIES))
         self._place = place
 
     def load(self, call: Call, upto: int) -> Rows:
@@ -78,7 +78,7 @@ class Ours:
         return said if said is not None else seen
 
     async def _seen(self, request: AttemptRequest) -> Judgement | None:
-        async with open_session(self._place.desk.target) as session:
+        async with open_session(self._place.worker.target) as session:
             found = await assess_thread(session, await watermark.database_clock(session), request)
         return found.judgement if found is not None else None
 

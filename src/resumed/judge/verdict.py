@@ -20,8 +20,12 @@ RESUME = "__resume__"
 ERROR = "__error__"
 ERROR_SOURCE = "__error_source_node__"
 CONTROL_CHANNELS = (ERROR, ERROR_SOURCE, INTERRUPT, RESUME)
-_TRIGGERS = frozenset({"__start__", "__pregel_tasks"})
-_TRIGGER_PREFIXES = ("branch:to:", "join:")
+START = "__start__"
+SENDS = "__pregel_tasks"
+BRANCH_PREFIX = "branch:to:"
+JOIN_PREFIX = "join:"
+_TRIGGERS = frozenset({START, SENDS})
+_TRIGGER_PREFIXES = (BRANCH_PREFIX, JOIN_PREFIX)
 _EDITING_SOURCES = frozenset({"update", "fork"})
 # Among the triggers of a registration: its graphs are made for single threads, and none has been made yet.
 ANY_CHANNEL = "*"

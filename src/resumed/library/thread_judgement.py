@@ -21,7 +21,7 @@ from resumed.model import Judgement, PolicyLimits, Registration, Verdict
 from resumed.runtime.assessment import Approved, Assessment, run_preflight
 from resumed.runtime.context import AttemptRequest
 from resumed.runtime.fenced_saver import FencedSaver
-from resumed.runtime.preflight import exchange_of
+from resumed.runtime.preflight import load_interrupt_row
 from resumed.store import checkpoints, interrupts, locks, runs, watermark
 from resumed.store.connection import Session
 from resumed.workflows.loaded_workflow import LoadedWorkflow, load_workflow, own_triggers
@@ -153,7 +153,7 @@ async def _unanswered(session: Session, found: ThreadSnapshot, serde: Serializer
         return None
     rows = await interrupts.interrupt_rows(session, found.head.thread_id, found.head.checkpoint_id)
     try:
-        loads = [await asyncio.to_thread(exchange_of, serde, row) for row in rows]
+        loads = [await asyncio.to_thread(load_interrupt_row, serde, row) for row in rows]
     except Exception:  # noqa: BLE001 - whatever another serializer's values raise here
         return Judgement(Verdict.WAITING, _UNREADABLE)
     said = match_answers(loads, plainly=True)

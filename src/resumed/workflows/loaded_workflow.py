@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.runnables.base import RunnableBinding
-from langgraph._internal._config import DEFAULT_RECURSION_LIMIT
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.pregel import Pregel
 
@@ -44,17 +43,6 @@ class LoadedWorkflow:
             "interrupt_after_nodes": union(own.interrupt_after_nodes, policy.interrupt_after, after),
         }
         return with_changes(own, {name: value for name, value in changes.items() if value is not None})
-
-    def limit(self, called: int | None, otherwise: int) -> int:
-        """Return how many supersteps an attempt may run: what the registration says, the call said, the graph binds.
-
-        Where none of them names a limit, `otherwise` is given as a default is: a subgraph's own limit goes before it.
-        """
-        if said := self.policy.recursion_limit or called:
-            return said
-        bound = (self.graph.config or {}).get("recursion_limit")
-        # LangGraph marks its own default by a type of its own, from 1.2 on.
-        return bound if type(bound) is int else type(DEFAULT_RECURSION_LIMIT)(otherwise)
 
 
 @dataclass(frozen=True, slots=True)

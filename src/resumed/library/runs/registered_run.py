@@ -9,7 +9,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import RunControl
 
 from resumed.library.runs.run_handle import RunHandle
-from resumed.runtime.call_mode import refused_mode, repeatable_input
+from resumed.runtime.call_mode import is_mode_refused, repeatable_input
 from resumed.workflows.loaded_workflow import Graph
 
 
@@ -46,7 +46,7 @@ class RegisteredRun:
         again, given = repeatable_input(self.given, moved=moved)
         # Without saves on the way, the other way would begin again.
         unsaved = self.options.get("durability") == "exit" and not moved
-        if unsaved or not again or self.hold.error is not None or not refused_mode(error):
+        if unsaved or not again or self.hold.error is not None or not is_mode_refused(error):
             return False
         self.given, self.head_before = given, self.hold.head
         return True

@@ -45,7 +45,7 @@ class RunCall:
             **(self.config.get("metadata") or {}),
         }
         scalars = {name: value for name, value in stored_configurable(given).items() if "\0" not in f"{name}{value}"}
-        return {**scalars, OPTIONS: self._options().kept()}
+        return {**scalars, OPTIONS: self._options().to_json()}
 
     def _options(self) -> CallOptions:
         bound = (self.graph.config if self.graph is not None else None) or {}

@@ -18,7 +18,6 @@ from langgraph.checkpoint.base import (
     CheckpointTuple,
     DeltaChannelHistory,
 )
-from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from psycopg import AsyncCursor
 from psycopg.rows import DictRow
@@ -26,6 +25,7 @@ from psycopg.rows import DictRow
 from resumed.judge.verdict import INTERRUPT
 from resumed.library.runs.lock_session import MOST_CONFLICTS, LockSession
 from resumed.library.runs.run_handle import RunHandle
+from resumed.runtime.langgraph_internals import HookedPostgresSaver
 from resumed.store.connection import Session, is_alive
 from resumed.store.database_errors import is_conflict
 
@@ -33,12 +33,12 @@ T = TypeVar("T")
 _AGAIN = 0.01
 
 
-class RunSaver(AsyncPostgresSaver):
+class RunSaver(HookedPostgresSaver):
     """Saves a registered run. An operation raises RunTakenOverError, or RunCancelledError, once the run is over."""
 
     def __init__(self, line: LockSession, hold: RunHandle, serde: SerializerProtocol | None) -> None:
         """Save for `hold`, whose lock is held on the session of `line`."""
-        super().__init__(_of(hold), serde=serde)
+        super().__init__(_of(hold), serde)
         self.lock = line.turn
         self._line = line
         self._hold = hold
@@ -83,9 +83,9 @@ class RunSaver(AsyncPostgresSaver):
             self._hold.asked = True
 
     @asynccontextmanager
-    async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
+    async def open_cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
         """Ask again in the session's turn: the lock may have been released while a save waited for that."""
-        async with super()._cursor(pipeline=pipeline) as cursor:
+        async with super().open_cursor(pipeline=pipeline) as cursor:
             self._hold.require()
             yield cursor
 

@@ -8,6 +8,7 @@ from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 
 from resumed.errors import WrongDatabaseError
+from resumed.runtime.langgraph_internals import async_cursor_of, cursor_of
 from resumed.store.connection import Session
 from resumed.store.sql_files import load_sql
 
@@ -31,11 +32,11 @@ async def require_same_database(saver: object, session: Session) -> None:
 async def _identity(saver: BaseCheckpointSaver[Any]) -> dict[str, Any] | None:
     """Ask through the checkpointer itself where it leads to; None where it is no Postgres."""
     if isinstance(saver, AsyncPostgresSaver):
-        async with saver._cursor() as cursor:  # noqa: SLF001 - the only way to it that pool and connection share
+        async with async_cursor_of(saver) as cursor:
             return await (await cursor.execute(_IDENTITY)).fetchone()
     return await asyncio.to_thread(_asked, saver) if isinstance(saver, PostgresSaver) else None
 
 
 def _asked(saver: PostgresSaver) -> dict[str, Any] | None:
-    with saver._cursor() as cursor:  # noqa: SLF001
+    with cursor_of(saver) as cursor:
         return cursor.execute(_IDENTITY).fetchone()
