@@ -93,7 +93,8 @@ async def _locked(session: Session, now: datetime, request: AttemptRequest, desk
     await close_left_open(session, request, desk)
     seen = await assess_thread(session, now, request, ours=request.asked)
     if seen is None:
-        await cases.settle_attempt(session, vanished_case(request.thread_id, request.registration.name, now))
+        gone = vanished_case(request.thread_id, request.registration.name, now)
+        await cases.settle_attempt(session, gone, known=None, now=now)
         return "looked"
     if not open_question(seen.judgement):
         await record_assessment(session, seen, seen.judgement, request.registration.version)
@@ -147,7 +148,9 @@ async def _begin(
         error=None,
     )
     async with session.transaction():
-        tally = await cases.begin_attempt(session, case_update_of(seen, seen.judgement, CasePlacement(State.RUNNING)))
+        update = case_update_of(seen, seen.judgement, CasePlacement(State.RUNNING))
+        known, now = seen.circumstances.known, seen.circumstances.now
+        tally = await cases.begin_attempt(session, update, known=known, now=now)
         if tally is None:
             return None
         attempt = await attempts.start(session, blank)

@@ -6,7 +6,7 @@ Nothing is closed here without the thread's lock, and the lock is given back onl
 import random
 from dataclasses import dataclass, replace
 
-from resumed.judge.case import CasePlacement, place_case, vanished_case
+from resumed.judge.case import AttemptOutcomeFields, CasePlacement, place_case, vanished_case
 from resumed.judge.retry_policy import RetryInputs, Tally, after_attempt, consecutive_after
 from resumed.model import Attempt, Ending, Judgement, Outcome, State, Verdict
 from resumed.observability.redaction import describe_error
@@ -17,7 +17,6 @@ from resumed.runtime.graph_run import RunResult, database_error, meaning
 from resumed.runtime.retry_hooks import is_lasting, is_permanent, own_back_off
 from resumed.runtime.run_guard import RunGuard
 from resumed.store import attempts, case_commands, cases, checkpoints, runs, watermark
-from resumed.store.cases import AttemptOutcomeFields
 from resumed.store.connection import Session
 from resumed.workers import memory
 from resumed.workers.protocol import finished
@@ -80,7 +79,8 @@ async def conclude(
     async with session.transaction():
         closed = await attempts.finish(session, begun.attempt, ending)
         if closed is not None:
-            await cases.settle_attempt(session, case_update_of(seen, judgement, placement), extra)
+            update, circumstances = case_update_of(seen, judgement, placement), seen.circumstances
+            await cases.settle_attempt(session, update, extra, known=circumstances.known, now=circumstances.now)
             await runs.settle_run(session, seen.snapshot.head.run, judgement.verdict)
     return closed, placement
 
@@ -101,10 +101,11 @@ def _suspect(returned: RunResult, ending: Ending) -> bool | None:
 
 async def _vanished(session: Session, begun: BegunAttempt, request: AttemptRequest) -> Attempt | None:
     """Close an attempt whose thread was deleted meanwhile, and its case."""
-    gone = vanished_case(begun.attempt.thread_id, request.registration.name, begun.look.circumstances.now)
+    now = begun.look.circumstances.now
+    gone = vanished_case(begun.attempt.thread_id, request.registration.name, now)
     async with session.transaction():
         closed = await attempts.finish(session, begun.attempt, Ending(Outcome.SUPERSEDED))
-        await cases.settle_attempt(session, gone)
+        await cases.settle_attempt(session, gone, known=None, now=now)
     return closed
 
 
