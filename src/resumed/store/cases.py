@@ -7,6 +7,7 @@ so that it cannot undo what another process has written since.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from psycopg.rows import DictRow
 
@@ -26,6 +27,7 @@ from resumed.store.sql_files import load_sql
 from resumed.store.watermark import database_clock
 
 _SQL = load_sql("cases")
+_FIELDS = tuple(Case.__dataclass_fields__)
 _TEXTS = ("reason", "refusal_reason", "quarantine_reason")
 # How a case is written, see `write` in the SQL.
 _PLAINLY: Mapping[str, object] = {"claim": "keep", "claimant": None, "unless_paused": False}
@@ -72,9 +74,9 @@ async def listing(session: Session, state: str | None = None) -> list[Case]:
 
 async def record(session: Session, looks: Sequence[tuple[CaseUpdate, Case | None]], now: datetime) -> None:
     """Write what looks found, each over the case as that look read it; a case that was written since is left alone."""
-    async with session.cursor() as cursor:
-        rows = [_columns(session, record_look(known, update, now)) for update, known in looks]
-        await cursor.executemany(_SQL["write"], [{**row, **_PLAINLY} for row in rows])
+    decided = [record_look(known, update, now) for update, known in looks]
+    if decided:
+        await session.execute(_SQL["write_all"], {**_many_columns(session, decided), **_PLAINLY})
 
 
 async def claim(
@@ -205,16 +207,23 @@ def _revision(case: Case | None) -> int:
     return case.revision if case is not None else 0
 
 
-def _columns(session: Session, case: Case) -> dict[str, object]:
-    fields = {name: getattr(case, name) for name in Case.__dataclass_fields__}
+def _columns(session: Session, case: Case) -> dict[str, Any]:
+    fields = {name: getattr(case, name) for name in _FIELDS}
     texts = {name: text_encoding.fitting_text(session, fields[name]) for name in _TEXTS}
-    enums = {
-        "verdict": case.verdict.value,
-        "state": case.state.value,
-        "refusal": case.refusal.value if case.refusal is not None else None,
-    }
-    lists = {"refused_by": list(case.refused_by), "spent_by": list(case.spent_by)}
-    return {**fields, **texts, **enums, **lists}
+    return {**fields, **texts, "refused_by": list(case.refused_by), "spent_by": list(case.spent_by)}
+
+
+def _many_columns(session: Session, decided: Sequence[Case]) -> dict[str, list[Any]]:
+    """Turn cases into one list a column, as `write_all` takes them."""
+    rows = [_columns(session, case) for case in decided]
+    columns = {name: [row[name] for row in rows] for name in _FIELDS}
+    return {**columns, **{name: [_array_literal(row[name]) for row in rows] for name in ("refused_by", "spent_by")}}
+
+
+def _array_literal(values: Sequence[str]) -> str:
+    """Write an array of texts as Postgres reads it: arrays of different lengths cannot be passed in one."""
+    quoted = (value.replace("\\", r"\\").replace('"', r"\"") for value in values)
+    return "{" + ",".join(f'"{value}"' for value in quoted) + "}"
 
 
 def _case(row: DictRow) -> Case:

@@ -1,10 +1,8 @@
 -- Our record of unfinished threads.
 
 -- name: of_threads
-select thread_id, workflow, version, verdict, reason, state, head, fingerprint, last_activity_at, first_seen_at,
-    changed_at, due_at, next_look_at, attempts, consecutive, revision, head_seen_at, refused_by, refusal,
-    refusal_reason, spent_by, own_head, cancelled_head, cancel_pending, pinned, suspect,
-    quarantine_reason
+select
+-- include: case_columns
 from resumed.cases
 where thread_id = any (%(threads)s::text[])
 
@@ -17,10 +15,8 @@ limit %(rows)s::int
 
 -- name: listing
 -- Open cases for a person to read.
-select thread_id, workflow, version, verdict, reason, state, head, fingerprint, last_activity_at, first_seen_at,
-    changed_at, due_at, next_look_at, attempts, consecutive, revision, head_seen_at, refused_by, refusal,
-    refusal_reason, spent_by, own_head, cancelled_head, cancel_pending, pinned, suspect,
-    quarantine_reason
+select
+-- include: case_columns
 from resumed.cases
 where state <> 'closed' and (%(state)s::text is null or state = %(state)s::text)
 order by first_seen_at, thread_id
@@ -43,20 +39,29 @@ select %(thread_id)s::text, %(workflow)s::text, %(version)s::text, %(verdict)s::
     case when %(claim)s::text = 'take' then clock_timestamp() + interval '30 seconds' end
 where not %(unless_paused)s::boolean
     or not exists (select from resumed.pauses p where p.paused and p.workflow in (%(workflow)s::text, ''))
-on conflict (thread_id) do update set workflow = excluded.workflow, version = excluded.version,
-    verdict = excluded.verdict, reason = excluded.reason, state = excluded.state, head = excluded.head,
-    fingerprint = excluded.fingerprint, last_activity_at = excluded.last_activity_at,
-    first_seen_at = excluded.first_seen_at, head_seen_at = excluded.head_seen_at, changed_at = excluded.changed_at,
-    due_at = excluded.due_at, next_look_at = excluded.next_look_at, attempts = excluded.attempts,
-    consecutive = excluded.consecutive, refused_by = excluded.refused_by, refusal = excluded.refusal,
-    refusal_reason = excluded.refusal_reason, spent_by = excluded.spent_by, own_head = excluded.own_head,
-    cancelled_head = excluded.cancelled_head, cancel_pending = excluded.cancel_pending, pinned = excluded.pinned,
-    suspect = excluded.suspect, quarantine_reason = excluded.quarantine_reason, revision = excluded.revision,
-    claimed_by = case when %(claim)s::text = 'keep' then c.claimed_by else excluded.claimed_by end,
-    claimed_until = case when %(claim)s::text = 'keep' then c.claimed_until else excluded.claimed_until end,
-    updated_at = clock_timestamp()
-where c.revision = excluded.revision - 1
-returning thread_id
+-- include: over_its_revision
+
+-- name: write_all
+-- As `write`, many at once and none of them twice; claims and pauses are left alone.
+insert into resumed.cases as c (thread_id, workflow, version, verdict, reason, state, head, fingerprint,
+    last_activity_at, first_seen_at, head_seen_at, changed_at, due_at, next_look_at, attempts, consecutive, refused_by,
+    refusal, refusal_reason, spent_by, own_head, cancelled_head, cancel_pending, pinned, suspect, quarantine_reason,
+    revision)
+select w.thread_id, w.workflow, w.version, w.verdict, w.reason, w.state, w.head, w.fingerprint, w.last_activity_at,
+    w.first_seen_at, w.head_seen_at, w.changed_at, w.due_at, w.next_look_at, w.attempts, w.consecutive,
+    w.refused_by::text[], w.refusal, w.refusal_reason, w.spent_by::text[], w.own_head, w.cancelled_head,
+    w.cancel_pending, w.pinned, w.suspect, w.quarantine_reason, w.revision
+from unnest(%(thread_id)s::text[], %(workflow)s::text[], %(version)s::text[], %(verdict)s::text[], %(reason)s::text[],
+    %(state)s::text[], %(head)s::text[], %(fingerprint)s::text[], %(last_activity_at)s::timestamptz[],
+    %(first_seen_at)s::timestamptz[], %(head_seen_at)s::timestamptz[], %(changed_at)s::timestamptz[],
+    %(due_at)s::timestamptz[], %(next_look_at)s::timestamptz[], %(attempts)s::int[], %(consecutive)s::int[],
+    %(refused_by)s::text[], %(refusal)s::text[], %(refusal_reason)s::text[], %(spent_by)s::text[],
+    %(own_head)s::text[], %(cancelled_head)s::text[], %(cancel_pending)s::boolean[], %(pinned)s::boolean[],
+    %(suspect)s::boolean[], %(quarantine_reason)s::text[], %(revision)s::int[])
+    as w (thread_id, workflow, version, verdict, reason, state, head, fingerprint, last_activity_at, first_seen_at,
+    head_seen_at, changed_at, due_at, next_look_at, attempts, consecutive, refused_by, refusal, refusal_reason,
+    spent_by, own_head, cancelled_head, cancel_pending, pinned, suspect, quarantine_reason, revision)
+-- include: over_its_revision
 
 -- name: claim
 -- Hand out due cases that this replica has the code and the room for, the workflows in turn, oldest first within each.

@@ -41,10 +41,7 @@ where run_id = %(run_id)s::text and thread_id = %(thread)s::text
 -- name: abandoned
 -- Threads of runs that nobody has taken and whose lock nobody holds, where no case says already when to try or to look.
 with held as materialized (
-    select (l.classid::bigint << 32) | l.objid::bigint as key
-    from pg_locks l
-    where l.locktype = 'advisory' and l.objsubid = 1 and l.granted
-    and l.database = (select d.oid from pg_database d where d.datname = current_database())
+    -- include: held_keys
 )
 select r.thread_id
 from resumed.runs r
