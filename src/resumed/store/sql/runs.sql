@@ -1,14 +1,14 @@
 -- Registered runs. An application's run is written by who holds its thread's lock.
 
 -- name: begin
-select said, head from resumed.begin_run(%(key)s::bigint, %(run_id)s::text, %(thread_id)s::text, %(workflow)s::text,
+select said, head from resumed.begin_run_v1(%(key)s::bigint, %(run_id)s::text, %(thread_id)s::text, %(workflow)s::text,
     %(version)s::text, %(owner)s::text, %(input_type)s::text, %(input)s::bytea, %(call)s::jsonb, %(rows_before)s::text)
 
 -- name: regain
-select said, head from resumed.regain_run(%(key)s::bigint, %(run_id)s::text, %(thread_id)s::text)
+select said, head from resumed.regain_run_v1(%(key)s::bigint, %(run_id)s::text, %(thread_id)s::text)
 
 -- name: release
-select resumed.end_run(%(key)s::bigint, %(run_id)s::text, %(state)s::text) as unlocked
+select resumed.end_run_v1(%(key)s::bigint, %(run_id)s::text, %(state)s::text) as unlocked
 
 -- name: submit
 -- For the daemon to begin. No row comes back where the thread has been submitted before, or has a run that has not ended.
