@@ -281,7 +281,7 @@ BY_INDEX: list[tuple[str, str, dict[str, Any]]] = [
     ("attempts", "orphans", {"except": _some(16), "rows": 200}),
     ("attempts", "of_thread", {"thread": "orders-7"}),
     ("locks", "held", {"threads": _some(PAGE_ROWS), "keys": list(range(PAGE_ROWS))}),
-    ("census", "threads", {}),
+    ("statistics", "open_cases", {}),
 ]
 
 
