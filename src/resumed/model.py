@@ -112,8 +112,8 @@ class Case:
 
     What outlives the last verdict: `refused_by` are the versions whose preflight refused this very head, with what
     they said in `refusal`; `spent_by` the versions that have used up their attempts; `cancelled_head` the head that a
-    person cancelled; `pinned` that a person put the case into quarantine and alone takes it out; `suspect` that the
-    last attempt ended with its worker.
+    person cancelled, `cancel_pending` that the head where the running attempt stops will be that one; `pinned` that a
+    person put the case into quarantine and alone takes it out; `suspect` that the last attempt ended with its worker.
     """
 
     thread_id: str
@@ -139,6 +139,7 @@ class Case:
     spent_by: tuple[str, ...] = ()
     own_head: str | None = None
     cancelled_head: str | None = None
+    cancel_pending: bool = False
     pinned: bool = False
     suspect: bool = False
     quarantine_reason: str | None = None

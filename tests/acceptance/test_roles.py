@@ -53,8 +53,12 @@ LEAST = {
     "function resumed.begin_run": {"EXECUTE"},
     "function resumed.regain_run": {"EXECUTE"},
     "function resumed.end_run": {"EXECUTE"},
+    "function resumed.begin_run_v1": {"EXECUTE"},
+    "function resumed.regain_run_v1": {"EXECUTE"},
+    "function resumed.end_run_v1": {"EXECUTE"},
     "function resumed.lock_key": {"EXECUTE"},
     "function resumed.require_head": {"EXECUTE"},
+    "function resumed.require_head_v1": {"EXECUTE"},
 }
 
 

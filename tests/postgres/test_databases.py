@@ -21,7 +21,7 @@ from resumed.daemon.sweep import run_sweep
 from resumed.errors import DatabaseUnusableError
 from resumed.model import Outcome
 from resumed.operations.assess import SweepRules
-from resumed.store import attempts, cases, checkpoints, schema, vitals
+from resumed.store import attempts, cases, checkpoints, schema, statistics
 from resumed.store.connection import Session, Target, open_session
 from resumed.store.lock_selftest import run_lock_selftest
 
@@ -87,7 +87,7 @@ async def looked_through(dsn: str) -> None:
         report = await run_sweep(session, RULES)
         assert report is not None
         assert [case.thread_id for case in await cases.listing(session)] == ["t"]
-        assert (await vitals.server(session)).uptime > timedelta(0)
+        assert (await statistics.server(session)).uptime > timedelta(0)
         assert await attempts.orphans(session, [], 5) == []
 
 

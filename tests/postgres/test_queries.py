@@ -5,6 +5,7 @@ import re
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from importlib import resources
 from itertools import pairwise
 from typing import Any
 
@@ -123,6 +124,13 @@ def test_every_file_of_queries_has_sections_and_no_section_is_empty() -> None:
         assert all(re.search(rb"^\s*[a-z(]", query, re.MULTILINE) for query in load_sql(module).values()), module
 
 
+def test_every_fragment_is_included_and_every_include_was_found() -> None:
+    folder = resources.files("resumed.store") / "sql"
+    written = "".join((folder / f"{module}.sql").read_text(encoding="utf-8") for module in sql_modules())
+    assert set(load_sql("fragments")) == set(re.findall(r"-- include: (\w+)", written))
+    assert [(module, name) for module, name in SECTIONS if b"-- include" in load_sql(module)[name]] == []
+
+
 def test_every_parameter_has_a_type_of_its_own() -> None:
     """Without one, Postgres would guess from the value, and guess again when the value is NULL."""
     untyped = [
@@ -229,10 +237,13 @@ async def test_control_rows_are_read_by_index_and_only_those_of_their_own_thread
 
 CASE = {
     "thread_id": "orders-7", "workflow": "orders", "version": "1", "verdict": "stopped", "reason": "x", "state": "due",
-    "head": "head", "fingerprint": "rows", "last_activity_at": NOW, "now": NOW, "changed_at": None, "same": True,
-    "due_at": NOW, "next_look_at": None, "quarantine_reason": None, "anew": False, "revision": 1, "consecutive": None,
-    "refused_by": None, "spent_by": None, "own": False, "suspect": None,
+    "head": "head", "fingerprint": "rows", "last_activity_at": NOW, "first_seen_at": NOW, "head_seen_at": NOW,
+    "changed_at": None, "due_at": NOW, "next_look_at": None, "attempts": 0, "consecutive": 0, "refused_by": "{}",
+    "refusal": None, "refusal_reason": None, "spent_by": "{}", "own_head": None, "cancelled_head": None,
+    "cancel_pending": False, "pinned": False, "suspect": False, "quarantine_reason": None, "revision": 2,
 }  # fmt: skip
+HOW = {"claim": "keep", "claimant": None, "unless_paused": True}
+CASES = {**{name: [value] * PAGE_ROWS for name, value in CASE.items()}, "thread_id": _some(PAGE_ROWS)}
 ATTEMPT = {
     "thread_id": "orders-7", "attempt": 2, "workflow": "orders", "version": "1", "worker": "host", "before": "head",
     "outcome": "finished", "advanced": True, "charged": False, "after": "head", "error_type": None, "error_at": None,
@@ -260,9 +271,8 @@ BY_INDEX: list[tuple[str, str, dict[str, Any]]] = [
     ("attempts", "open_by_workflow", {"workflows": ["orders"]}),
     ("cases", "unclaim", {"threads": _some(16), "claimant": "us", "due_by": None}),
     ("cases", "postpone", {"thread": "orders-7", "delay": timedelta(seconds=5)}),
-    ("cases", "record", CASE),
-    ("cases", "settle", CASE),
-    ("cases", "begin", CASE),
+    ("cases", "write", {**CASE, **HOW}),
+    ("cases", "write_all", {**CASES, **HOW}),
     ("checkpoints", "root_head", {"thread": "orders-7"}),
     ("checkpoints", "history", {"thread": "orders-7", "rows": 50}),
     ("attempts", "start", ATTEMPT),
@@ -271,7 +281,7 @@ BY_INDEX: list[tuple[str, str, dict[str, Any]]] = [
     ("attempts", "orphans", {"except": _some(16), "rows": 200}),
     ("attempts", "of_thread", {"thread": "orders-7"}),
     ("locks", "held", {"threads": _some(PAGE_ROWS), "keys": list(range(PAGE_ROWS))}),
-    ("census", "threads", {}),
+    ("statistics", "open_cases", {}),
 ]
 
 

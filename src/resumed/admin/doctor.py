@@ -15,7 +15,7 @@ from resumed.errors import DatabaseError, ResumedError
 from resumed.observability.events import Events
 from resumed.operations.assess import build_sweep_context, with_own_registrations
 from resumed.operations.step_durations import LongestStep, longest_steps
-from resumed.store import pauses, schema, vitals, watermark
+from resumed.store import pauses, schema, statistics, watermark
 from resumed.store.connection import PostgresError, Session, Target, open_session
 from resumed.store.database_errors import ErrorKind, explain, kind_of
 from resumed.store.lock_selftest import run_lock_selftest
@@ -102,7 +102,7 @@ def _broken(name: str, error: DatabaseError | PostgresError) -> Finding:
 
 
 async def _database(practice: DoctorContext) -> list[Finding]:
-    server = await vitals.server(practice.session)
+    server = await statistics.server(practice.session)
     if server.standby:
         return [Finding("database", Level.ERROR, "it is a standby (in recovery)", "give the primary's address")]
     if server.read_only:
@@ -166,7 +166,7 @@ async def _clock(practice: DoctorContext) -> list[Finding]:
 async def _applications_clock(session: Session) -> list[Finding]:
     """Checkpoint ids are made by the application's clock; those of the future have to wait until they are not."""
     now = await watermark.database_clock(session)
-    newest = await vitals.newest_checkpoint(session, now) if await schema.has_index(session) else None
+    newest = await statistics.newest_checkpoint(session, now) if await schema.has_index(session) else None
     if newest is None or newest - now <= CLOCK_LIMIT:
         return []
     said = f"the newest checkpoint lies {(newest - now).total_seconds():.0f} s ahead: its thread waits as long"
@@ -174,7 +174,7 @@ async def _applications_clock(session: Session) -> list[Finding]:
 
 
 async def _connections(practice: DoctorContext) -> list[Finding]:
-    room = await vitals.connections(practice.session)
+    room = await statistics.connections(practice.session)
     needed = practice.settings.processes * practice.settings.concurrency + _CONTROL_SESSIONS
     said = f"{room.used} of {room.size} used; this replica may need {needed}"
     if room.size - room.used < needed:
@@ -184,7 +184,7 @@ async def _connections(practice: DoctorContext) -> list[Finding]:
 
 
 async def _lock_table(practice: DoctorContext) -> list[Finding]:
-    room = await vitals.lock_table(practice.session)
+    room = await statistics.lock_table(practice.session)
     said = f"{room.used} of about {room.size} locks used"
     if room.used * 2 > room.size:
         remedy = "raise max_locks_per_transaction: a full lock table stops the whole server"

@@ -155,14 +155,9 @@ class Inspector:
 
     async def _inside(self, window: tuple[str, str], but: AbstractSet[str]) -> AsyncIterator[Seen]:
         """Look at the threads of the window, each in the page of its newest checkpoint."""
-        after, upper = window
-        while True:
-            page = await checkpoints.window_ends(self.session, after, upper, PAGE_ROWS)
+        async for page in checkpoints.window_pages(self.session, window, PAGE_ROWS, only_ends=True):
             for seen in await self._seen([thread for thread in page.threads if thread not in but]):
                 yield seen
-            if page.last_id is None or page.rows < PAGE_ROWS:
-                return
-            after = page.last_id
 
 
 @asynccontextmanager

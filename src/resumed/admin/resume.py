@@ -51,7 +51,7 @@ async def _made_due(inspector: Inspector, found: Finding, claimant: str, actor: 
     """Make the case due, and write down who took it out of quarantine."""
     pinned = found.case is not None and found.case.pinned
     async with inspector.session.transaction():
-        made = await cases.make_due(inspector.session, found.standing, claimant, pinned=pinned)
+        made = await cases.make_due(inspector.session, found.standing, claimant, known=found.case, pinned=pinned)
         if made and found.standing.placement.state is State.QUARANTINED:
             await audit.write(inspector.session, [Entry(actor, Act.RESUME, found.standing.thread_id)])
     return made

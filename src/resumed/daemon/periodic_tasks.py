@@ -22,7 +22,7 @@ from resumed.errors import DatabaseError
 from resumed.judge.circuit_breaker import CircuitRecord, allowance, is_open
 from resumed.model import Attempt, Outcome
 from resumed.operations.assess import SweepContext, SweepRules, build_sweep_context
-from resumed.store import attempts, cases, census, schema, vitals, watermark, workflow_versions
+from resumed.store import attempts, cases, schema, statistics, watermark, workflow_versions
 from resumed.store.connection import PostgresError, Session, Target
 from resumed.store.database_errors import explain, refuses_writes
 from resumed.store.lock_selftest import run_lock_selftest
@@ -75,7 +75,7 @@ class PeriodicTasks:
             took = asyncio.get_running_loop().time() - began
             indexed = await schema.has_index(session)
             if indexed:
-                self._compare_applications(self._swept_at, await vitals.newest_checkpoint(session, self._swept_at))
+                self._compare_applications(self._swept_at, await statistics.newest_checkpoint(session, self._swept_at))
             self._not_before = 0.0 if indexed else began + took * _STRETCH
             if self._indexed and not indexed:
                 self.monitor.events.index_missed()
@@ -83,7 +83,7 @@ class PeriodicTasks:
             if report is not None:
                 cases = report.written
                 self.monitor.events.sweep_finished(report.rows, cases, timedelta(seconds=took), report.lag)
-            self.monitor.events.threads_counted(await census.count(session))
+            self.monitor.events.threads_counted(await statistics.count_cases(session))
         return report
 
     def _troubled(self, thread_id: str, report: Mapping[str, Any]) -> None:

@@ -3,13 +3,20 @@
 import random
 from dataclasses import dataclass, replace
 
-from resumed.judge.case import CasePlacement, CaseUpdate, case_update, decide_verdict, place_case, vanished_case
+from resumed.judge.case import (
+    AttemptOutcomeFields,
+    CasePlacement,
+    CaseUpdate,
+    case_update,
+    decide_verdict,
+    place_case,
+    vanished_case,
+)
 from resumed.judge.retry_policy import RetryInputs, Tally, after_attempt, consecutive_after
 from resumed.judge.verdict import Circumstances, ThreadSnapshot
 from resumed.model import Attempt, Case, Ending, Outcome, PolicyLimits, State, Verdict
 from resumed.operations.assess import SweepContext, circumstances_of
 from resumed.store import attempts, cases, checkpoints, locks, runs
-from resumed.store.cases import AttemptOutcomeFields
 from resumed.store.connection import Session
 
 _RESUMABLE = (Verdict.FAILED, Verdict.STOPPED)
@@ -53,9 +60,8 @@ async def close_orphan(
             spent = attempt.version if left.placement.state is State.QUARANTINED else None
             counted = consecutive_after(Tally(known.attempts, known.consecutive), ending)
             await runs.settle_run(session, snapshot.head.run if snapshot is not None else None, left.judgement.verdict)
-            await cases.settle_attempt(
-                session, left, AttemptOutcomeFields(counted, spent_by=spent, own=_own(orphan), suspect=suspect)
-            )
+            fields = AttemptOutcomeFields(counted, spent_by=spent, own=_own(orphan), suspect=suspect)
+            await cases.settle_attempt(session, left, fields, known=known, now=sweep_context.now)
         return closed
 
 

@@ -82,10 +82,10 @@ async def _look_through_window(session: Session, sweep_context: SweepContext) ->
             found = await _record(
                 session, sweep_context, [*page.threads, *await _timeless(session, sweep_context, window)]
             )
-            last = page.rows < PAGE_ROWS or page.last_id is None
-            await watermark.move_watermark(session, _moved(mark, window, None if last else page.last_id, sweep_context))
+            reached = None if page.is_last else page.last_id
+            await watermark.move_watermark(session, _moved(mark, window, reached, sweep_context))
         rows, threads, written = rows + page.rows, threads + found.threads, written + found.written
-        if last:
+        if page.is_last:
             return SweepReport(rows, threads, written)
         window = Window(page.last_id or window.after, window.upper, window.until, wide=window.wide)
 

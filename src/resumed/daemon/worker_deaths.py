@@ -3,12 +3,11 @@
 import random
 from dataclasses import dataclass, replace
 
-from resumed.judge.case import CasePlacement, case_update, decide_verdict
+from resumed.judge.case import AttemptOutcomeFields, CasePlacement, case_update, decide_verdict
 from resumed.judge.retry_policy import RetryInputs, Tally, after_attempt, consecutive_after
 from resumed.model import Case, Ending, Outcome, Registration, State, Verdict
 from resumed.operations.assess import SweepContext, circumstances_of
 from resumed.store import cases, checkpoints, locks
-from resumed.store.cases import AttemptOutcomeFields
 from resumed.store.connection import Session
 
 _RESUMABLE = (Verdict.FAILED, Verdict.STOPPED)
@@ -46,7 +45,8 @@ async def blame_thread(
         placement, counted = _after(sweep_context, case, registration, alone=alone)
         spent = registration.version if placement.state is State.QUARANTINED else None
         left = case_update(snapshot, circumstances, judgement, placement)
-        await cases.settle_attempt(session, left, AttemptOutcomeFields(counted, spent_by=spent, suspect=True))
+        fields = AttemptOutcomeFields(counted, spent_by=spent, suspect=True)
+        await cases.settle_attempt(session, left, fields, known=case, now=sweep_context.now)
         return BlameResult(case.workflow, placement.quarantine_reason)
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from resumed.judge.checkpoint_id import made_at
-from resumed.judge.proof import is_known_dead
 from resumed.judge.workflow_match import WorkflowMatch, accepts
 from resumed.model import Case, Judgement, State, Verdict
 from resumed.rows import ControlRow, Head
@@ -114,6 +113,18 @@ def work_left(head: Head, triggers: Sequence[str] = ()) -> str | None:
 def open_question(judgement: Judgement) -> bool:
     """Say whether values and graph have the last word on what rows said."""
     return judgement.unsure or judgement.verdict in (Verdict.FAILED, Verdict.STOPPED)
+
+
+def is_known_dead(head: Head) -> bool:
+    """Return whether the run that the thread belongs to has died: it is open while nobody holds the thread's lock.
+
+    No silence is waited for then. Not where another process has moved the head since, nor once an attempt of ours has
+    continued the run.
+    """
+    run = head.run
+    if run is None or head.unapplied:
+        return run is not None
+    return run.state == "open" and (head.metadata_run == run.run_id or head.checkpoint_id == run.head_before)
 
 
 def last_activity(head: Head, known: Case | None, now: datetime) -> datetime:

@@ -165,9 +165,6 @@ def _status(found: ThreadSnapshot, judgement: Judgement, version: str) -> Workfl
 
 async def _in_window(session: Session, after: str, upper: str) -> list[str]:
     found: dict[str, None] = {}
-    while True:
-        page = await checkpoints.window_page(session, after, upper, _PAGE_ROWS)
+    async for page in checkpoints.window_pages(session, (after, upper), _PAGE_ROWS):
         found |= dict.fromkeys(page.threads)
-        if page.last_id is None or page.rows < _PAGE_ROWS:
-            return list(found)
-        after = page.last_id
+    return list(found)

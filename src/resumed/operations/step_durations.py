@@ -7,7 +7,7 @@ from itertools import groupby
 from resumed.judge.step_durations import StepMark, longest_step, too_close
 from resumed.model import Verdict
 from resumed.operations.assess import SweepContext, assess
-from resumed.store import vitals
+from resumed.store import statistics
 from resumed.store.connection import Session
 
 _LEARN_FROM = 5000
@@ -29,14 +29,14 @@ class LongestStep:
 
 async def longest_steps(session: Session, sweep_context: SweepContext) -> list[LongestStep]:
     """Look through the newest checkpoints; workflows of which none tells are left out."""
-    looks = (await assess(session, sweep_context, await vitals.recent_threads(session, _LEARN_FROM), {})).judged
+    looks = (await assess(session, sweep_context, await statistics.recent_threads(session, _LEARN_FROM), {})).judged
     finished = {
         thread: (circumstances.claim.name or "", circumstances.ages.min_age)
         for thread, (found, circumstances) in looks.items()
         if found.judgement.verdict is Verdict.FINISHED
     }
     longest: dict[tuple[str, timedelta], timedelta] = {}
-    for thread, steps in groupby(await vitals.steps(session, list(finished)), lambda step: step.thread_id):
+    for thread, steps in groupby(await statistics.steps(session, list(finished)), lambda step: step.thread_id):
         took = longest_step([StepMark(one.checkpoint_id, one.source == "input", one.ours, one.stood) for one in steps])
         if took is not None:
             longest[finished[thread]] = max(took, longest.get(finished[thread], took))

@@ -18,7 +18,7 @@ from resumed.judge.checkpoint_id import made_at
 from resumed.judge.step_durations import StepMark, longest_step
 from resumed.judge.survey import Group, Status, error_class, group_of, has_error, prefix_of, survey_thread, workflow_of
 from resumed.judge.verdict import ThreadSnapshot
-from resumed.store import checkpoints, locks, schema, vitals, watermark
+from resumed.store import checkpoints, locks, schema, statistics, watermark
 from resumed.store import survey as store
 from resumed.store.connection import Session, Target, open_session
 from resumed.store.survey import Relation, Span
@@ -207,7 +207,7 @@ class _Surveyor:
 
     async def _learn(self, finished: Mapping[str, Group]) -> None:
         """Measure the steps of threads that came to their end."""
-        steps = await vitals.steps(self.session, list(finished)) if finished else []
+        steps = await statistics.steps(self.session, list(finished)) if finished else []
         for thread, own in groupby(steps, lambda step: step.thread_id):
             marks = [StepMark(one.checkpoint_id, one.source == "input", one.ours, one.stood) for one in own]
             finished[thread].learn(longest_step(marks))

@@ -12,7 +12,15 @@ from langgraph.pregel import Pregel
 from langgraph.types import Command
 
 from resumed.errors import DatabaseError, GraphNotMadeError, LockLostError
-from resumed.judge.case import CasePlacement, CaseUpdate, case_update, decide_verdict, place_case, still_known
+from resumed.judge.case import (
+    AttemptOutcomeFields,
+    CasePlacement,
+    CaseUpdate,
+    case_update,
+    decide_verdict,
+    place_case,
+    still_known,
+)
 from resumed.judge.verdict import (
     ANY_CHANNEL,
     Ages,
@@ -30,7 +38,6 @@ from resumed.runtime.context import AttemptRequest
 from resumed.runtime.fenced_saver import FencedSaver
 from resumed.runtime.graph_positions import GraphReader, due_tasks
 from resumed.store import cases, checkpoints, runs
-from resumed.store.cases import AttemptOutcomeFields
 from resumed.store.connection import Session
 from resumed.store.database_errors import blames_value
 from resumed.workers import memory
@@ -231,6 +238,8 @@ async def record_assessment(session: Session, assessment: Assessment, judgement:
         session,
         case_update_of(assessment, judgement, placement),
         AttemptOutcomeFields(refused_by=version if judgement.verdict in REFUSALS else None),
+        known=assessment.circumstances.known,
+        now=assessment.circumstances.now,
     )
     await runs.settle_run(session, assessment.snapshot.head.run, judgement.verdict)
 

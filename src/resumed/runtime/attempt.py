@@ -129,7 +129,8 @@ async def _assess(context: AttemptContext, now: datetime) -> Assessment:
     session, request = context.session, context.request
     assessment = await assess_thread(session, now, request, skip_silence=request.by_person)
     if assessment is None:
-        await cases.settle_attempt(session, vanished_case(request.thread_id, request.registration.name, now))
+        gone = vanished_case(request.thread_id, request.registration.name, now)
+        await cases.settle_attempt(session, gone, known=None, now=now)
         raise AttemptEndedError(AttemptResult.LOOKED)
     if not open_question(assessment.judgement):
         await record_assessment(session, assessment, assessment.judgement, request.registration.version)
@@ -177,7 +178,8 @@ async def _begin(context: AttemptContext, assessment: Assessment, approved: Appr
     )
     running = case_update_of(assessment, assessment.judgement, CasePlacement(State.RUNNING))
     async with session.transaction():
-        tally = await cases.begin_attempt(session, running)
+        known, now = assessment.circumstances.known, assessment.circumstances.now
+        tally = await cases.begin_attempt(session, running, known=known, now=now)
         if tally is not None:
             attempt = await attempts.start(session, blank)
             await runs.take_run(session, context.thread_id, assessment.head_id, approved.rows_before)

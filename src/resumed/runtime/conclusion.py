@@ -7,7 +7,7 @@ import asyncio
 import random
 from dataclasses import dataclass, replace
 
-from resumed.judge.case import CasePlacement, place_case, vanished_case
+from resumed.judge.case import AttemptOutcomeFields, CasePlacement, place_case, vanished_case
 from resumed.judge.retry_policy import RetryInputs, Tally, after_attempt, consecutive_after
 from resumed.judge.verdict import quiet_since
 from resumed.model import Attempt, Ending, Judgement, Outcome, State, Verdict
@@ -19,7 +19,6 @@ from resumed.runtime.graph_run import RunResult, StopReason, find_database_error
 from resumed.runtime.retry_hooks import get_backoff, get_permanent_reason, is_lasting
 from resumed.runtime.run_guard import RunGuard
 from resumed.store import attempts, case_commands, cases, checkpoints, locks, runs, watermark
-from resumed.store.cases import AttemptOutcomeFields
 from resumed.store.connection import Session, is_usable, open_session
 from resumed.workers import memory
 from resumed.workers.protocol import finished, quarantined
@@ -114,7 +113,8 @@ async def _conclude(context: AttemptContext, saver: FencedSaver, begun: BegunAtt
         async with session.transaction():
             closed = await attempts.finish(session, begun.attempt, ending)
             if closed is not None:
-                await cases.settle_attempt(session, case_update_of(after, judgement, placement), fields)
+                update, circumstances = case_update_of(after, judgement, placement), after.circumstances
+                await cases.settle_attempt(session, update, fields, known=circumstances.known, now=circumstances.now)
                 await runs.settle_run(session, after.snapshot.head.run, judgement.verdict)
     if closed is None:
         return
@@ -151,7 +151,8 @@ async def _close_vanished(session: Session, begun: BegunAttempt, request: Attemp
     now = begun.assessment.circumstances.now
     async with session.transaction():
         closed = await attempts.finish(session, begun.attempt, Ending(Outcome.SUPERSEDED))
-        await cases.settle_attempt(session, vanished_case(begun.attempt.thread_id, request.registration.name, now))
+        gone = vanished_case(begun.attempt.thread_id, request.registration.name, now)
+        await cases.settle_attempt(session, gone, known=None, now=now)
     return closed
 
 

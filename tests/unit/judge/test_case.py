@@ -14,6 +14,7 @@ from resumed.judge.case import (
     decide_verdict,
     place_case,
     quarantine_of,
+    record_look,
     remembered_verdict,
     still_known,
     vanished_case,
@@ -34,7 +35,6 @@ from unit.judge.builders import (
     id_at,
     look,
     question,
-    recorded,
     registration,
     row,
     snapshot,
@@ -138,7 +138,7 @@ def test_it_holds_while_a_version_that_said_it_is_about_or_none_is(
 @pytest.mark.parametrize("verdict", PERSONAL)
 def test_what_a_preflight_said_outlives_a_glimpse_of_a_held_lock(verdict: Verdict) -> None:
     known = personal(verdict)
-    glimpsed = recorded(known, look(snapshot(), circumstances(known=known, lock_held=True)), NOW)
+    glimpsed = record_look(known, look(snapshot(), circumstances(known=known, lock_held=True)), NOW)
     assert decide_verdict(snapshot(), circumstances(known=glimpsed, now=NOW + SECOND)).verdict is verdict
 
 
@@ -230,7 +230,7 @@ def test_a_closed_case_leaves_no_back_off_behind() -> None:
 def test_a_back_off_outlives_a_glimpse_of_a_held_lock() -> None:
     found = snapshot(row())
     known = case_of(found, verdict=Verdict.FAILED, state=State.BACKOFF, due_at=LATER, own_head=HEAD)
-    glimpsed = recorded(known, look(found, circumstances(known=known, lock_held=True)), NOW)
+    glimpsed = record_look(known, look(found, circumstances(known=known, lock_held=True)), NOW)
     assert glimpsed.state is State.RUNNING
     after = look(found, circumstances(known=glimpsed, now=NOW + SECOND))
     assert after.judgement.verdict is Verdict.FAILED
@@ -388,7 +388,7 @@ def test_a_deploy_of_a_version_that_takes_the_thread_releases_it() -> None:
     found = snapshot(metadata_version="1")
     condemned = look(found, circumstances(claim=claimed_by(registration(version="2"))))
     assert condemned.placement.state is State.QUARANTINED
-    known = recorded(case(state=State.HELD), condemned, NOW)
+    known = record_look(case(state=State.HELD), condemned, NOW)
     newer = circumstances(known=known, claim=claimed_by(registration(version="3", accepts=("1",))), now=NOW + SECOND)
     assert look(found, newer).placement == CasePlacement(State.DUE, NOW + SECOND)
 
@@ -408,14 +408,14 @@ def test_a_quarantine_outlives_a_deploy_and_its_rollback(changes: dict[str, obje
     known = quarantined(verdict=Verdict.FAILED, version="1", **changes)
     deployed = look(found, circumstances(known=known, claim=claimed_by(registration(version="2"))))
     assert deployed.placement == HELD_BACK
-    back = circumstances(known=recorded(known, deployed, NOW), now=NOW + SECOND)
+    back = circumstances(known=record_look(known, deployed, NOW), now=NOW + SECOND)
     assert look(found, back).placement.state is State.QUARANTINED
 
 
 @pytest.mark.parametrize("changes", [{"pinned": True}, {"spent_by": ("1",)}], ids=["a person's", "its own"])
 def test_a_quarantine_outlives_a_glimpse_of_a_held_lock(changes: dict[str, object]) -> None:
     known = quarantined(verdict=Verdict.FAILED, **changes)
-    glimpsed = recorded(known, look(snapshot(), circumstances(known=known, lock_held=True)), NOW)
+    glimpsed = record_look(known, look(snapshot(), circumstances(known=known, lock_held=True)), NOW)
     assert look(snapshot(), circumstances(known=glimpsed, now=NOW + SECOND)).placement.state is State.QUARANTINED
 
 

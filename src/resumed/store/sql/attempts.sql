@@ -15,26 +15,23 @@ set finished_at = clock_timestamp(), closed_by = %(closed_by)s::text, outcome = 
     charged = %(charged)s::boolean, after = %(after)s::text, error_type = %(error_type)s::text,
     error_at = %(error_at)s::text, error = %(error)s::text
 where thread_id = %(thread_id)s::text and attempt = %(attempt)s::int and finished_at is null
-returning thread_id, attempt, workflow, version, worker, started_at, finished_at, outcome, advanced, before, after,
-    error_type, error_at, error, closed_by
+returning
+-- include: attempt_columns
 
 -- name: open_of
 -- The attempt that was left open on a thread.
-select thread_id, attempt, workflow, version, worker, started_at, finished_at, outcome, advanced, before, after,
-    error_type, error_at, error, closed_by
+select
+-- include: attempt_columns
 from resumed.attempts
 where thread_id = %(thread)s::text and finished_at is null
 
 -- name: orphans
 -- Open attempts whose thread's lock nobody holds: their process or their session is gone.
 with held as materialized (
-    select (l.classid::bigint << 32) | l.objid::bigint as key
-    from pg_locks l
-    where l.locktype = 'advisory' and l.objsubid = 1 and l.granted
-    and l.database = (select d.oid from pg_database d where d.datname = current_database())
+    -- include: held_keys
 )
-select thread_id, attempt, workflow, version, worker, started_at, finished_at, outcome, advanced, before, after,
-    error_type, error_at, error, closed_by
+select
+-- include: attempt_columns
 from resumed.attempts
 where finished_at is null and thread_id <> all (%(except)s::text[])
 and resumed.lock_key(thread_id) not in (select key from held)
@@ -59,8 +56,8 @@ where finished_at is null and workflow = any (%(workflows)s::text[])
 group by workflow
 
 -- name: of_thread
-select thread_id, attempt, workflow, version, worker, started_at, finished_at, outcome, advanced, before, after,
-    error_type, error_at, error, closed_by
+select
+-- include: attempt_columns
 from resumed.attempts
 where thread_id = %(thread)s::text
 order by attempt

@@ -1,14 +1,14 @@
 -- Registered runs. An application's run is written by who holds its thread's lock.
 
 -- name: begin
-select said, head from resumed.begin_run(%(key)s::bigint, %(run_id)s::text, %(thread_id)s::text, %(workflow)s::text,
+select said, head from resumed.begin_run_v1(%(key)s::bigint, %(run_id)s::text, %(thread_id)s::text, %(workflow)s::text,
     %(version)s::text, %(owner)s::text, %(input_type)s::text, %(input)s::bytea, %(call)s::jsonb, %(rows_before)s::text)
 
 -- name: regain
-select said, head from resumed.regain_run(%(key)s::bigint, %(run_id)s::text, %(thread_id)s::text)
+select said, head from resumed.regain_run_v1(%(key)s::bigint, %(run_id)s::text, %(thread_id)s::text)
 
 -- name: release
-select resumed.end_run(%(key)s::bigint, %(run_id)s::text, %(state)s::text) as unlocked
+select resumed.end_run_v1(%(key)s::bigint, %(run_id)s::text, %(state)s::text) as unlocked
 
 -- name: submit
 -- For the daemon to begin. No row comes back where the thread has been submitted before, or has a run that has not ended.
@@ -41,10 +41,7 @@ where run_id = %(run_id)s::text and thread_id = %(thread)s::text
 -- name: abandoned
 -- Threads of runs that nobody has taken and whose lock nobody holds, where no case says already when to try or to look.
 with held as materialized (
-    select (l.classid::bigint << 32) | l.objid::bigint as key
-    from pg_locks l
-    where l.locktype = 'advisory' and l.objsubid = 1 and l.granted
-    and l.database = (select d.oid from pg_database d where d.datname = current_database())
+    -- include: held_keys
 )
 select r.thread_id
 from resumed.runs r
