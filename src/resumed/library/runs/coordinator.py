@@ -62,11 +62,10 @@ class RunCoordinator:
         await self._lender.require_home(graph, line)
         async with self._room:
             hold, given = await RunRegistrar(line, self._holds, self._lender.serde_of(graph)).begin(call, new)
-            lent, config = self._lender.lend(graph, line, hold), call.stamped(hold.run_id)
-            run = RegisteredRun(lent, hold, given, config, self._lender.options(graph, call.options), hold.head)
             ending: str | None = None
             try:
-                yield run
+                lent, config = self._lender.lend(graph, line, hold), call.stamped(hold.run_id)
+                yield RegisteredRun(lent, hold, given, config, self._lender.options(graph, call.options), hold.head)
                 ending = "waiting" if outlives_run(graph, hold) else "finished"
             except (RunTakenOverError, RunCancelledError, ExecutorClosedError, GraphDrained):
                 raise

@@ -196,21 +196,30 @@ class LockSession:
 
     async def _asked_again(self, hold: RunHandle, session: Session) -> str:
         async with self.turn:
-            said = await runs.regain_run(session, hold.run_id, hold.thread_id)
-        if said.said == "regained":
-            await self._regained(hold, session, said.head)
+            try:
+                said = await runs.regain_run(session, hold.run_id, hold.thread_id)
+                if said.said == "regained":
+                    await self._regained(hold, session, said.head)
+            except psycopg.Error:
+                # The lock outlives the statement that took it.
+                if await is_usable(session):
+                    await locks.unlock(session, hold.thread_id)
+                raise
         return said.said
 
     async def _regained(self, hold: RunHandle, session: Session, head: str | None) -> None:
         """Go on where the head is what the run saved last; else somebody who takes no lock has moved it."""
+        if hold not in self.holds:  # released meanwhile: nobody else would give the lock back
+            await locks.unlock(session, hold.thread_id)
+            return
         if head == hold.saving:
             hold.head = head or ""
         if head == hold.head:
-            return hold.secure(session)
-        async with self.turn:
-            await runs.end(session, hold.run_id, "failed")
-            await locks.unlock(session, hold.thread_id)
-        return hold.end(RunTakenOverError(RunTakenOverError.__doc__))
+            hold.secure(session)
+            return
+        await runs.end(session, hold.run_id, "failed")
+        await locks.unlock(session, hold.thread_id)
+        hold.end(RunTakenOverError(RunTakenOverError.__doc__))
 
     async def _connect(self) -> Session:
         session = await connect(self._target, "resumed executor")

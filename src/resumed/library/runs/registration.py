@@ -6,11 +6,12 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.types import Command
 
 from resumed.errors import RunTakenOverError, WorkflowAlreadyRunningError
-from resumed.judge.verdict import ThreadSnapshot
+from resumed.judge.verdict import ThreadSnapshot, control_part
 from resumed.library.runs.lock_session import LockSession
 from resumed.library.runs.run_call import RunCall
 from resumed.library.runs.run_handle import RunHandle
@@ -19,7 +20,7 @@ from resumed.library.thread_judgement import judge_rows
 from resumed.model import Verdict
 from resumed.rows import Run
 from resumed.store import checkpoints, locks, runs, watermark
-from resumed.store.connection import Session
+from resumed.store.connection import Session, is_usable
 from resumed.store.runs import NewRun
 
 _PATIENCE = timedelta(seconds=1)
@@ -89,7 +90,14 @@ class RunRegistrar:
 
     async def _asked(self, session: Session, call: RunCall, new: NewRun) -> tuple[str, str, Any] | None:
         async with self._line.turn:
-            return await self._earlier(session, call, new)
+            try:
+                return await self._earlier(session, call, new)
+            except BaseException:
+                # The lock is ours, and no run of ours has it.
+                with suppress(psycopg.Error):
+                    if await is_usable(session):
+                        await locks.unlock(session, call.thread_id)
+                raise
 
     async def _earlier(self, session: Session, call: RunCall, new: NewRun) -> tuple[str, str, Any] | None:
         """Deal with a run that has not ended though the lock is ours: go on with it, end it, or refuse.
@@ -103,10 +111,8 @@ class RunRegistrar:
                 return run.run_id, run.head_before, call.input
             if call.input is None and await self._unfinished(session, found):
                 return await self._adopted(session, found, run, new)
-        try:
-            await self._end_earlier(session, call.thread_id, found, new)
-        finally:
-            await locks.unlock(session, call.thread_id)
+        await self._end_earlier(session, call.thread_id, found, new)
+        await locks.unlock(session, call.thread_id)
         return None
 
     async def _end_earlier(self, session: Session, thread_id: str, found: ThreadSnapshot | None, new: NewRun) -> None:
@@ -125,18 +131,28 @@ class RunRegistrar:
 
     async def _adopted(self, session: Session, found: ThreadSnapshot, run: Run, new: NewRun) -> tuple[str, str, Any]:
         kept = await runs.stored_call(session, run.run_id) if found.head.unapplied else None
-        await runs.adopt_run(session, run.run_id, new, found.head.checkpoint_id)
         given = await asyncio.to_thread(self._serde.loads_typed, kept.input) if kept is not None else None
+        new = replace(new, rows_before=await _rows_before(session, run.thread_id, given))
+        await runs.adopt_run(session, run.run_id, new, found.head.checkpoint_id)
         return run.run_id, found.head.checkpoint_id, given
 
     async def _unfinished(self, session: Session, found: ThreadSnapshot) -> bool:
         return judge_rows(found, await watermark.database_clock(session)).verdict in _RESUMABLE
 
     async def _with_rows(self, call: RunCall, new: NewRun) -> NewRun:
-        """A command saves rows before its first checkpoint: how the rows stand now tells later whether it has."""
         if not isinstance(call.input, Command):
             return new
         session = await self._line.session()
         async with self._line.turn:
-            found = (await checkpoints.snapshots(session, [call.thread_id])).get(call.thread_id)
-        return replace(new, rows_before=found.fingerprint if found is not None else None)
+            return replace(new, rows_before=await _rows_before(session, call.thread_id, call.input))
+
+
+async def _rows_before(session: Session, thread_id: str, given: Any) -> str | None:
+    """Read how the rows stand that a command changes before its first checkpoint; None where it is no command.
+
+    They tell later whether it has been given. What inner graphs save is not its.
+    """
+    if not isinstance(given, Command):
+        return None
+    found = await checkpoints.threads_without_run(session, [thread_id])
+    return control_part(found[thread_id].fingerprint) if thread_id in found else None
