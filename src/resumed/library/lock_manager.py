@@ -16,7 +16,7 @@ from typing import Self
 import psycopg
 
 from resumed.errors import DatabaseError, DatabaseUnreachableError
-from resumed.library.runs.supervision import run_to_end
+from resumed.library.event_loop import run_to_end
 from resumed.store import locks
 from resumed.store.connection import Session, Target, connect, is_alive, is_usable
 from resumed.store.database_errors import explain, explaining

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from resumed.judge.case import CaseUpdate, case_update, decide_verdict, place_case, still_known
 from resumed.judge.verdict import Ages, Circumstances, ThreadSnapshot
@@ -40,6 +40,30 @@ class SweepContext:
     rules: SweepRules
     on_trouble: OnUnjudged = ignore_unjudged
 
+    @property
+    def default_ages(self) -> Ages:
+        """The ages of a thread that no registration claims."""
+        return Ages(self.rules.defaults.min_age, self.rules.defaults.max_age)
+
+    @property
+    def default_workflow(self) -> str | None:
+        """The workflow of a thread that names none."""
+        return self.rules.default_workflow
+
+
+@dataclass(frozen=True, slots=True)
+class UnconfiguredContext:
+    """What a look has without settings, as in an application: threads without a registration have any age."""
+
+    now: datetime
+    known: tuple[Registration, ...]
+    on_trouble: OnUnjudged = ignore_unjudged
+    default_ages: ClassVar[Ages] = Ages(timedelta(0), timedelta.max)
+    default_workflow: ClassVar[str | None] = None
+
+
+JudgingContext = SweepContext | UnconfiguredContext
+
 
 @dataclass(frozen=True, slots=True)
 class Assessments:
@@ -57,6 +81,13 @@ async def build_sweep_context(session: Session, rules: SweepRules, now: datetime
     )
 
 
+async def build_unconfigured_context(session: Session) -> UnconfiguredContext:
+    """Read the clock and the registrations once, for looks that know no settings."""
+    return UnconfiguredContext(
+        await watermark.database_clock(session), tuple(await workflow_versions.known_versions(session))
+    )
+
+
 def with_own_registrations(sweep_context: SweepContext, own: Iterable[Registration]) -> SweepContext:
     """Count these versions as live, in place of what the table says of the same ones; other versions stay as they are.
 
@@ -68,7 +99,7 @@ def with_own_registrations(sweep_context: SweepContext, own: Iterable[Registrati
 
 
 async def assess(
-    session: Session, sweep_context: SweepContext, threads: Sequence[str], known: dict[str, Case]
+    session: Session, sweep_context: JudgingContext, threads: Sequence[str], known: dict[str, Case]
 ) -> Assessments:
     """Judge these threads by their rows; threads without a root checkpoint are left out."""
     looks = Assessments()
@@ -89,7 +120,7 @@ async def assess(
     return looks
 
 
-async def _read(session: Session, sweep_context: SweepContext, threads: Sequence[str], looks: Assessments) -> None:
+async def _read(session: Session, sweep_context: JudgingContext, threads: Sequence[str], looks: Assessments) -> None:
     """Read where threads stand; one whose rows the database cannot read must not hide the others."""
     try:
         async with session.transaction():
@@ -104,19 +135,18 @@ async def _read(session: Session, sweep_context: SweepContext, threads: Sequence
         await _read(session, sweep_context, threads[half:], looks)
 
 
-def _tell(sweep_context: SweepContext, looks: Assessments, thread: str, error: BaseException) -> None:
+def _tell(sweep_context: JudgingContext, looks: Assessments, thread: str, error: BaseException) -> None:
     looks.unread.add(thread)
     sweep_context.on_trouble(thread, asdict(describe_error(error)))
 
 
 def circumstances_of(
-    snapshot: ThreadSnapshot, sweep_context: SweepContext, known: Case | None, *, held: bool
+    snapshot: ThreadSnapshot, sweep_context: JudgingContext, known: Case | None, *, held: bool
 ) -> Circumstances:
     """Gather what a verdict on this thread depends on beside its rows."""
-    claimed = match_workflow(snapshot.head, sweep_context.known, sweep_context.rules.default_workflow)
+    claimed = match_workflow(snapshot.head, sweep_context.known, sweep_context.default_workflow)
     taker = claimed.taker(snapshot.head.metadata_version)
-    numbers = taker.numbers if taker is not None else sweep_context.rules.defaults
-    ages = Ages(numbers.min_age, numbers.max_age)
+    ages = Ages(taker.numbers.min_age, taker.numbers.max_age) if taker is not None else sweep_context.default_ages
     return Circumstances(
         now=sweep_context.now, claim=claimed, ages=ages, lock_held=held, known=still_known(snapshot, known)
     )

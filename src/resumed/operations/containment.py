@@ -10,7 +10,13 @@ from dataclasses import dataclass, replace
 from resumed.judge.case import CaseUpdate, case_update, decide_verdict, place_case, vanished_case
 from resumed.judge.verdict import Circumstances, ThreadSnapshot, is_unchanged
 from resumed.model import Attempt, Case, State, Verdict
-from resumed.operations.assess import SweepContext, SweepRules, assess, build_sweep_context
+from resumed.operations.assess import (
+    JudgingContext,
+    SweepRules,
+    assess,
+    build_sweep_context,
+    build_unconfigured_context,
+)
 from resumed.store import attempts, audit, case_commands, cases, runs
 from resumed.store.audit import Act, Entry
 from resumed.store.connection import Session
@@ -35,11 +41,17 @@ class OperatorCommand:
 
 @dataclass(frozen=True, slots=True)
 class OperatorContext:
-    """Where a person's word is done: a session, what a look needs, and the word."""
+    """Where a person's word is done: a session, what a look needs (None: no settings are known), and the word."""
 
     session: Session
-    rules: SweepRules
+    rules: SweepRules | None
     word: OperatorCommand
+
+    async def build_context(self) -> JudgingContext:
+        """Read what threads are judged by."""
+        if self.rules is None:
+            return await build_unconfigured_context(self.session)
+        return await build_sweep_context(self.session, self.rules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +67,7 @@ class CommandResult:
 class LockedCase:
     """A thread whose case we hold: what its rows say, its case, and the attempt that is open on it."""
 
-    sweep_context: SweepContext
+    sweep_context: JudgingContext
     known: Case
     snapshot: ThreadSnapshot
     circumstances: Circumstances
@@ -87,6 +99,17 @@ async def cancel_thread(office: OperatorContext, thread_id: str) -> CommandResul
     return CommandResult(thread_id, said)
 
 
+async def cancel_run(session: Session, command: OperatorCommand, thread_id: str) -> bool:
+    """Cancel a thread for its application: its present head, and its run, which the process that runs it notices.
+
+    Needs no settings. Returns False where nothing was left to cancel.
+    """
+    async with session.transaction():
+        result = await cancel_thread(OperatorContext(session, None, command), thread_id)
+        ended = await runs.cancel(session, thread_id)
+    return result.done or ended
+
+
 def _cancelled(subject: LockedCase) -> str:
     if subject.circumstances.lock_held:
         return (
@@ -116,7 +139,7 @@ async def release_threads(office: OperatorContext, threads: Sequence[str]) -> li
     """Take threads out of quarantine with all their tries given back, in one transaction; the caller pages."""
     session = office.session
     async with session.transaction():
-        sweep_context = await build_sweep_context(session, office.rules)
+        sweep_context = await office.build_context()
         await case_commands.lock(session, threads)
         known = await cases.of_threads(session, threads)
         quarantined = {thread: case for thread, case in known.items() if case.state is State.QUARANTINED}
@@ -138,7 +161,7 @@ async def release_all(office: OperatorContext, workflow: str | None) -> AsyncIte
 
 
 async def _after_release(
-    session: Session, sweep_context: SweepContext, quarantined: dict[str, Case]
+    session: Session, sweep_context: JudgingContext, quarantined: dict[str, Case]
 ) -> dict[str, CaseUpdate]:
     """Judge each with its tries given back; a thread that is gone has its case closed."""
     looks = await assess(session, sweep_context, list(quarantined), quarantined)
@@ -170,7 +193,7 @@ def _given_back(case: Case) -> Case:
 async def _subject(office: OperatorContext, thread_id: str) -> LockedCase | str:
     """Hold the thread's case, made here where there is none, and look at its rows; or say why not."""
     session = office.session
-    sweep_context = await build_sweep_context(session, office.rules)
+    sweep_context = await office.build_context()
     if not await case_commands.lock(session, [thread_id]):
         looks = await assess(session, sweep_context, [thread_id], {})
         found = looks.judged.get(thread_id)

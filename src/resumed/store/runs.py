@@ -137,9 +137,10 @@ async def adopt_run(session: Session, run_id: str, new: NewRun, head: str) -> No
     """Make a run that had died that of a new call, under its thread's lock; `head` is the thread's, empty for none.
 
     What the new call says of itself goes before what the old one said; its options take the place of the old one's.
+    A submitted run begins now: `rows_before` of the new call counts for it, see `Run`.
     """
     parameters = {"owner": new.owner, "head": head, "call": Jsonb(dict(new.call)), "name": OPTIONS}
-    await session.execute(_SQL["adopt"], {"run_id": run_id, **parameters})
+    await session.execute(_SQL["adopt"], {"run_id": run_id, "rows_before": new.rows_before, **parameters})
 
 
 async def cancel(session: Session, thread_id: str) -> bool:

@@ -94,9 +94,10 @@ select d.oid::text as database, pg_postmaster_start_time()::text as server, to_r
 from pg_database d where d.datname = current_database()
 
 -- name: adopt
--- Go on in this process with a run that had died; what was only submitted begins now.
+-- Go on in this process with a run that had died; what was only submitted begins now, on the rows of this moment.
 update resumed.runs
-set head_before = case when state = 'submitted' then %(head)s::text else head_before end, state = 'open',
+set head_before = case when state = 'submitted' then %(head)s::text else head_before end,
+    rows_before = case when state = 'submitted' then %(rows_before)s::text else rows_before end, state = 'open',
     taken = false, owner = %(owner)s::text, call = (call - %(name)s::text) || %(call)s::jsonb
 where run_id = %(run_id)s::text and ended_at is null
 
