@@ -14,6 +14,6 @@ def demo(
 
     Exit 1 unless every thread that can be finished is, with the final state of an undisturbed run.
     """
-    code = story.tell(keep=keep)
+    code = story.run_demo(keep=keep)
     if code:
         raise typer.Exit(code)
