@@ -1,7 +1,7 @@
 """A separate process that owns the demo's folder and cleans up when the demo is gone, however it ended.
 
 Run as a file, with nothing of `resumed` imported. It creates the folder, prints its name on stdout, and reads
-from stdin `+PID SIGNAL` for each process to end and `-PID` for each that has ended. End of stdin is the end of the demo.
+from stdin `+PID SIGNAL` for each process to end and `-PID` for each that has ended. End of stdin ends the demo.
 """
 
 import contextlib
