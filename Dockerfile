@@ -1,7 +1,7 @@
 # resumed alone. It has no workflows, so it migrates, judges and counts; what resumes threads is the application's own
 # image with resumed in it (deploy/docker/Dockerfile.sidecar). Built in the project's folder:
 #
-#     docker build -t resumed:0.1.0 .
+#     docker build -t resumed:0.2.0 .
 
 FROM python:3.13-slim-trixie AS build
 WORKDIR /build

@@ -110,7 +110,7 @@ def _it_is_told_where_one_looks(bench: Bench) -> None:
     assert "paused: everything is paused since" in refused.stdout
     assert f"by ada: {SECRET}" in refused.stdout
     assert {one["action"] for one in bench.ask("scan")["threads"]} == {"wait"}
-    assert f"by ada: {SECRET}; nothing of it is resumed" in bench.resumed("threads").stderr
+    assert f"by ada: {SECRET}; no attempt starts before" in bench.resumed("threads").stderr
     assert SECRET in bench.resumed("show", "alinear_0").stdout
     found = json.loads(bench.resumed("doctor", "--json").stdout)["findings"]
     [pause] = [one for one in found if one["check"] == "pauses"]

@@ -286,8 +286,8 @@ def stand(thread_id: str, **changes: Any) -> dict[str, Any]:
 )
 def test_what_is_not_as_undisturbed_is_said(order: dict[str, Any], approval: dict[str, Any], said: list[str]) -> None:
     tally = Tally(EXPECTED)
-    tally.stopped({**stand("orders_01", next=["charge"]), **stand("approvals_04")})
-    tally.judged(
+    tally.record_stops({**stand("orders_01", next=["charge"]), **stand("approvals_04")})
+    tally.record_verdicts(
         [{"thread_id": "orders_01", "verdict": "stopped"}, {"thread_id": "approvals_04", "verdict": "waiting"}]
     )
-    assert tally.wrong({**order, **approval}) == said
+    assert tally.find_faults({**order, **approval}) == said

@@ -1,36 +1,36 @@
-"""The commands that examine what is around a daemon: `doctor`, `config`."""
+"""The commands `doctor` and `config`: what the daemon needs, and what it is configured to do."""
 
 import typer
 
 from resumed.admin import doctor as examination
 from resumed.admin.doctor import Finding, Level
-from resumed.cli.context import GLOBALS, Graphs, prepare, run
-from resumed.cli.inspect import Json
+from resumed.cli.context import GLOBALS, prepare, run
+from resumed.cli.options import Graphs, Json
 from resumed.cli.output import print_json, print_table
 from resumed.config import settings
 
-_OF_THE_DATABASE = ("database", "schema", "row security", "locks")
+_DATABASE_CHECKS = ("database", "schema", "row security", "locks")
 
 
 def doctor(as_json: Json = False, _: Graphs = None) -> None:
-    """Examine every precondition: each ok, warning or error, with the remedy.
+    """Check every precondition: each is ok, a warning or an error, with the remedy.
 
-    Exit 0 without errors; 3 where the database cannot be reached or used; 1 for any other error.
+    Exit 0 without errors, 3 if the database cannot be reached or used, 1 for any other error.
     """
-    found = run(_examine())
+    found = run(_run_checks())
     if as_json:
         fields = ("check", "level", "finding", "remedy")
         print_json({"findings": [{name: getattr(one, name) for name in fields} for one in found]})
     else:
         rows = [(one.check, one.level, one.finding, one.remedy) for one in found]
-        print_table(("check", "level", "finding", "what to do"), rows, "nothing was examined")
+        print_table(("check", "level", "finding", "what to do"), rows, "no check was made")
     wrong = [one for one in found if one.level is Level.ERROR]
     if wrong:
-        raise typer.Exit(3 if any(one.check in _OF_THE_DATABASE for one in wrong) else 1)
+        raise typer.Exit(3 if any(one.check in _DATABASE_CHECKS for one in wrong) else 1)
 
 
 def config(as_json: Json = False) -> None:
-    """Print the effective settings with the source of each; secrets are masked."""
+    """Print the effective settings with the source of each, secrets masked."""
     loaded = settings.load_settings(GLOBALS.config, GLOBALS.flags)
     shown = [
         (name, settings.setting_text(getattr(loaded.settings, name)), loaded.sources[name])
@@ -45,5 +45,5 @@ def config(as_json: Json = False) -> None:
         typer.echo(f"resumed: {warning}", err=True)
 
 
-async def _examine() -> list[Finding]:
+async def _run_checks() -> list[Finding]:
     return await examination.run_checks(*prepare(quiet=True))
