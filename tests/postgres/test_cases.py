@@ -12,7 +12,6 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from conftest import in_database
 from resumed.judge.case import CasePlacement, CaseUpdate
 from resumed.judge.retry_policy import Tally
 from resumed.judge.workflow_match import accepts
@@ -20,6 +19,7 @@ from resumed.model import Case, Judgement, PolicyLimits, Registration, State, Ve
 from resumed.store import cases
 from resumed.store.cases import AttemptOutcomeFields, Claimed, ClaimRequest
 from resumed.store.connection import Session, Target, open_session
+from support.databases import in_database
 
 NOW = datetime.now(UTC).replace(microsecond=123456)
 MINUTE = timedelta(minutes=1)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from resumed import timings
 from resumed.config import settings
 from resumed.errors import ResumedError
 from resumed.observability import events
@@ -49,6 +50,7 @@ def prepare(*, quiet: bool = False) -> tuple[settings.Settings, Events]:
 
     Raises SettingsError.
     """
+    timings.use(timings.from_environment())
     loaded = settings.load_settings(GLOBALS.config, GLOBALS.flags)
     chosen = loaded.settings
     unset = loaded.sources["log_level"] == "default"

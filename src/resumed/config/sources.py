@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic_settings import BaseSettings, EnvSettingsSource, TomlConfigSettingsSource
 
+from resumed import timings
 from resumed.errors import SettingsError
 from resumed.observability.redaction import mask_secrets
 
@@ -54,7 +55,7 @@ def _is_meant(value: str | None) -> bool:
 
 def unknown_in_environment(settings: type[BaseSettings]) -> tuple[str, ...]:
     """One sentence for each variable with our prefix that is no setting; never its value."""
-    known = {f"{PREFIX}{name}".upper() for name in settings.model_fields}
+    known = {timings.VARIABLE, *(f"{PREFIX}{name}".upper() for name in settings.model_fields)}
     unknown = [
         name
         for name, value in sorted(os.environ.items())

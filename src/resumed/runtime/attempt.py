@@ -12,6 +12,7 @@ from functools import partial
 
 import psycopg
 
+from resumed import timings
 from resumed.errors import DatabaseError, LockLostError
 from resumed.judge.case import CasePlacement, vanished_case
 from resumed.judge.checkpoint_id import made_at
@@ -40,13 +41,10 @@ from resumed.workers import memory
 from resumed.workers.protocol import finished, quarantined, refused, started
 
 _CLOCK_LIMIT = timedelta(seconds=2)
-_BUSY_DELAY = timedelta(seconds=5)
 _NOT_AT_ALL = timedelta(0)
-_CLOCK_DELAY = timedelta(seconds=30)
 _STUMBLE_DELAY = timedelta(minutes=5)
 _AFTER_HEAD = timedelta(milliseconds=20)
 _THREAD_POLL = timedelta(milliseconds=50)
-_THREAD_GRACE = timedelta(seconds=5)
 
 
 async def run_attempt(request: AttemptRequest, desk: WorkerContext) -> str:
@@ -57,10 +55,10 @@ async def run_attempt(request: AttemptRequest, desk: WorkerContext) -> str:
             asked_at = datetime.now(UTC)
             locked, now = await locks.try_lock(session, request.thread_id)
             if not locked:
-                await cases.postpone(session, request.thread_id, _BUSY_DELAY)
+                await cases.postpone(session, request.thread_id, timings.current().busy_delay)
                 return "busy"
             if asked_at - now > _CLOCK_LIMIT:
-                await cases.postpone(session, request.thread_id, _CLOCK_DELAY)
+                await cases.postpone(session, request.thread_id, timings.current().clock_delay)
                 return "skewed"
             result = await _safely_locked(session, now, request, desk)
             return result if await _unlocked(session, request.thread_id) else "unreachable"
@@ -83,7 +81,11 @@ async def _safely_locked(session: Session, now: datetime, request: AttemptReques
         return await _locked(session, now, request, desk)
     except Exception as error:
         if await is_usable(session):
-            later = _BUSY_DELAY if isinstance(error, psycopg.Error) and is_transient(error) else _STUMBLE_DELAY
+            later = (
+                timings.current().busy_delay
+                if isinstance(error, psycopg.Error) and is_transient(error)
+                else _STUMBLE_DELAY
+            )
             with suppress(psycopg.Error):
                 await cases.postpone(session, request.thread_id, later)
         raise
@@ -223,7 +225,7 @@ async def _wait_for_the_end(request: AttemptRequest, desk: WorkerContext) -> Non
 
 async def _still_running(returned: RunResult, request: AttemptRequest, desk: WorkerContext) -> bool:
     """A node may outlive its cancelled run, and a synchronous one its sibling's failure; only the latter has time."""
-    patience = _THREAD_GRACE if returned.stopped is not None else request.registration.numbers.timeout
+    patience = timings.current().thread_grace if returned.stopped is not None else request.registration.numbers.timeout
     deadline = asyncio.get_running_loop().time() + patience.total_seconds()
     while desk.executor.busy(request.thread_id) or (returned.lasting is not None and not returned.lasting.done()):
         if asyncio.get_running_loop().time() > deadline:
