@@ -5,9 +5,12 @@ import subprocess
 from datetime import UTC, datetime
 from typing import Any
 
-from acceptance.conftest import COMMAND, DEADLINE, Bench, Daemon, eventually
-from acceptance.undisturbed import final_state, undisturbed
 from resumed.judge.checkpoint_id import first_at
+from support.bench import Bench
+from support.command import COMMAND
+from support.daemon import Daemon
+from support.undisturbed import final_state, undisturbed
+from support.waiting import DEADLINE, eventually
 
 CASES = "select thread_id, state, verdict, pinned, cancelled_head, quarantine_reason from resumed.cases"
 HEAD = "select max(checkpoint_id) from checkpoints where thread_id = %(thread)s and checkpoint_ns = ''"

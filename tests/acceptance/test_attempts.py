@@ -8,8 +8,9 @@ from typing import Any
 
 import psutil
 
-from acceptance.conftest import Bench, eventually
-from acceptance.undisturbed import final_state, undisturbed
+from support.bench import Bench
+from support.undisturbed import final_state, undisturbed
+from support.waiting import eventually
 
 ATTEMPTS = "select outcome, charged, advanced, error_type, error_at, error from resumed.attempts order by attempt"
 

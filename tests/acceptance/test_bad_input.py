@@ -7,8 +7,11 @@ import httpx
 import psycopg
 import pytest
 
-from acceptance.conftest import COMMAND, Bench, Daemon, eventually
 from resumed.demo.postgres import PrivateServer
+from support.bench import Bench
+from support.command import COMMAND
+from support.daemon import Daemon
+from support.waiting import eventually
 
 DATABASE_COMMANDS = (["run"], ["once"], ["scan"], ["threads"], ["show", "linear_0"], ["resume", "linear_0"])
 READING = [command for command in DATABASE_COMMANDS if command != ["run"]]

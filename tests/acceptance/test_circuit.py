@@ -3,7 +3,8 @@
 import os
 import time
 
-from acceptance.conftest import Bench, eventually
+from support.bench import Bench
+from support.waiting import eventually
 
 ALL = bool(os.environ.get("RESUMED_TEST_ALL"))
 THREADS, SECONDS = (10_000, 300) if ALL else (500, 12)

@@ -7,8 +7,11 @@ from typing import Any
 import httpx
 import pytest
 
-from acceptance.conftest import Bench, Daemon, eventually, shifted
-from acceptance.undisturbed import final_state, undisturbed
+from support.bench import Bench
+from support.clocks import shifted
+from support.daemon import Daemon
+from support.undisturbed import final_state, undisturbed
+from support.waiting import eventually
 
 TEN_MINUTES = 600
 ATTEMPTS = "select count(*) from resumed.attempts"

@@ -6,7 +6,8 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from acceptance.conftest import Bench, eventually
+from support.bench import Bench
+from support.waiting import eventually
 
 SCANNED = {"thread_id", "workflow", "verdict", "reason", "head", "last_activity", "action", "due_at"}
 TRIED = {"attempt", "started_at", "finished_at", "outcome", "error_type", "error", "before", "after", "worker"}
@@ -151,7 +152,7 @@ def test_help_lists_every_command_whole_under_a_heading(bench: Bench) -> None:
 
 
 def test_a_shell_can_complete_commands(bench: Bench) -> None:
-    done = bench.resumed(_RESUMED_COMPLETE="complete_bash", COMP_WORDS="resumed sur", COMP_CWORD="1")
+    done = bench.resumed(process=True, _RESUMED_COMPLETE="complete_bash", COMP_WORDS="resumed sur", COMP_CWORD="1")
     assert done.stdout.split() == ["survey"]
 
 

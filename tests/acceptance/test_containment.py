@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from acceptance.conftest import Bench, Daemon, eventually
+from support.bench import Bench
+from support.daemon import Daemon
+from support.waiting import eventually
 
 MISCHIEVOUS = {"killing": 2, "hanging": 2, "hoarding": 1, "leaving": 1, "crashing": 1, "blocking": 1}
 SETTINGS: Any = {

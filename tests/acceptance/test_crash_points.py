@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from langgraph.checkpoint.postgres import PostgresSaver
 
-from acceptance.conftest import COMMAND, GRAPHS, Bench
+from support.bench import GRAPHS, Bench
+from support.command import COMMAND
 
 SHARE = 1 if os.environ.get("RESUMED_TEST_ALL") else 8
 UNFINISHED = ("failed", "stopped")

@@ -8,10 +8,11 @@ import psycopg
 import pytest
 from langgraph.checkpoint.postgres import PostgresSaver
 
-from acceptance.conftest import Bench, eventually
 from postgres.test_databases import restricted, settle
 from postgres.test_partitions import FLAT
 from resumed.demo.postgres import PrivateServer
+from support.bench import Bench
+from support.waiting import eventually
 
 READING = (["threads"], ["scan"], ["show", "linear_0"], ["once"])
 NOTHING = ("nothing was due", "no open cases", "no unfinished threads", "there is no thread")

@@ -20,8 +20,9 @@ import pytest
 import rich
 
 import resumed
-from acceptance.conftest import COMMAND, eventually
 from resumed.demo.tally import Tally
+from support.command import COMMAND
+from support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = ("orders", "documents", "invoices", "approvals")

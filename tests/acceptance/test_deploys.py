@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from acceptance.conftest import Bench, eventually
-from acceptance.undisturbed import final_state, undisturbed
+from support.bench import Bench
+from support.undisturbed import final_state, undisturbed
+from support.waiting import eventually
 
 WORKFLOWS = ("alinear", "linear", "fan", "sends", "nested")
 THREADS = 2

@@ -10,12 +10,13 @@ import psycopg
 import pytest
 from langgraph.checkpoint.postgres import PostgresSaver
 
-from acceptance.conftest import Bench, eventually
 from acceptance.test_crash import assert_one_at_a_time
-from acceptance.undisturbed import final_state, undisturbed
 from resumed.demo.postgres import PrivateServer
 from resumed.store import schema
 from resumed.store.connection import Target
+from support.bench import Bench
+from support.undisturbed import final_state, undisturbed
+from support.waiting import eventually
 
 RUNS = 20
 STATES = "select state, count(*)::int as runs from resumed.runs group by 1 order by 1"

@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 from langgraph.checkpoint.postgres import PostgresSaver
 
-from acceptance.conftest import Bench, Daemon, eventually, everything, shifted
-from acceptance.undisturbed import final_state, undisturbed
 from resumed.judge.checkpoint_id import made_at
+from support.bench import Bench, everything
+from support.clocks import shifted
+from support.daemon import Daemon
+from support.undisturbed import final_state, undisturbed
+from support.waiting import eventually
 
 ROWS = "select checkpoint_id, checkpoint, metadata from checkpoints where thread_id = %(thread)s order by 1"
 

@@ -8,7 +8,7 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.postgres import PostgresSaver
 
-from acceptance.conftest import Bench, everything
+from support.bench import Bench, everything
 
 ATTEMPTS = "select thread_id, outcome, charged, advanced, error_type from resumed.attempts order by started_at"
 CASES = "select thread_id, verdict, state, reason, quarantine_reason from resumed.cases"

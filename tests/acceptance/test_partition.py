@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 from langgraph.checkpoint.postgres import PostgresSaver
 
-from acceptance.conftest import Bench, eventually
-from acceptance.undisturbed import final_state, undisturbed
 from resumed.demo.postgres import PrivateServer
 from resumed.store import schema
 from resumed.store.connection import Target
+from support.bench import Bench
+from support.undisturbed import final_state, undisturbed
+from support.waiting import eventually
 
 IPTABLES = shutil.which("iptables") or shutil.which("iptables", path="/usr/sbin")
 OURS, THEIRS = "127.0.0.1", "127.0.0.2"

@@ -7,9 +7,11 @@ import pytest
 from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.types import Command
 
-from acceptance.conftest import Bench, Daemon, eventually, everything
-from acceptance.undisturbed import final_state
 from resumed.judge.verdict import NULL_TASK
+from support.bench import Bench, everything
+from support.daemon import Daemon
+from support.undisturbed import final_state
+from support.waiting import eventually
 
 ROWS = "select thread_id, checkpoint_ns, checkpoint_id from checkpoints order by 1, 2, 3"
 WRITES = "select thread_id, checkpoint_id, task_id, idx, blob from checkpoint_writes order by 1, 2, 3, 4"

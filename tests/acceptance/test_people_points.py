@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
-from acceptance.conftest import COMMAND, GRAPHS, Bench, eventually
+from support.bench import GRAPHS, Bench
+from support.command import COMMAND
+from support.waiting import eventually
 
 if str(GRAPHS) not in sys.path:
     sys.path.insert(0, str(GRAPHS))

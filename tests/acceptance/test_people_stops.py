@@ -10,7 +10,8 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.postgres import PostgresSaver
 
-from acceptance.conftest import GRAPHS, Bench, eventually
+from support.bench import GRAPHS, Bench
+from support.waiting import eventually
 
 if str(GRAPHS) not in sys.path:
     sys.path.insert(0, str(GRAPHS))

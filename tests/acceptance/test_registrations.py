@@ -8,7 +8,10 @@ from typing import Any
 import psutil
 import pytest
 
-from acceptance.conftest import COMMAND, Bench, Daemon, eventually
+from support.bench import Bench
+from support.command import COMMAND
+from support.daemon import Daemon
+from support.waiting import eventually
 
 LONG = 400.0
 BAD = {

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from acceptance import test_crash_points as crash
-from acceptance.conftest import GRAPHS, Bench
+from support.bench import GRAPHS, Bench
 
 ROOT = Path(__file__).parents[2]
 KILLER = Path(__file__).parent / "some.py"

@@ -8,7 +8,6 @@ from oracle.journal import COPIES, Journal, Rows
 from oracle.plain import State, bound, limit_of, state_of, stops_of
 from oracle.recording import Call
 from oracle.savers import BothFaces
-from postgres.attempting import Place
 from resumed.judge.verdict import open_question
 from resumed.model import Judgement, Verdict
 from resumed.runtime.assessment import assess_thread
@@ -17,6 +16,7 @@ from resumed.store import watermark
 from resumed.store.connection import open_session
 from resumed.workflows.loaded_workflow import LoadedWorkflow, load_workflow
 from resumed.workflows.workflow import Workflow
+from support.attempting import Place
 
 NAME = "oracle"
 _LAST_ATTEMPT = """

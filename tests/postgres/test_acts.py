@@ -12,7 +12,6 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from conftest import in_database
 from postgres.case_writes import begin, settle
 from resumed.daemon.sweep import run_sweep
 from resumed.judge.case import AttemptOutcomeFields, CasePlacement, CaseUpdate
@@ -25,6 +24,7 @@ from resumed.store import attempts, audit, cases, locks, pauses, workflow_versio
 from resumed.store import case_commands as stored
 from resumed.store.cases import ClaimRequest
 from resumed.store.connection import Session, Target, open_session
+from support.databases import in_database
 
 MINUTE = timedelta(minutes=1)
 NUMBERS = PolicyLimits(timedelta(0), timedelta(days=1), 5, 50, MINUTE, MINUTE, MINUTE, 4)

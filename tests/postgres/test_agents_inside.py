@@ -15,8 +15,8 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.errors import GraphRecursionError
 
 from postgres.agents_killed import GO, compiled, noted
-from postgres.attempting import Place, place_at, workflow_of
 from resumed.model import Outcome, Verdict
+from support.attempting import Place, place_at, workflow_of
 
 from agents import shapes  # isort: skip - found only once the graphs are on the path
 from agents.flows import comparable  # isort: skip

@@ -11,11 +11,11 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from conftest import in_database
 from resumed.judge.retry_policy import is_charged
 from resumed.model import Attempt, Ending, Outcome
 from resumed.store import attempts, locks
 from resumed.store.connection import Session, Target, open_session
+from support.databases import in_database
 
 DEADLINE = 10.0
 OTHERS = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"

@@ -12,7 +12,6 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from conftest import in_database
 from postgres.case_writes import begin, settle
 from resumed.judge.case import AttemptOutcomeFields, CasePlacement, CaseUpdate
 from resumed.judge.retry_policy import Tally
@@ -21,6 +20,7 @@ from resumed.model import Case, Judgement, PolicyLimits, Registration, State, Ve
 from resumed.store import cases
 from resumed.store.cases import Claimed, ClaimRequest
 from resumed.store.connection import Session, Target, open_session
+from support.databases import in_database
 
 NOW = datetime.now(UTC).replace(microsecond=123456)
 MINUTE = timedelta(minutes=1)

@@ -13,8 +13,6 @@ from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.checkpoint.postgres.shallow import ShallowPostgresSaver
 from psycopg import conninfo, sql
 
-from conftest import in_database
-from postgres.attempting import NUMBERS, workflow_of
 from postgres.test_faults import died_in, graph_of
 from resumed import AsyncWorkflowExecutor, CheckpointerManager, PostgresLockManager, find_failed_workflows, needs_resume
 from resumed.daemon.sweep import run_sweep
@@ -24,6 +22,8 @@ from resumed.operations.assess import SweepRules
 from resumed.store import attempts, cases, checkpoints, schema, statistics
 from resumed.store.connection import Session, Target, open_session
 from resumed.store.lock_selftest import run_lock_selftest
+from support.attempting import NUMBERS, workflow_of
+from support.databases import in_database
 
 RULES = SweepRules(NUMBERS, "w", timedelta(minutes=15))
 DEFAULTS = [

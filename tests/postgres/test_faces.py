@@ -19,7 +19,6 @@ from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.prebuilt import ToolNode
 
-from postgres.attempting import place_at, workflow_of
 from resumed.model import Outcome
 from resumed.runtime.attempt import run_attempt
 from resumed.runtime.graph_run import StopReason
@@ -27,6 +26,7 @@ from resumed.store import checkpoints, locks
 from resumed.store.connection import Target, open_session
 from resumed.workflows.loaded_workflow import load_workflow
 from resumed.workflows.workflow import Workflow
+from support.attempting import place_at, workflow_of
 
 RAN: Counter[str] = Counter()
 

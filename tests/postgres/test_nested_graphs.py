@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from psycopg import sql
 
-from conftest import in_database
-from postgres.attempting import Place, place_at, workflow_of
 from resumed.model import Outcome
 from resumed.store import cases
 from resumed.store.connection import Target, open_session
+from support.attempting import Place, place_at, workflow_of
+from support.databases import in_database
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "graphs"))
 

@@ -10,7 +10,6 @@ from langgraph.graph import START, StateGraph
 from langgraph.pregel import NodeBuilder, Pregel
 from typing_extensions import TypedDict
 
-from postgres.attempting import NUMBERS, Place, place_at
 from resumed import Workflow
 from resumed.errors import GraphNotMadeError
 from resumed.judge.verdict import ANY_CHANNEL, Ages, Circumstances, judge_snapshot
@@ -25,6 +24,7 @@ from resumed.store.connection import open_session
 from resumed.workflows.factories import Factory
 from resumed.workflows.loader import resolve
 from resumed.workflows.thread_graphs import ThreadGraphs
+from support.attempting import NUMBERS, Place, place_at
 
 
 class Said(TypedDict):

@@ -13,12 +13,12 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from conftest import in_database
 from resumed.judge.checkpoint_id import first_at, made_at, plausible_span
 from resumed.judge.verdict import CONTROL_CHANNELS
 from resumed.store import checkpoints
 from resumed.store.connection import Session, Target, open_session
 from resumed.store.sql_files import load_sql, sql_modules
+from support.databases import in_database
 
 THREADS = 50_000
 CHECKPOINTS = 4

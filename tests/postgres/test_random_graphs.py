@@ -27,10 +27,10 @@ from langgraph.errors import GraphRecursionError
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from conftest import in_database
-from postgres.attempting import Place, place_at, workflow_of
 from resumed.model import Outcome, Verdict
 from resumed.workflows.loaded_workflow import LoadedWorkflow
+from support.attempting import Place, place_at, workflow_of
+from support.databases import in_database
 
 GRAPHS = Path(__file__).parent.parent / "graphs"
 sys.path.insert(0, str(GRAPHS))

@@ -20,11 +20,11 @@ from langgraph.checkpoint.postgres import PostgresSaver
 from psycopg import conninfo, sql
 from psycopg.rows import dict_row
 
-from conftest import in_database
 from resumed.errors import DatabaseUnreachableError, DatabaseUnusableError
 from resumed.store import schema
 from resumed.store.connection import Target, open_session
 from resumed.store.sql_files import load_sql, sql_modules
+from support.databases import in_database
 
 COMMAND = Path(sys.executable).parent / "resumed"
 DEADLINE = 60.0

@@ -10,9 +10,9 @@ import pytest
 from langgraph.graph import StateGraph
 from langgraph.types import Command
 
-from postgres.attempting import Place, chain, workflow_of
 from resumed import AsyncWorkflowExecutor
 from resumed.model import Outcome
+from support.attempting import Place, chain, workflow_of
 
 THREAD, TWIN = "submitted:1", "submitted:2"
 

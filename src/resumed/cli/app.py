@@ -1,5 +1,6 @@
 """The command line as a whole: global options, the list of commands, exit codes."""
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -82,11 +83,13 @@ def options(
     GLOBALS.config, GLOBALS.actor = config, actor
 
 
-def main() -> None:
-    """Run the command line and end the process with the contract's exit code."""
+def run_command(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line, by default that of this process, and return the contract's exit code."""
+    GLOBALS.config, GLOBALS.actor = None, None
+    GLOBALS.flags.clear()
     code: object = 0
     try:
-        app()
+        app(arguments)
     except SystemExit as exit_request:
         code = exit_request.code
     except ResumedError as error:
@@ -95,4 +98,9 @@ def main() -> None:
         code = INTERRUPTED
     except BrokenPipeError:
         code = 1
-    exit_with_code(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0
+
+
+def main() -> None:
+    """Run the command line and end the process, without waiting for its threads, such as one that looks up a host."""
+    exit_with_code(run_command())

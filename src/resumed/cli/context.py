@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from resumed import timings
 from resumed.config import settings
 from resumed.errors import ResumedError
 from resumed.observability import events
@@ -38,6 +39,7 @@ def prepare(*, quiet: bool = False) -> tuple[settings.Settings, Events]:
 
     Raises SettingsError.
     """
+    timings.use(timings.from_environment())
     loaded = settings.load_settings(GLOBALS.config, GLOBALS.flags)
     chosen = loaded.settings
     is_default_level = loaded.sources["log_level"] == "default"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic_settings import BaseSettings, EnvSettingsSource, TomlConfigSettingsSource
 
+from resumed import timings
 from resumed.errors import SettingsError
 from resumed.observability.redaction import mask_secrets
 
@@ -54,7 +55,7 @@ def _is_set_by_operator(value: str | None) -> bool:
 
 def unknown_in_environment(settings: type[BaseSettings]) -> tuple[str, ...]:
     """Return one warning for each variable with our prefix that is not a setting; it never contains the value."""
-    known = {f"{PREFIX}{name}".upper() for name in settings.model_fields}
+    known = {timings.VARIABLE, *(f"{PREFIX}{name}".upper() for name in settings.model_fields)}
     unknown = [
         name
         for name, value in sorted(os.environ.items())

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from resumed import timings
 from resumed.daemon.control_session import ControlSession
 from resumed.daemon.dispatch import DispatchTurn, WorkflowShare, dispatch_due
 from resumed.daemon.readiness import Readiness
@@ -168,9 +169,9 @@ class PeriodicTasks:
         return records
 
     def _takers(self, records: dict[str, CircuitRecord]) -> list[WorkflowShare]:
-        now = datetime.now(UTC)
+        now, apart = datetime.now(UTC), timings.current().between_probes
         known = self.monitor.registrations.items()
-        return [WorkflowShare(one, allowance(records.get(name, CircuitRecord()), now)) for name, one in known]
+        return [WorkflowShare(one, allowance(records.get(name, CircuitRecord()), now, apart)) for name, one in known]
 
     async def apply_stop_requests(self) -> None:
         """Do what people asked for since: stop what is not to run any more, and know what is paused."""

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from resumed import timings
 from resumed.config.settings import Settings
 from resumed.daemon.worker_monitor import WorkerMonitor
 from resumed.errors import SettingsError
@@ -53,6 +54,7 @@ def worker_plan(settings: Settings, dsn: str) -> WorkerPlan:
     extra = {
         "workflows": settings.workflows,
         "graphs": str(settings.graphs.resolve()) if settings.graphs is not None else None,
+        "timings": timings.to_wire(timings.current()),
         "concurrency": settings.concurrency,
         "recursion_limit": settings.recursion_limit,
         "defaults": numbers_to_wire(default_limits(settings)),

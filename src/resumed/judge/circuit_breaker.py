@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from resumed.timings import Timings
+
 WINDOW = 20
 _MANY = WINDOW // 2
-_BETWEEN_PROBES = timedelta(seconds=10)
+_BETWEEN_PROBES = Timings().between_probes
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +37,14 @@ def is_open(ended: Sequence[RecentAttempt]) -> bool:
     return len(charged) > len(ended[:WINDOW]) / 2 and len(set(charged)) >= _MANY
 
 
-def allowance(record: CircuitRecord, now: datetime) -> int | None:
+def allowance(record: CircuitRecord, now: datetime, between_probes: timedelta = _BETWEEN_PROBES) -> int | None:
     """How many more attempts of the workflow may begin now; None: as many as there is room for.
 
-    While the circuit is open one probe at a time, ten seconds apart; each success after that doubles what is allowed.
+    While the circuit is open one probe at a time, so far apart; each success after that doubles what is allowed.
     """
     if not is_open(record.ended):
         return None
     successes = next(place for place, one in enumerate(record.ended) if one.charged)
-    if not successes and now - record.ended[0].finished_at < _BETWEEN_PROBES:
+    if not successes and now - record.ended[0].finished_at < between_probes:
         return 0
     return max((1 << successes) - record.open, 0)

@@ -13,6 +13,7 @@ from functools import partial
 
 import psycopg
 
+from resumed import timings
 from resumed.errors import DatabaseError, LockLostError
 from resumed.judge.case import CasePlacement, vanished_case
 from resumed.judge.checkpoint_id import made_at
@@ -41,13 +42,10 @@ from resumed.workers import memory
 from resumed.workers.protocol import refused, started
 
 _CLOCK_LIMIT = timedelta(seconds=2)
-_BUSY_DELAY = timedelta(seconds=5)
 _NO_DELAY = timedelta(0)
-_CLOCK_DELAY = timedelta(seconds=30)
 _ERROR_DELAY = timedelta(minutes=5)
 _AFTER_HEAD = timedelta(milliseconds=20)
 _THREAD_POLL = timedelta(milliseconds=50)
-_THREAD_GRACE = timedelta(seconds=5)
 
 
 class AttemptEndedError(Exception):
@@ -99,10 +97,10 @@ async def _thread_lock(context: AttemptContext) -> AsyncIterator[datetime]:
     asked_at = datetime.now(UTC)
     locked, now = await locks.try_lock(context.session, context.thread_id)
     if not locked:
-        await cases.postpone(context.session, context.thread_id, _BUSY_DELAY)
+        await cases.postpone(context.session, context.thread_id, timings.current().busy_delay)
         raise AttemptEndedError(AttemptResult.BUSY)
     if asked_at - now > _CLOCK_LIMIT:
-        await cases.postpone(context.session, context.thread_id, _CLOCK_DELAY)
+        await cases.postpone(context.session, context.thread_id, timings.current().clock_delay)
         raise AttemptEndedError(AttemptResult.SKEWED)
     try:
         yield now
@@ -111,7 +109,11 @@ async def _thread_lock(context: AttemptContext) -> AsyncIterator[datetime]:
         raise
     except Exception as error:
         if await is_usable(context.session):
-            delay = _BUSY_DELAY if isinstance(error, psycopg.Error) and is_transient(error) else _ERROR_DELAY
+            delay = (
+                timings.current().busy_delay
+                if isinstance(error, psycopg.Error) and is_transient(error)
+                else _ERROR_DELAY
+            )
             with suppress(psycopg.Error):
                 await cases.postpone(context.session, context.thread_id, delay)
         raise
@@ -228,7 +230,8 @@ async def _outlasts_patience(context: AttemptContext, result: RunResult) -> bool
     A node may outlive its cancelled run, and a synchronous one the failure of its sibling; only the latter may take
     the whole timeout of the attempt.
     """
-    patience = _THREAD_GRACE if result.stop_reason is not None else context.request.registration.numbers.timeout
+    timeout = context.request.registration.numbers.timeout
+    patience = timings.current().thread_grace if result.stop_reason is not None else timeout
     deadline = asyncio.get_running_loop().time() + patience.total_seconds()
     cancelled = result.cancelled_run
     while context.worker.executor.busy(context.thread_id) or (cancelled is not None and not cancelled.done()):

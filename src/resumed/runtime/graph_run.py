@@ -17,6 +17,7 @@ from langgraph.errors import GraphDrained, GraphInterrupt
 from langgraph.pregel import Pregel
 from langgraph.types import Durability
 
+from resumed import timings
 from resumed.errors import LockLostError, SessionFailedError, SupersededError
 from resumed.model import Outcome
 from resumed.runtime.call_mode import CallMode, call_graph, is_mode_refused, remember_refusal, repeatable_input
@@ -26,7 +27,6 @@ from resumed.runtime.langgraph_internals import let_unsaved_graphs_run
 from resumed.store.connection import is_alive
 
 _POLL = timedelta(seconds=1)
-_GRACE = timedelta(seconds=5)
 _CONTEXT_GRACE = timedelta(milliseconds=200)
 
 
@@ -181,7 +181,7 @@ def _result_of(running: asyncio.Future[Any], saver: FencedSaver) -> RunResult:
 async def _stop(running: asyncio.Future[Any], reason: StopReason) -> RunResult:
     running.cancel()
     running.add_done_callback(_retrieve_error)
-    await asyncio.wait({running}, timeout=_GRACE.total_seconds())
+    await asyncio.wait({running}, timeout=timings.current().stop_grace.total_seconds())
     return RunResult(stop_reason=reason, cancelled_run=None if running.done() else running)
 
 

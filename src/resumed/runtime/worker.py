@@ -10,6 +10,7 @@ import threading
 from collections.abc import Coroutine
 from typing import Any
 
+from resumed import timings
 from resumed.observability.redaction import describe_error
 from resumed.runtime.attempt import run_attempt
 from resumed.runtime.channel import Channel, die_with_parent, leave_signals_to_parent
@@ -216,6 +217,7 @@ def main() -> None:
     leave_signals_to_parent()
     channel = Channel(descriptor)
     plan = channel.receive()
+    timings.use(timings.from_wire(plan["timings"]))
     memory.confine(plan["memory"])
     # Set up the loop, the connection string and the fork handlers before any user code is imported.
     loop = asyncio.SelectorEventLoop()

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from resumed import timings
 from resumed.errors import RegistrationError
 from resumed.judge.verdict import ANY_CHANNEL
 from resumed.model import PolicyLimits, Registration
@@ -24,8 +25,6 @@ from resumed.workflows.loader import LoadOutcome, NotLoaded, Registry, Selection
 from resumed.workflows.thread_graphs import ThreadGraphs
 
 CHANGED_PROCESS_CODE = 71
-_ENTRY_DEADLINE = timedelta(seconds=20)
-_FIRST_CALL_PATIENCE = timedelta(seconds=22)
 _WATCH_POLL = timedelta(milliseconds=250)
 
 
@@ -66,7 +65,7 @@ class WorkflowHost:
             names=tuple(names) if names is not None else None,
             excluded=self._plan["excluded"] if not self._hello_sent else {},
             graphs=Path(graphs) if graphs else None,
-            deadline=_ENTRY_DEADLINE,
+            deadline=timings.current().entry_deadline,
             on_found=self._on_found,
             on_loading=lambda name: self._channel.send({"kind": "loading", "name": name}),
             on_loaded=self._on_imported,
@@ -99,7 +98,7 @@ class WorkflowHost:
         self._start(self.registry.factories.values())
         waiting = [asyncio.ensure_future(answer.wait()) for answer in self._first_answers.values()]
         if waiting:
-            await asyncio.wait(waiting, timeout=_FIRST_CALL_PATIENCE.total_seconds())
+            await asyncio.wait(waiting, timeout=timings.current().first_answers.total_seconds())
         for wait in waiting:
             wait.cancel()
 

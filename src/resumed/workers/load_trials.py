@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from resumed import timings
 from resumed.workers.process import WorkerExit, WorkerProcess, WorkerStart
 from resumed.workers.protocol import Message
 
 _SILENCE = timedelta(seconds=60)
 _END = timedelta(seconds=1)
-_LONGEST_DWELL = timedelta(seconds=60)
 _MARGIN = timedelta(seconds=2)
-_AGAIN_BASE = timedelta(seconds=15)
 _AGAIN_CAP = timedelta(minutes=15)
 _FRUITLESS = 2
 _DEATHS = 2
@@ -60,7 +59,7 @@ class LoadTrials:
         self.running += 1
         try:
             async with self._guard:
-                dwell = min(exited.lived * 1.5 + _MARGIN, _LONGEST_DWELL)
+                dwell = min(exited.lived * 1.5 + _MARGIN, timings.current().trial_dwell)
                 left = [one for one in entries if one not in self.excluded]
                 first = [exited.loading] if exited.loading in left else []
                 if await self._guilty_of(first, dwell) or await self._guilty_of(self._untried(left, dwell), dwell):
@@ -75,7 +74,7 @@ class LoadTrials:
         for name in self._retries.keys() - waiting:
             del self._retries[name]
         for name in waiting - self._retries.keys():
-            self._retries[name] = _Retry(now + _AGAIN_BASE.total_seconds())
+            self._retries[name] = _Retry(now + timings.current().retry_load.total_seconds())
         due = [name for name, retry in self._retries.items() if retry.at <= now]
         return [name for name in due if await self._sound_now(name, self._retries[name], now)]
 
@@ -123,7 +122,7 @@ class LoadTrials:
         self.excluded[name] = reason
         self._sound.pop(name, None)
         now = asyncio.get_running_loop().time()
-        self._retries[name] = _Retry(now + _AGAIN_BASE.total_seconds(), dwell=dwell)
+        self._retries[name] = _Retry(now + timings.current().retry_load.total_seconds(), dwell=dwell)
 
     async def _sound_now(self, name: str, retry: _Retry, now: float) -> bool:
         reason, imported = await self._alone(name, retry.dwell)
@@ -133,7 +132,7 @@ class LoadTrials:
             return True
         if reason is not None:
             self.excluded[name] = reason
-        pause = min(_AGAIN_CAP, _AGAIN_BASE * (1 << min(retry.failures, 16)))
+        pause = min(_AGAIN_CAP, timings.current().retry_load * (1 << min(retry.failures, 16)))
         retry.at, retry.failures = now + pause.total_seconds(), retry.failures + 1
         return False
 

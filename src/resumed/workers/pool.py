@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from resumed import timings
 from resumed.errors import WorkersUnavailableError
 from resumed.workers import memory
 from resumed.workers.load_trials import LoadTrials
@@ -26,11 +27,8 @@ _RESTART_BASE = timedelta(milliseconds=500)
 _CLOSE_PATIENCE = timedelta(seconds=1)
 _KILL_PATIENCE = timedelta(seconds=2)
 _RESTART_CAP = timedelta(seconds=30)
-_IDLE_ISOLATION = timedelta(seconds=60)
-_TURN = timedelta(seconds=30)
 _TRIALS_AT_ONCE = 3
 _AT_ONCE = timedelta(seconds=10)
-_PROBATION = timedelta(seconds=60)
 _RECONSIDER = timedelta(seconds=1)
 ISOLATION = "isolation"
 TRIAL = "trial"
@@ -111,7 +109,7 @@ class WorkerPool:
     def overstays(self) -> bool:
         """Say whether the isolation worker has served its workflow for long enough, should others wait for one."""
         served = [one.greeted_at for one in self.handles if one.alone and one.greeted_at is not None]
-        return bool(served) and time.monotonic() - served[0] > _TURN.total_seconds()
+        return bool(served) and time.monotonic() - served[0] > timings.current().isolation_turn.total_seconds()
 
     def yield_isolation(self) -> None:
         """Have the isolation worker end, once it has nothing in hand: another workflow needs one."""
@@ -131,7 +129,7 @@ class WorkerPool:
     def tend(self) -> None:
         """Have workers end that are near their limit of memory, and an isolation worker that is not needed."""
         for handle in self.handles:
-            if handle.state == "isolation" and handle.idle_for > _IDLE_ISOLATION:
+            if handle.state == "isolation" and handle.idle_for > timings.current().idle_isolation:
                 handle.dismiss()
             self._relieve(handle)
 
@@ -293,11 +291,11 @@ class WorkerPool:
 
     def _fell_again(self, exited: WorkerExit) -> bool:
         """Note that a worker ended with threads in hand; returns whether another one did shortly before."""
-        if exited.lived >= _PROBATION:
+        if exited.lived >= timings.current().probation:
             return False
         now = asyncio.get_running_loop().time()
         before, self._fell_at = self._fell_at, now
-        return before is not None and now - before < 2 * _PROBATION.total_seconds()
+        return before is not None and now - before < 2 * timings.current().probation.total_seconds()
 
     async def _judge(self, handle: WorkerProcess, exited: WorkerExit) -> bool:
         try:

@@ -12,15 +12,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal, Self
 
+from resumed import timings
 from resumed.workers import memory
 from resumed.workers.protocol import Message, decode, encode
 
 _LINE_LIMIT = 1 << 24
-_STUCK_GRACE = timedelta(seconds=10)
-_SILENCE = timedelta(seconds=10)
 _QUESTIONS = 3
 _LAST_WORDS = timedelta(seconds=1)
-_CLOSING = timedelta(seconds=5)
 _LOOK = 0.05
 
 WorkerState = Literal["starting", "ready", "draining", "isolation"]
@@ -202,7 +200,9 @@ class WorkerProcess:
         """Wait until the worker says something or ends; False where it does not even answer when it is asked."""
         waited: set[asyncio.Future[Any]] = {reading, gone}
         for _ in range(_QUESTIONS):
-            done, _ = await asyncio.wait(waited, timeout=_SILENCE.total_seconds(), return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(
+                waited, timeout=timings.current().worker_silence.total_seconds(), return_when=asyncio.FIRST_COMPLETED
+            )
             if done:
                 return True
             self.send({"kind": "ping"})
@@ -261,12 +261,12 @@ class WorkerProcess:
         while self.inflight:
             await asyncio.sleep(_LOOK)
         self.send({"kind": "end"})
-        await asyncio.sleep(_CLOSING.total_seconds())
+        await asyncio.sleep(timings.current().closing.total_seconds())
         self.kill()
 
     async def _end_when_drained(self) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_STUCK_GRACE.total_seconds()):
+            async with asyncio.timeout(timings.current().stuck_grace.total_seconds()):
                 while set(self.inflight) - self.stuck:
                     await asyncio.sleep(_LOOK)
         self.kill()
