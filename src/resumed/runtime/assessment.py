@@ -129,8 +129,8 @@ async def run_preflight(saver: FencedSaver, assessment: Assessment, request: Att
     reader = GraphReader(request.thread_id, graph, saver)
     try:
         async with asyncio.timeout(max(request.registration.numbers.timeout, _IMPORT_PATIENCE).total_seconds()):
-            said = await _examine(reader, assessment, workflow)
-            return replace(said, options=options) if isinstance(said, Approved) else said
+            result = await _examine(reader, assessment, workflow)
+            return replace(result, options=options) if isinstance(result, Approved) else result
     except (LockLostError, DatabaseError):
         raise
     except psycopg.Error as error:
@@ -182,13 +182,13 @@ async def _examine(reader: GraphReader, assessment: Assessment, workflow: Loaded
     given = any(channel in reader.graph.trigger_to_nodes for channel in head.null_channels)
     if head.updated_channels is None and not given and not await due_tasks(reader.graph, loaded.config):
         return Judgement(Verdict.FINISHED, "the graph has no node left to run")
-    said = await preflight.examine(reader, loaded)
-    needs_person = isinstance(said, Judgement) and said.verdict in (Verdict.WAITING, Verdict.BREAKPOINT)
+    result = await preflight.examine(reader, loaded)
+    needs_person = isinstance(result, Judgement) and result.verdict in (Verdict.WAITING, Verdict.BREAKPOINT)
     if assessment.judgement.verdict is Verdict.EDITED and not needs_person:
         return replace(assessment.judgement, unsure=False)
-    if isinstance(said, Judgement):
-        return said
-    answer: Command[Any] | None = Command(resume={said.question: said.value}) if said is not None else None
+    if isinstance(result, Judgement):
+        return result
+    answer: Command[Any] | None = Command(resume={result.question: result.value}) if result is not None else None
     call = stored_configurable(loaded.metadata)
     return Approved(workflow, reader.graph, call, answer, unfinished=reader.unfinished)
 

@@ -58,7 +58,7 @@ class AttemptEndedError(Exception):
 
 
 async def run_attempt(request: AttemptRequest, worker: WorkerContext) -> AttemptResult:
-    """Try to resume one thread on a session of its own; raises only errors that are not the database's to recover."""
+    """Try to resume one thread on a session of its own. Raises errors that do not come from the database."""
     CURRENT_THREAD_ID.set(request.thread_id)
     try:
         async with open_session(worker.target, "resumed attempt") as session:
@@ -225,7 +225,7 @@ def _build_call(context: AttemptContext, approved: Approved, begun: BegunAttempt
 
 
 async def _outlasts_patience(context: AttemptContext, result: RunResult) -> bool:
-    """Wait for nodes that still run after the call has ended; return whether one goes on for too long.
+    """Wait for nodes that still run after the call has ended; return whether one runs for too long.
 
     A node may outlive its cancelled run, and a synchronous one the failure of its sibling; only the latter may take
     the whole timeout of the attempt.

@@ -69,7 +69,7 @@ def is_below(namespace: str, made: str, inner: str, child: Child) -> bool:
     """Return whether an inner graph has run for a task of the graph that stands at this checkpoint, or at a lost one.
 
     A graph that keeps its own state has no task in its name, and any other of this name may have called it. What a task
-    of an earlier superstep goes on saving, or has saved by a clock that is ahead, proves nothing of this one.
+    of an earlier superstep still saves, or has saved by a clock that is ahead, proves nothing about this one.
     """
     named = inner.removeprefix(f"{namespace}|") if namespace else inner
     prefixed = not namespace or (named != inner and not named.partition("|")[0].isdigit())
@@ -103,7 +103,7 @@ def _sent_to(loaded: CheckpointTuple) -> set[str]:
 def _ran_last(graph: GraphView, loaded: CheckpointTuple, names: Iterable[str]) -> tuple[list[str], list[str]]:
     """Split these nodes into those that ran in the superstep that made the checkpoint and those that may have.
 
-    A node that runs has seen the version of its trigger; the superstep then gives all that it changes the next one.
+    A node that runs has seen the version of its trigger; the superstep then sets all that it changes to the next one.
     One that was sent to leaves no version behind.
     """
     checkpoint = loaded.checkpoint

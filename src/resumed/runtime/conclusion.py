@@ -140,10 +140,11 @@ async def _assess_after(saver: FencedSaver, result: RunResult, request: AttemptR
         return after
     if guard is not None and guard.refusal is not None:
         return replace(after, judgement=guard.refusal)
-    said = await run_preflight(saver, after, request) if result.error is None else None
-    if not isinstance(said, Judgement) and guard is not None and not after.snapshot.head.unapplied:
-        said = guard.reached
-    return replace(after, judgement=said) if isinstance(said, Judgement) else after
+    answer = await run_preflight(saver, after, request) if result.error is None else None
+    judgement = answer if isinstance(answer, Judgement) else None
+    if judgement is None and guard is not None and not after.snapshot.head.unapplied:
+        judgement = guard.reached
+    return replace(after, judgement=judgement) if judgement is not None else after
 
 
 async def _close_vanished(session: Session, begun: BegunAttempt, request: AttemptRequest) -> Attempt | None:
@@ -174,7 +175,7 @@ def _is_suspect(result: RunResult, ending: Ending) -> bool | None:
 
 
 def ending_of(result: RunResult, before: str, expected: str, after: Assessment) -> Ending:
-    """Return how an attempt ended: by the rows first, and by what the call did only where rows cannot tell.
+    """Return how an attempt ended: by the rows first, and by what the call did only where rows do not show it.
 
     `before` is the head that it began on, `expected` the one that it saved last itself.
     """

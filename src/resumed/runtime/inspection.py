@@ -25,5 +25,5 @@ async def inspect_thread(request: AttemptRequest, worker: WorkerContext) -> Judg
         except GraphNotMadeError as error:
             judgement = assessment.judgement
             return replace(judgement, reason=f"{judgement.reason}; {error}")
-        said = await run_preflight(saver, assessment, request)
-        return None if isinstance(said, Approved) else said
+        result = await run_preflight(saver, assessment, request)
+        return None if isinstance(result, Approved) else result

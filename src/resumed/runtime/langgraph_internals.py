@@ -214,7 +214,7 @@ def let_unsaved_graphs_run() -> None:
     """Let a subgraph that saves nothing run inside one that waits for every save.
 
     With `durability="sync"` LangGraph waits after each superstep for the loop's last save, also in a loop without a
-    checkpointer, which has none (facts section 4.14). Nothing tells beforehand whether a node calls such a graph.
+    checkpointer, which has none (facts section 4.14). Nothing shows beforehand whether a node calls such a graph.
     """
     for loop in (SyncPregelLoop, AsyncPregelLoop):
         if not hasattr(loop, _LAST_SAVE):
@@ -222,7 +222,7 @@ def let_unsaved_graphs_run() -> None:
 
 
 def recursion_default(limit: int) -> int:
-    """Give a recursion limit the type by which LangGraph knows its own default: a subgraph's own limit precedes it."""
+    """Return a recursion limit of the type of LangGraph's own default: a subgraph's own limit precedes it."""
     return type(DEFAULT_RECURSION_LIMIT)(limit)
 
 

@@ -41,7 +41,7 @@ class TrackedExecutor(ThreadPoolExecutor):
         with self._count_lock:
             self._running[attempt] += 1
         submit = self._savers.submit if _is_saver_method(fn) else super().submit
-        future = submit(_with_a_loop, fn, *args, **kwargs)
+        future = submit(_call_with_loop, fn, *args, **kwargs)
         future.add_done_callback(lambda _: self._done(attempt))
         return future
 
@@ -68,6 +68,6 @@ def _is_saver_method(fn: object) -> bool:
     return isinstance(getattr(called, "__self__", None), BaseCheckpointSaver)
 
 
-def _with_a_loop(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    with event_loops.lent_loop():
+def _call_with_loop(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    with event_loops.loop_on_demand():
         return fn(*args, **kwargs)

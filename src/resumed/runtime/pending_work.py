@@ -26,7 +26,7 @@ def unknown_nodes(graph: GraphView, loaded: CheckpointTuple) -> set[str]:
 def repaired_joins(graph: GraphView, loaded: CheckpointTuple) -> dict[str, set[str] | None]:
     """Map every join that is full, and yet triggered nothing, to the nodes that it should count; None where unknown.
 
-    Under `durability="async"` LangGraph goes on counting in the very set that it is about to save, so a checkpoint may
+    Under `durability="async"` LangGraph keeps counting in the very set that it is about to save, so a checkpoint may
     count tasks that ran after it. Resumed as it is such a task would be counted once more, nothing would change, and
     what waits for the join would never run.
     """

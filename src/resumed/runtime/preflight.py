@@ -1,6 +1,6 @@
 """Asks the loaded graph and the loaded checkpoint whether a thread may be resumed, and which answer it needs.
 
-Rows tell neither. It reads through the saver, runs nothing and writes nothing, and refuses what it cannot rule out.
+Rows show neither. It reads through the saver, runs nothing and writes nothing, and refuses what it cannot rule out.
 """
 
 import asyncio
@@ -28,13 +28,13 @@ async def examine(reader: GraphReader, loaded: CheckpointTuple) -> Judgement | O
     if isinstance(answer, Judgement):
         return answer
     found = await graph_positions(reader, loaded)
-    if said := _repair_joins(reader, found):
-        return Judgement(Verdict.INCOMPATIBLE, said)
+    if reason := _repair_joins(reader, found):
+        return Judgement(Verdict.INCOMPATIBLE, reason)
     for position in found:
         if stands_at := await _find_breakpoint(reader, position):
             return Judgement(Verdict.BREAKPOINT, stands_at)
-    if said := await _find_missing(reader, found):
-        return Judgement(Verdict.INCOMPATIBLE, said)
+    if reason := await _find_missing(reader, found):
+        return Judgement(Verdict.INCOMPATIBLE, reason)
     return answer
 
 
@@ -43,10 +43,10 @@ async def examine_first_input(
 ) -> Judgement | None:
     """Return the verdict that forbids a run to begin with this input; what waits is its caller's to drop or answer."""
     found = await graph_positions(reader, loaded) if loaded and isinstance(graph_input, Command) else []
-    said = _repair_joins(reader, found) or (await _find_missing(reader, found) if found else None)
-    if said is None and reader.lost:
-        said = f"classes of the state are missing or have changed: {', '.join(sorted(reader.lost))}"
-    return Judgement(Verdict.INCOMPATIBLE, said) if said else None
+    reason = _repair_joins(reader, found) or (await _find_missing(reader, found) if found else None)
+    if reason is None and reader.lost:
+        reason = f"classes of the state are missing or have changed: {', '.join(sorted(reader.lost))}"
+    return Judgement(Verdict.INCOMPATIBLE, reason) if reason else None
 
 
 async def _find_missing(reader: GraphReader, found: list[GraphPosition]) -> str | None:

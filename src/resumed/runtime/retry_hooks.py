@@ -36,8 +36,8 @@ def get_backoff(policy: Workflow, failures: int) -> timedelta | None:
     if not callable(policy.backoff):
         return None
     try:
-        said = policy.backoff(failures)
-        wait = durations.parse_duration(said) if isinstance(said, str) else said
+        answer = policy.backoff(failures)
+        wait = durations.parse_duration(answer) if isinstance(answer, str) else answer
     except Exception:  # noqa: BLE001 - then the daemon's own back-off holds
         return None
     return min(max(wait, timedelta(0)), durations.LONGEST) if isinstance(wait, timedelta) else None

@@ -136,7 +136,7 @@ class RunGuard:
             raise self.refuse(reason)
 
     def close(self, loaded: CheckpointTuple) -> None:
-        """Keep a loop that loads this from passing a breakpoint merely because it resumes."""
+        """Keep a loop that loads this from passing a breakpoint only because it resumes."""
         seen = loaded.checkpoint["versions_seen"]
         seen[INTERRUPT] = _ReadOnlyDict(seen.get(INTERRUPT, {}))
 

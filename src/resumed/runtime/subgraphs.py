@@ -20,12 +20,12 @@ def lagging_subgraph(
     """
     paths = {f"{position.path}|{node}" if position.path else node for node in due}
     # A task of the functional API is no node: its namespace lies below that of the node that calls it.
-    anew = {
+    fresh = {
         f"{position.path}|{node}" if position.path else node
         for node in due
-        if _starts_anew(position.graph.nodes.get(node))
+        if _starts_fresh(position.graph.nodes.get(node))
     }
-    above = tuple(f"{path}|" for path in paths - anew if path not in known)
+    above = tuple(f"{path}|" for path in paths - fresh if path not in known)
     stands_at = position.loaded.checkpoint["id"]
     for namespace, newest in stateful.items():
         path = path_of(namespace, known)
@@ -34,8 +34,8 @@ def lagging_subgraph(
     return None
 
 
-def _starts_anew(node: PregelNode | None) -> bool:
-    """Return whether a node is a graph that saves nothing: it begins anew, and what it calls with it."""
+def _starts_fresh(node: PregelNode | None) -> bool:
+    """Return whether a node is a graph that saves nothing: it begins from the start, and so does what it calls."""
     graph = node.bound if node is not None else None
     return isinstance(graph, Pregel) and graph.checkpointer is False and START in graph.nodes
 
