@@ -125,7 +125,7 @@ async def test_whoever_has_enough_has_no_more_judged_than_a_page(
         looked.extend(threads)
         return await assess(session, sweep_context, threads, known)
 
-    monkeypatch.setattr(inspect, "look_at", counted)
+    monkeypatch.setattr(inspect, "assess", counted)
     for number in range(40):
         await saved(session, f"orders_{number:02}", NOW - (60 - number) * MINUTE)
     assert await named(session, limit=3) == ["orders_00", "orders_01", "orders_02"]

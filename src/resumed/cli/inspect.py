@@ -189,5 +189,5 @@ async def _threads(state: State | None) -> tuple[list[dict[str, Any]], list[Paus
     settings, _ = prepare(quiet=True)
     async with open_session(Target(settings.dsn, settings.checkpoint_schema), "resumed threads") as session:
         await schema.check(session, writing=False)
-        found = [inspect.case_fields(one) for one in await cases.listing(session, state)]
+        found = [inspect.case_fields(one) for one in await cases.list_open(session, state)]
         return found, await pauses.current_pauses(session)

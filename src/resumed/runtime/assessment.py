@@ -18,8 +18,8 @@ from resumed.judge.case import (
     CaseUpdate,
     case_update,
     decide_verdict,
+    known_for_head,
     place_case,
-    still_known,
 )
 from resumed.judge.verdict import (
     ANY_CHANNEL,
@@ -95,7 +95,7 @@ async def assess_thread(
         now=now,
         claim=replace(request.claim, registrations=(registration,)),
         ages=Ages(numbers.min_age, numbers.max_age),
-        known=still_known(snapshot, known.get(request.thread_id)),
+        known=known_for_head(snapshot, known.get(request.thread_id)),
         ours=ours,
     )
     return Assessment(snapshot, circumstances, _by_our_triggers(snapshot, circumstances))

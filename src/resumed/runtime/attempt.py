@@ -15,7 +15,7 @@ import psycopg
 from resumed.errors import DatabaseError, LockLostError
 from resumed.judge.case import CasePlacement, vanished_case
 from resumed.judge.checkpoint_id import made_at
-from resumed.judge.verdict import open_question, quiet_since
+from resumed.judge.verdict import needs_graph, quiet_since
 from resumed.model import Attempt, State
 from resumed.runtime.assessment import (
     Approved,
@@ -96,7 +96,7 @@ async def _locked(session: Session, now: datetime, request: AttemptRequest, desk
         gone = vanished_case(request.thread_id, request.registration.name, now)
         await cases.settle_attempt(session, gone, known=None, now=now)
         return "looked"
-    if not open_question(seen.judgement):
+    if not needs_graph(seen.judgement):
         await record_assessment(session, seen, seen.judgement, request.registration.version)
         return "looked"
     if delay := _until_head_has_passed(seen):

@@ -12,8 +12,7 @@ from langgraph.checkpoint.base import Checkpoint, CheckpointTuple
 from langgraph.types import Send
 
 from resumed.judge.pending_writes import EditId
-from resumed.judge.verdict import NULL_TASK
-from resumed.judge.verdict import trigger as is_trigger
+from resumed.judge.verdict import NULL_TASK, is_trigger
 from resumed.runtime.langgraph_loops import GraphSteps, Nodes, is_available
 from resumed.store.checkpoints import Child
 

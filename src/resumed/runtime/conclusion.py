@@ -42,14 +42,14 @@ class BegunAttempt:
 
 async def close_left_open(session: Session, request: AttemptRequest, desk: WorkerContext) -> None:
     """Close as crashed an attempt whose holder is gone: it must be, or we would not have its lock."""
-    left = await attempts.open_of(session, request.thread_id)
+    left = await attempts.get_open(session, request.thread_id)
     if left is None:
         return
     after = await checkpoints.root_head(session, request.thread_id)
     ending = Ending(Outcome.CRASHED, advanced=after not in (None, left.before), after=after)
     async with session.transaction():
         closed = await attempts.finish(session, left, ending)
-        await case_commands.resolve(session, request.thread_id, after)
+        await case_commands.resolve_cancel(session, request.thread_id, after)
     if closed is not None:
         desk.tell(finished(closed, None))
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from resumed.errors import GraphNotMadeError
-from resumed.judge.verdict import open_question
+from resumed.judge.verdict import needs_graph
 from resumed.model import Judgement
 from resumed.runtime.assessment import Approved, assess_thread, made_for, run_preflight
 from resumed.runtime.context import AttemptRequest, WorkerContext
@@ -17,7 +17,7 @@ async def inspect_thread(request: AttemptRequest, desk: WorkerContext) -> Judgem
     async with open_session(desk.target, "resumed inspect") as session:
         await session.execute("select set_config('default_transaction_read_only', 'on', false)")
         seen = await assess_thread(session, await watermark.database_clock(session), request)
-        if seen is None or not open_question(seen.judgement):
+        if seen is None or not needs_graph(seen.judgement):
             return None
         saver = FencedSaver(session, seen.snapshot.head.checkpoint_id, request.workflow.policy.serde)
         try:

@@ -37,27 +37,27 @@ async def finish(session: Session, attempt: Attempt, ending: Ending, closer: str
         "advanced": ending.advanced,
         "charged": is_charged(ending),
         "after": ending.after,
-        "error_type": text_encoding.fitting_text(session, ending.error_type),
-        "error_at": text_encoding.fitting_text(session, ending.error_at),
-        "error": text_encoding.fitting_text(session, ending.error),
+        "error_type": text_encoding.fit_text(session, ending.error_type),
+        "error_at": text_encoding.fit_text(session, ending.error_at),
+        "error": text_encoding.fit_text(session, ending.error),
     }
     row = await (await session.execute(_SQL["finish"], parameters)).fetchone()
     return _attempt(row) if row else None
 
 
-async def open_of(session: Session, thread_id: str) -> Attempt | None:
+async def get_open(session: Session, thread_id: str) -> Attempt | None:
     """Read the attempt that was left open on a thread."""
-    row = await (await session.execute(_SQL["open_of"], {"thread": thread_id})).fetchone()
+    row = await (await session.execute(_SQL["open"], {"thread": thread_id})).fetchone()
     return _attempt(row) if row else None
 
 
-async def orphans(session: Session, excepted: Sequence[str], rows: int) -> list[Attempt]:
+async def find_orphans(session: Session, excepted: Sequence[str], rows: int) -> list[Attempt]:
     """Find open attempts whose thread's lock nobody holds, those of `excepted` threads left out."""
     cursor = await session.execute(_SQL["orphans"], {"except": list(excepted), "rows": rows})
     return [_attempt(row) async for row in cursor]
 
 
-async def recent(session: Session, workflows: Sequence[str]) -> dict[str, CircuitRecord]:
+async def circuit_records(session: Session, workflows: Sequence[str]) -> dict[str, CircuitRecord]:
     """Read the last attempts of these workflows that tell something of them, on whatever replica they were made."""
     parameters = {"workflows": list(workflows), "rows": WINDOW}
     ended: dict[str, list[RecentAttempt]] = {name: [] for name in workflows}

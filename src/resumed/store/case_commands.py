@@ -47,12 +47,12 @@ async def quarantine_page(session: Session, workflow: str | None, after: str, ro
     return [row["thread_id"] async for row in await session.execute(_SQL["quarantine_page"], parameters)]
 
 
-async def to_stop(session: Session, threads: Sequence[str]) -> dict[str, bool]:
+async def find_stops(session: Session, threads: Sequence[str]) -> dict[str, bool]:
     """Find those of these threads that a person wants no attempt on; the value says whether it was cancelled."""
-    cursor = await session.execute(_SQL["to_stop"], {"threads": list(threads)})
+    cursor = await session.execute(_SQL["stops"], {"threads": list(threads)})
     return {row["thread_id"]: row["cancelled"] async for row in cursor}
 
 
-async def resolve(session: Session, thread_id: str, head: str | None) -> None:
+async def resolve_cancel(session: Session, thread_id: str, head: str | None) -> None:
     """Make this head the cancelled one where a cancelling waited for the attempt that stopped there."""
-    await session.execute(_SQL["resolve"], {"thread": thread_id, "head": head})
+    await session.execute(_SQL["resolve_cancel"], {"thread": thread_id, "head": head})

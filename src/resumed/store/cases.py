@@ -60,15 +60,15 @@ async def of_threads(session: Session, threads: Sequence[str]) -> dict[str, Case
     return {row["thread_id"]: _case(row) async for row in cursor}
 
 
-async def to_look_at(session: Session, now: datetime, rows: int) -> list[str]:
+async def find_due_looks(session: Session, now: datetime, rows: int) -> list[str]:
     """Name the threads whose case is to be looked at again, the one that waits longest first."""
-    cursor = await session.execute(_SQL["to_look_at"], {"now": now, "rows": rows})
+    cursor = await session.execute(_SQL["due_looks"], {"now": now, "rows": rows})
     return [row["thread_id"] async for row in cursor]
 
 
-async def listing(session: Session, state: str | None = None) -> list[Case]:
+async def list_open(session: Session, state: str | None = None) -> list[Case]:
     """Read the open cases, oldest first, of one state where one is named."""
-    cursor = await session.execute(_SQL["listing"], {"state": state})
+    cursor = await session.execute(_SQL["open"], {"state": state})
     return [_case(row) async for row in cursor]
 
 
@@ -97,7 +97,7 @@ async def claim(
     return sorted(claimed, key=lambda one: one.due_at)
 
 
-async def any_due(session: Session, wanted: Sequence[ClaimRequest], due_by: datetime | None = None) -> bool:
+async def is_any_due(session: Session, wanted: Sequence[ClaimRequest], due_by: datetime | None = None) -> bool:
     """Say whether any case of what is wanted was due by then; whoever claims may still find that it is not."""
     parameters = {
         "workflows": [one.registration.name for one in wanted],
@@ -107,15 +107,15 @@ async def any_due(session: Session, wanted: Sequence[ClaimRequest], due_by: date
     return await (await session.execute(_SQL["any_due"], parameters)).fetchone() is not None
 
 
-async def still_claimed(session: Session, threads: Sequence[str], claimant: str) -> list[str]:
+async def find_claimed(session: Session, threads: Sequence[str], claimant: str) -> list[str]:
     """Give those of the threads that were claimed and that no attempt has given back."""
-    cursor = await session.execute(_SQL["still_claimed"], {"threads": list(threads), "claimant": claimant})
+    cursor = await session.execute(_SQL["claimed"], {"threads": list(threads), "claimant": claimant})
     return [row["thread_id"] async for row in cursor]
 
 
-async def unclaim(session: Session, threads: Sequence[str], claimant: str) -> None:
+async def release_claims(session: Session, threads: Sequence[str], claimant: str) -> None:
     """Give back cases that were claimed and not tried."""
-    await session.execute(_SQL["unclaim"], {"threads": list(threads), "claimant": claimant})
+    await session.execute(_SQL["release_claims"], {"threads": list(threads), "claimant": claimant})
 
 
 async def postpone(session: Session, thread_id: str, delay: timedelta) -> None:
@@ -209,7 +209,7 @@ def _revision(case: Case | None) -> int:
 
 def _columns(session: Session, case: Case) -> dict[str, Any]:
     fields = {name: getattr(case, name) for name in _FIELDS}
-    texts = {name: text_encoding.fitting_text(session, fields[name]) for name in _TEXTS}
+    texts = {name: text_encoding.fit_text(session, fields[name]) for name in _TEXTS}
     return {**fields, **texts, "refused_by": list(case.refused_by), "spent_by": list(case.spent_by)}
 
 

@@ -82,12 +82,12 @@ async def unlock_key(session: Session, key: int) -> bool:
     return bool((await one_row(session, _SQL["unlock"], {"key": key}))["unlocked"])
 
 
-async def own_key(session: Session, key: int) -> bool:
+async def holds_key(session: Session, key: int) -> bool:
     """Say whether this very session holds the lock of the key."""
     return bool((await one_row(session, _SQL["own"], {"key": key}))["own"])
 
 
-async def visible_key(session: Session, key: int) -> bool:
+async def is_key_held(session: Session, key: int) -> bool:
     """Say whether anybody holds the lock of the key, without trying it."""
     return bool((await one_row(session, _SQL["visible"], {"key": key}))["visible"])
 

@@ -50,22 +50,22 @@ class StoredCall:
 
 
 @dataclass(frozen=True, slots=True)
-class CancelAnswer:
+class LockAnswer:
     """What the database said to a request for a thread's lock, and the thread's head then, empty for none."""
 
     said: str
     head: str | None
 
 
-async def begin_run(session: Session, run: NewRun) -> CancelAnswer:
+async def begin_run(session: Session, run: NewRun) -> LockAnswer:
     """Take the thread's lock and register the run: `begun`, `locked` (elsewhere), or `unfinished` (lock taken)."""
-    return CancelAnswer(**await one_row(session, _SQL["begin"], {**_columns(run), "key": thread_key(run.thread_id)}))
+    return LockAnswer(**await one_row(session, _SQL["begin"], {**_columns(run), "key": thread_key(run.thread_id)}))
 
 
-async def regain_run(session: Session, run_id: str, thread_id: str) -> CancelAnswer:
+async def regain_run(session: Session, run_id: str, thread_id: str) -> LockAnswer:
     """Take the lock of one's own run again: `regained`, `locked` (elsewhere) or `gone`."""
     parameters = {"run_id": run_id, "thread_id": thread_id, "key": thread_key(thread_id)}
-    return CancelAnswer(**await one_row(session, _SQL["regain"], parameters))
+    return LockAnswer(**await one_row(session, _SQL["regain"], parameters))
 
 
 async def release_run(session: Session, run_id: str, thread_id: str, state: str | None) -> bool:
@@ -90,9 +90,9 @@ async def unended_runs(session: Session, threads: Sequence[str]) -> dict[str, Ru
     return {row["thread_id"]: Run(**row) async for row in cursor}
 
 
-async def have(session: Session) -> bool:
+async def has_table(session: Session) -> bool:
     """Say whether the database has our schema, with registered runs."""
-    return bool((await one_row(session, _SQL["have"]))["have"])
+    return bool((await one_row(session, _SQL["has_table"]))["has_table"])
 
 
 async def abandoned_runs(session: Session, rows: int | None = None) -> list[str]:
@@ -152,9 +152,9 @@ async def cancel_head(session: Session, thread_id: str, workflow: str, head: str
     await session.execute(_SQL["cancel_head"], {"thread": thread_id, "workflow": workflow, "head": head})
 
 
-async def no_longer(session: Session, run_ids: Sequence[str]) -> dict[str, str]:
+async def find_lost(session: Session, run_ids: Sequence[str]) -> dict[str, str]:
     """Find those of these runs that were `cancelled`, or `taken`: a daemon has gone on with them."""
-    cursor = await session.execute(_SQL["no_longer"], {"runs": list(run_ids)})
+    cursor = await session.execute(_SQL["lost"], {"runs": list(run_ids)})
     return {row["run_id"]: row["state"] async for row in cursor}
 
 

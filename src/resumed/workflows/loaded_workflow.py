@@ -11,7 +11,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.pregel import Pregel
 
 from resumed.errors import RegistrationError
-from resumed.judge.verdict import trigger
+from resumed.judge.verdict import is_trigger
 from resumed.workflows.context_schema import check_context
 from resumed.workflows.workflow import Breakpoints, Workflow
 
@@ -112,7 +112,7 @@ def load_workflow(name: str, policy: Workflow, found: object) -> LoadedWorkflow 
 
 def own_triggers(graph: Graph) -> tuple[str, ...]:
     """Name the channels that start a node of the graph and do not show it by their names."""
-    return tuple(sorted(name for name in graph.trigger_to_nodes if not trigger(name)))
+    return tuple(sorted(name for name in graph.trigger_to_nodes if not is_trigger(name)))
 
 
 def _with_options(graph: Graph, options: Mapping[str, Any]) -> Graph:

@@ -8,7 +8,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.pregel import Pregel
 from langgraph.types import Durability
 
-from resumed.judge.verdict import trigger
+from resumed.judge.verdict import is_trigger
 from resumed.library.runs.lock_session import LockSession
 from resumed.library.runs.run_handle import RunHandle
 from resumed.library.runs.run_saver import RunSaver
@@ -66,5 +66,5 @@ def outlives_run(graph: Pregel[Any, Any, Any, Any], hold: RunHandle) -> bool:
     """
     if hold.asked:
         return True
-    own = [name for name in graph.trigger_to_nodes if not trigger(name)]
-    return any(trigger(channel, own) for channel in hold.left or ())
+    own = [name for name in graph.trigger_to_nodes if not is_trigger(name)]
+    return any(is_trigger(channel, own) for channel in hold.left or ())

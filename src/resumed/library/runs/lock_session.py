@@ -14,7 +14,7 @@ from resumed.library.runs.run_handle import RunHandle
 from resumed.store import locks, runs
 from resumed.store.connection import Session, Target, connect, is_alive, is_usable
 from resumed.store.database_errors import is_conflict
-from resumed.store.runs import CancelAnswer, NewRun
+from resumed.store.runs import LockAnswer, NewRun
 
 _POLL = timedelta(seconds=1)
 _AGAIN = timedelta(milliseconds=200)
@@ -56,7 +56,7 @@ class LockSession:
         assert self._session is not None  # noqa: S101 - what `_connected` means
         return self._session
 
-    async def begin(self, run: NewRun) -> tuple[Session, CancelAnswer]:
+    async def begin(self, run: NewRun) -> tuple[Session, LockAnswer]:
         """Ask for the thread's lock and register the run, on the session that is returned.
 
         Where the session is lost in the middle it is asked again: the answer is then `unfinished`, by this very run.
@@ -158,7 +158,7 @@ class LockSession:
         async with self.turn:
             if not await is_usable(session):
                 return
-            lost = await runs.no_longer(session, [hold.run_id for hold in self.holds])
+            lost = await runs.find_lost(session, [hold.run_id for hold in self.holds])
         for hold in [one for one in self.holds if one.run_id in lost]:
             hold.end(_why(lost[hold.run_id]))
 

@@ -18,7 +18,7 @@ where thread_id = %(thread_id)s::text and attempt = %(attempt)s::int and finishe
 returning
 -- include: attempt_columns
 
--- name: open_of
+-- name: open
 -- The attempt that was left open on a thread.
 select
 -- include: attempt_columns

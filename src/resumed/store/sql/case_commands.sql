@@ -45,12 +45,12 @@ and thread_id > %(after)s::text
 order by thread_id
 limit %(rows)s::int
 
--- name: to_stop
+-- name: stops
 -- Which of these threads a person wants no attempt on any more, and whether that was by cancelling.
 select thread_id, cancel_pending as cancelled from resumed.cases
 where thread_id = any (%(threads)s::text[]) and (pinned or cancel_pending)
 
--- name: resolve
+-- name: resolve_cancel
 -- An attempt that was left open is closed: where it stopped is the cancelled head.
 update resumed.cases
 set cancelled_head = coalesce(%(head)s::text, cancelled_head), cancel_pending = false, revision = revision + 1,

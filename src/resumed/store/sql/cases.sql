@@ -6,14 +6,14 @@ select
 from resumed.cases
 where thread_id = any (%(threads)s::text[])
 
--- name: to_look_at
+-- name: due_looks
 -- Cases whose look is due, oldest look first.
 select thread_id from resumed.cases
 where next_look_at <= %(now)s::timestamptz
 order by next_look_at, thread_id
 limit %(rows)s::int
 
--- name: listing
+-- name: open
 -- Open cases for a person to read.
 select
 -- include: case_columns
@@ -114,12 +114,12 @@ cross join lateral (
 where not exists (select from resumed.pauses p where p.paused and p.workflow in (w.workflow, ''))
 limit 1
 
--- name: still_claimed
+-- name: claimed
 -- Which of these were claimed and not tried.
 select thread_id from resumed.cases
 where thread_id = any (%(threads)s::text[]) and claimed_by = %(claimant)s::text
 
--- name: unclaim
+-- name: release_claims
 -- Give back what was claimed and not tried.
 update resumed.cases set claimed_until = null, claimed_by = null
 where thread_id = any (%(threads)s::text[]) and claimed_by = %(claimant)s::text

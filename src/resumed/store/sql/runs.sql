@@ -73,7 +73,7 @@ update resumed.runs set state = 'cancelled', ended_at = clock_timestamp(), input
 where thread_id = %(thread)s::text and ended_at is null
 returning run_id
 
--- name: no_longer
+-- name: lost
 -- Which of these are not their application's any more: cancelled, or gone on with by a daemon.
 select run_id, state from resumed.runs
 where run_id = any (%(runs)s::text[]) and (taken or state = 'cancelled')
@@ -100,6 +100,6 @@ set head_before = case when state = 'submitted' then %(head)s::text else head_be
     taken = false, owner = %(owner)s::text, call = (call - %(name)s::text) || %(call)s::jsonb
 where run_id = %(run_id)s::text and ended_at is null
 
--- name: have
+-- name: has_table
 -- Whether anything can be registered in this database at all.
-select to_regclass('resumed.runs') is not null as have
+select to_regclass('resumed.runs') is not null as has_table
