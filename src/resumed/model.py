@@ -1,4 +1,4 @@
-"""The words of the contract as types: what is read, what is judged, what is recorded. No behaviour, no effects."""
+"""The words of the contract as types: what is read, what is judged, what is recorded. No behaviour."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """What the head and the workflow say about a thread (contract section 5)."""
+    """The verdict on a thread, by its head and its workflow (contract section 5)."""
 
     RUNNING = "running"
     CANCELLED = "cancelled"
@@ -22,7 +22,7 @@ class Verdict(StrEnum):
 
 
 class State(StrEnum):
-    """Where a case stands."""
+    """The state of a case."""
 
     DUE = "due"
     RUNNING = "running"
@@ -60,7 +60,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PolicyLimits:
-    """The policy of one workflow version as numbers, the form in which replicas share it."""
+    """The policy of one workflow version as numbers, which is what replicas share of it."""
 
     min_age: timedelta
     max_age: timedelta
@@ -76,8 +76,8 @@ class PolicyLimits:
 class Registration:
     """One version of a workflow that some replica has or had; `version` is empty where it declares none.
 
-    `triggers` are the channels that start a node of a low-level `Pregel`, where they do not show it by their names.
-    `isolate`, which only the replica that has the code knows, says that its threads are always tried alone.
+    `triggers` are the channels that start a node of a low-level `Pregel`, where their names do not show it. `isolate`:
+    its threads always run alone; only the replica that has the code knows this.
     """
 
     name: str
@@ -91,9 +91,9 @@ class Registration:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A verdict with the sentence that explains it; `until` says when a `running` thread will have been quiet.
+    """A verdict with the sentence that explains it; `until` is when a `running` thread will count as quiet.
 
-    `unsure` says that rows alone cannot tell whether anything is left to run: the graph is asked, and nothing is run.
+    `unsure`: rows alone cannot tell whether anything is left to run, so the graph is asked, and nothing is run.
     """
 
     verdict: Verdict
@@ -106,13 +106,13 @@ class Judgement:
 class Case:
     """Our record of an unfinished thread (table `resumed.cases`).
 
-    `fingerprint` stands for the head's control rows; `changed_at` is when we saw them change on a known head.
-    `attempts` counts all of them, `consecutive` the charged ones without progress. `own_head` is the head where an
-    attempt of ours left off: no silence is needed to go on from there. `revision` grows with every write.
+    `fingerprint` stands for the head's control rows; `changed_at` is when a look found them changed on a known head.
+    `attempts` counts all attempts, `consecutive` the charged ones without progress. `own_head` is the head at which an
+    attempt of ours stopped: the next one need not wait for silence there. `revision` grows with every write.
 
-    What outlives the last verdict: `refused_by` are the versions whose preflight refused this very head, with what
-    they said in `refusal`; `spent_by` the versions that have used up their attempts; `cancelled_head` the head that a
-    person cancelled, `cancel_pending` that the head where the running attempt stops will be that one; `pinned` that a
+    What outlives the last verdict: `refused_by` are the versions whose preflight refused this very head, with the last
+    one's verdict in `refusal`; `spent_by` the versions that have used up their attempts; `cancelled_head` the head that
+    a person cancelled, `cancel_pending` that the head where the running attempt stops will be that one; `pinned` that a
     person put the case into quarantine and alone takes it out; `suspect` that the last attempt ended with its worker.
     """
 
@@ -147,7 +147,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try to resume a thread (table `resumed.attempts`), as recorded."""
+    """One attempt to resume a thread (table `resumed.attempts`), as recorded."""
 
     thread_id: str
     attempt: int
@@ -170,7 +170,7 @@ class Attempt:
 class Ending:
     """How an attempt ended, as it is recorded: the head after it and, where the graph raised, what.
 
-    `alone` says that it ran in the isolation worker, so that a crash is its own.
+    `alone`: it ran in the isolation worker, so that a crash is its own.
     """
 
     outcome: Outcome
@@ -184,7 +184,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class ThreadCount:
-    """How many cases share a workflow (empty: unclaimed), state and verdict; how many are due; the longest quiet."""
+    """How many cases share a workflow (empty: unclaimed), state and verdict, how many are due, the longest quiet."""
 
     workflow: str
     state: str

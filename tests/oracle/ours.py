@@ -8,7 +8,7 @@ from oracle.journal import COPIES, Journal, Rows
 from oracle.plain import State, bound, limit_of, state_of, stops_of
 from oracle.recording import Call
 from oracle.savers import BothFaces
-from resumed.judge.verdict import open_question
+from resumed.judge.verdict import needs_graph
 from resumed.model import Judgement, Verdict
 from resumed.runtime.assessment import assess_thread
 from resumed.runtime.context import AttemptRequest
@@ -72,7 +72,7 @@ class Ours:
         """The verdict that `scan` would name; None where there is no thread."""
         request = self._place.request(self.workflow(call), call.thread)
         seen = await self._seen(request)
-        if seen is None or not open_question(seen):
+        if seen is None or not needs_graph(seen):
             return seen
         said = await self._place.inspect(request.workflow, call.thread)
         return said if said is not None else seen

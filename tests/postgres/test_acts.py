@@ -203,18 +203,18 @@ async def test_the_head_where_a_running_attempt_stops_is_the_cancelled_one(sessi
     attempt = await begun(session, await saved(session, "t1"))
     answer = await containment.cancel_thread(office(session), "t1")
     assert (answer.done, "attempt 1" in answer.said) == (True, True)
-    assert await stored.to_stop(session, ["t1", "t2"]) == {"t1": True}
+    assert await stored.find_stops(session, ["t1", "t2"]) == {"t1": True}
     head = await saved(session, "t1", timedelta(seconds=1))
     if orphaned:
         await attempts.finish(session, attempt, Ending(Outcome.CRASHED))
-        await stored.resolve(session, "t1", head)
+        await stored.resolve_cancel(session, "t1", head)
     else:
         found = await closed(session, attempt, head, CasePlacement(State.DUE, datetime.now(UTC)))
         assert (found.verdict, found.state, found.due_at) == (Verdict.CANCELLED, State.HELD, None)
     assert await claimed(session) == []
     found = await swept(session)
     assert (found.verdict, found.state, found.cancelled_head) == (Verdict.CANCELLED, State.HELD, head)
-    assert await stored.to_stop(session, ["t1"]) == {}
+    assert await stored.find_stops(session, ["t1"]) == {}
     await saved(session, "t1", timedelta(0))
     await asyncio.sleep(0.05)
     assert (await swept(session)).state is State.DUE
@@ -226,7 +226,7 @@ async def test_a_cancelled_attempt_that_came_to_its_end_leaves_a_closed_case(ses
     head = await saved(session, "t1", timedelta(0), channel="messages")
     found = await closed(session, attempt, head, CasePlacement(State.CLOSED))
     assert (found.state, found.verdict, found.cancelled_head) == (State.CLOSED, Verdict.STOPPED, None)
-    assert await stored.to_stop(session, ["t1"]) == {}
+    assert await stored.find_stops(session, ["t1"]) == {}
 
 
 # Quarantine
@@ -248,7 +248,7 @@ async def test_the_closing_of_an_attempt_does_not_end_a_persons_quarantine(sessi
     attempt = await begun(session, await saved(session, "t1"))
     answer = await containment.quarantine_thread(office(session), "t1")
     assert "attempt 1" in answer.said
-    assert await stored.to_stop(session, ["t1"]) == {"t1": False}
+    assert await stored.find_stops(session, ["t1"]) == {"t1": False}
     head = await saved(session, "t1", timedelta(seconds=1))
     reason = "5 charged attempts" if state is State.QUARANTINED else None
     found = await closed(session, attempt, head, CasePlacement(state, datetime.now(UTC), None, reason))

@@ -220,7 +220,7 @@ async def _until_blocked(session: Session, blocked: Session) -> None:
 
 async def test_recording_nothing_does_nothing(session: Session) -> None:
     await cases.record(session, [], NOW)
-    assert await cases.listing(session) == []
+    assert await cases.list_open(session) == []
 
 
 async def test_a_change_of_the_control_rows_on_a_known_head_is_dated(session: Session) -> None:
@@ -315,9 +315,9 @@ async def test_the_listing_comes_oldest_first_without_closed_ones(session: Sessi
     await _recorded(session, replace(LOOK, thread_id="t0", placement=CasePlacement(State.CLOSED)), NOW)
     held = replace(LOOK, thread_id="t4", placement=CasePlacement(State.HELD))
     await _recorded(session, held, NOW + 4 * MINUTE)
-    assert [one.thread_id for one in await cases.listing(session)] == ["t1", "t2", "t3", "t4"]
-    assert [one.thread_id for one in await cases.listing(session, "held")] == ["t4"]
-    assert await cases.listing(session, "closed") == []
+    assert [one.thread_id for one in await cases.list_open(session)] == ["t1", "t2", "t3", "t4"]
+    assert [one.thread_id for one in await cases.list_open(session, "held")] == ["t4"]
+    assert await cases.list_open(session, "closed") == []
     assert "t0" in await cases.of_threads(session, ["t0"])
 
 
@@ -326,9 +326,9 @@ async def test_cases_are_looked_at_again_when_their_time_has_come_the_longest_wa
         placement = CasePlacement(State.HELD, None, NOW + minutes * MINUTE)
         await _recorded(session, replace(LOOK, thread_id=f"t{number}", placement=placement))
     await _recorded(session, replace(LOOK, thread_id="never", placement=CasePlacement(State.CLOSED)))
-    assert await cases.to_look_at(session, NOW, 100) == ["t1", "t0", "t2"]
-    assert await cases.to_look_at(session, NOW, 2) == ["t1", "t0"]
-    assert await cases.to_look_at(session, NOW - timedelta(hours=1), 100) == []
+    assert await cases.find_due_looks(session, NOW, 100) == ["t1", "t0", "t2"]
+    assert await cases.find_due_looks(session, NOW, 2) == ["t1", "t0"]
+    assert await cases.find_due_looks(session, NOW - timedelta(hours=1), 100) == []
 
 
 # Claiming
@@ -434,7 +434,7 @@ async def test_a_claim_accepts_the_versions_that_the_judge_accepts(session: Sess
     for own, accepted in product(("", "1", "2"), ((), ("1",), ("1", "3"))):
         taker = _taker(own, *accepted)
         assert (await _claimed(session, taker) == ["t1"]) == accepts(taker, version), taker
-        await cases.unclaim(session, ["t1"], "us")
+        await cases.release_claims(session, ["t1"], "us")
 
 
 async def test_a_version_that_refused_the_head_is_not_handed_it_again_but_another_is(session: Session) -> None:
@@ -463,14 +463,14 @@ async def test_what_was_given_back_can_be_claimed_at_once(session: Session) -> N
     await _due(session, "t1")
     await _due(session, "t2")
     await _claimed(session)
-    await cases.unclaim(session, ["t1"], "us")
+    await cases.release_claims(session, ["t1"], "us")
     assert await _claimed(session, claimant="them") == ["t1"]
 
 
 async def test_nobody_gives_back_what_another_has_claimed(session: Session) -> None:
     await _due(session, "t1")
     await _claimed(session, claimant="them")
-    await cases.unclaim(session, ["t1"], "us")
+    await cases.release_claims(session, ["t1"], "us")
     assert await _claimed(session) == []
 
 
@@ -634,7 +634,7 @@ async def test_beginning_marks_the_case_as_running_and_takes_it_off_every_list(s
     assert (case.state, case.head, case.fingerprint) == (State.RUNNING, "head-2", "rows-2")
     assert (case.due_at, case.next_look_at) == (None, None)
     assert await _claimed(session) == []
-    assert await cases.to_look_at(session, NOW, 10) == []
+    assert await cases.find_due_looks(session, NOW, 10) == []
 
 
 async def test_beginning_on_a_thread_without_a_case_makes_one(session: Session) -> None:
@@ -704,9 +704,9 @@ async def test_nothing_is_claimed_of_a_workflow_that_is_paused(session: Session,
     await _due(session, "t1")
     await session.execute("insert into resumed.pauses values (%s, true, 'me', 'why', now())", [paused])
     assert await _claimed(session) == []
-    assert not await cases.any_due(session, [ClaimRequest(_taker(), 1)])
+    assert not await cases.is_any_due(session, [ClaimRequest(_taker(), 1)])
     await session.execute("update resumed.pauses set paused = false")
-    assert await cases.any_due(session, [ClaimRequest(_taker(), 1)])
+    assert await cases.is_any_due(session, [ClaimRequest(_taker(), 1)])
     assert await _claimed(session) == ["t1"]
 
 
@@ -723,8 +723,8 @@ async def test_nothing_is_claimed_that_a_person_cancelled(session: Session) -> N
 async def test_whether_anything_of_the_kind_is_due_is_told_without_claiming(session: Session) -> None:
     await _due(session, "t1")
     await _due(session, "later", due_at=NOW + timedelta(days=9999))
-    assert not await cases.any_due(session, [ClaimRequest(_taker(), 1, suspects=True)])
-    assert not await cases.any_due(session, [ClaimRequest(_taker(), 1)], NOW - timedelta(days=1))
-    assert await cases.any_due(session, [ClaimRequest(_taker(), 1)])
+    assert not await cases.is_any_due(session, [ClaimRequest(_taker(), 1, suspects=True)])
+    assert not await cases.is_any_due(session, [ClaimRequest(_taker(), 1)], NOW - timedelta(days=1))
+    assert await cases.is_any_due(session, [ClaimRequest(_taker(), 1)])
     assert await _claimed(session) == ["t1"]
-    assert not await cases.any_due(session, [ClaimRequest(_taker(), 1)])
+    assert not await cases.is_any_due(session, [ClaimRequest(_taker(), 1)])

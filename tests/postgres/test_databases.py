@@ -86,9 +86,9 @@ async def looked_through(dsn: str) -> None:
         assert await schema.has_index(session)
         report = await run_sweep(session, RULES)
         assert report is not None
-        assert [case.thread_id for case in await cases.listing(session)] == ["t"]
+        assert [case.thread_id for case in await cases.list_open(session)] == ["t"]
         assert (await statistics.server(session)).uptime > timedelta(0)
-        assert await attempts.orphans(session, [], 5) == []
+        assert await attempts.find_orphans(session, [], 5) == []
 
 
 @pytest.mark.parametrize("defaults", DEFAULTS, ids=lambda one: ", ".join(f"{k} {v}" for k, v in one.items()))
@@ -127,7 +127,7 @@ async def test_a_database_of_another_encoding_is_worked_with(server_dsn: str, en
 
 async def named(session: Session) -> dict[str, str | None]:
     """The threads of the open cases, each with the workflow that its metadata names."""
-    found = await checkpoints.snapshots(session, [case.thread_id for case in await cases.listing(session)])
+    found = await checkpoints.snapshots(session, [case.thread_id for case in await cases.list_open(session)])
     return {thread: one.head.metadata_workflow for thread, one in found.items()}
 
 
@@ -288,7 +288,7 @@ async def test_security_that_comes_later_closes_no_case(database: str) -> None:
                     await run_sweep(session, RULES)
             execute(database, "alter table checkpoints disable row level security")
     async with open_session(Target(database)) as session:
-        assert [case.thread_id for case in await cases.listing(session)] == ["t"]
+        assert [case.thread_id for case in await cases.list_open(session)] == ["t"]
 
 
 def test_the_pool_of_an_application_keeps_its_row_level_security(database: str) -> None:

@@ -261,15 +261,15 @@ CLAIM = {
 }
 BY_INDEX: list[tuple[str, str, dict[str, Any]]] = [
     ("cases", "of_threads", {"threads": _some(16)}),  # for many, of 20 000, older majors rather read all
-    ("cases", "to_look_at", {"now": NOW + timedelta(minutes=1), "rows": LOOK_ROWS}),
-    ("cases", "to_look_at", {"now": NOW + timedelta(days=1), "rows": LOOK_ROWS}),
+    ("cases", "due_looks", {"now": NOW + timedelta(minutes=1), "rows": LOOK_ROWS}),
+    ("cases", "due_looks", {"now": NOW + timedelta(days=1), "rows": LOOK_ROWS}),
     ("cases", "claim", {**CLAIM, "rows": 1}),
     ("cases", "claim", {**CLAIM, "rows": 16}),
     ("cases", "claim", {**CLAIM, "rows": 64}),
     ("cases", "any_due", {"workflows": ["orders"], "suspects": [True], "due_by": None}),
     ("attempts", "recent", {"workflows": ["orders"], "rows": 20}),
     ("attempts", "open_by_workflow", {"workflows": ["orders"]}),
-    ("cases", "unclaim", {"threads": _some(16), "claimant": "us", "due_by": None}),
+    ("cases", "release_claims", {"threads": _some(16), "claimant": "us", "due_by": None}),
     ("cases", "postpone", {"thread": "orders-7", "delay": timedelta(seconds=5)}),
     ("cases", "write", {**CASE, **HOW}),
     ("cases", "write_all", {**CASES, **HOW}),
@@ -277,7 +277,7 @@ BY_INDEX: list[tuple[str, str, dict[str, Any]]] = [
     ("checkpoints", "history", {"thread": "orders-7", "rows": 50}),
     ("attempts", "start", ATTEMPT),
     ("attempts", "finish", ATTEMPT),
-    ("attempts", "open_of", {"thread": "orders-7"}),
+    ("attempts", "open", {"thread": "orders-7"}),
     ("attempts", "orphans", {"except": _some(16), "rows": 200}),
     ("attempts", "of_thread", {"thread": "orders-7"}),
     ("locks", "held", {"threads": _some(PAGE_ROWS), "keys": list(range(PAGE_ROWS))}),

@@ -14,7 +14,7 @@ from resumed.daemon.worker_monitor import NotInspectedError, WorkerMonitor
 from resumed.judge.case import CaseUpdate, action, place_case
 from resumed.judge.checkpoint_id import first_at, plausible_span
 from resumed.judge.evidence import evidence
-from resumed.judge.verdict import Circumstances, ThreadSnapshot, open_question
+from resumed.judge.verdict import Circumstances, ThreadSnapshot, needs_graph
 from resumed.model import Action, Attempt, Case, Judgement, State, Verdict
 from resumed.operations.assess import SweepContext, assess, build_sweep_context, with_own_registrations
 from resumed.store import attempts, audit, cases, checkpoints, pauses, runs, schema, watermark
@@ -107,7 +107,7 @@ class Inspector:
 
     async def _finding(self, seen: Seen) -> Finding:
         found, known = seen.standing, seen.known
-        said = await self._inspected(found) if open_question(found.judgement) else None
+        said = await self._inspected(found) if needs_graph(found.judgement) else None
         if said is not None:
             found = replace(found, judgement=said, placement=place_case(said, seen.circumstances))
         if known is not None and known.state is State.RUNNING and found.placement.state is State.RUNNING:

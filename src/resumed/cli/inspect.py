@@ -189,5 +189,5 @@ async def _judge_thread(thread_id: str) -> tuple[dict[str, Any], list[dict[str, 
 async def _read_cases(state: State | None) -> tuple[list[dict[str, Any]], list[Pause]]:
     settings, _ = prepare(quiet=True)
     async with open_command_session(settings, "resumed threads", writing=False) as session:
-        found = [inspect.case_fields(one) for one in await cases.listing(session, state)]
+        found = [inspect.case_fields(one) for one in await cases.list_open(session, state)]
         return found, await pauses.current_pauses(session)

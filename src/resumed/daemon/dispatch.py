@@ -36,7 +36,7 @@ async def dispatch_due(session: Session, pool: WorkerPool, takers: Sequence[Work
     lonely = _wanted(pool, takers, alone=True)
     if pool.free(alone=True):
         return handed + await _hand_out_alone(session, pool, lonely, turn)
-    if not pool.has_isolation() and await cases.any_due(session, lonely, turn.swept_at):
+    if not pool.has_isolation() and await cases.is_any_due(session, lonely, turn.swept_at):
         await _isolate(session, pool, lonely, turn)
     return handed
 
@@ -47,7 +47,7 @@ async def _hand_out_alone(
     """Hand out a case of the workflow that the isolation worker has; it makes room where only another's wait."""
     own = [one for one in lonely if one.registration.name == pool.isolated]
     others = [one for one in lonely if one not in own and pool.can_isolate(one.registration.name)]
-    waiting = bool(others) and await cases.any_due(session, others, turn.swept_at)
+    waiting = bool(others) and await cases.is_any_due(session, others, turn.swept_at)
     handed = 0 if waiting and pool.overstays() else await _hand_out(session, pool, own, turn, alone=True)
     if waiting and not handed:
         pool.yield_isolation()
@@ -59,7 +59,7 @@ async def _isolate(session: Session, pool: WorkerPool, lonely: Sequence[ClaimReq
     names = sorted({one.registration.name for one in lonely if pool.can_isolate(one.registration.name)})
     after = pool.isolated or ""
     for name in sorted(names, key=lambda one: (one <= after, one)):
-        if await cases.any_due(session, [one for one in lonely if one.registration.name == name], turn.swept_at):
+        if await cases.is_any_due(session, [one for one in lonely if one.registration.name == name], turn.swept_at):
             pool.isolate(name)
             return
 
@@ -85,5 +85,5 @@ async def _hand_out(
     claimed = await cases.claim(session, wanted, turn.claimant, room, turn.swept_at)
     left = [one.thread_id for one in claimed if not pool.submit(one.thread_id, one.workflow, alone=alone)]
     if left:
-        await cases.unclaim(session, left, turn.claimant)
+        await cases.release_claims(session, left, turn.claimant)
     return len(claimed) - len(left)

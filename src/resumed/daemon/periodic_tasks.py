@@ -98,7 +98,7 @@ class PeriodicTasks:
             if not self.link.believes_locks:
                 return
             sweep_context = await build_sweep_context(session, self.rules)
-            for orphan in self._ripe(await attempts.orphans(session, self.pool.inflight(), _ORPHANS)):
+            for orphan in self._ripe(await attempts.find_orphans(session, self.pool.inflight(), _ORPHANS)):
                 if closed := await close_orphan(session, sweep_context, orphan, self._closer(orphan, outcome)):
                     self.monitor.finished(closed, None)
             self.monitor.retired.clear()
@@ -113,7 +113,7 @@ class PeriodicTasks:
     async def _blame(self, session: Session, sweep_context: SweepContext) -> None:
         """Try alone what a worker died of, it may be, before an attempt began; what was alone is the culprit."""
         suspects = self.monitor.suspects
-        untried = await cases.still_claimed(session, list(suspects), self.claimant) if suspects else []
+        untried = await cases.find_claimed(session, list(suspects), self.claimant) if suspects else []
         for thread in suspects.keys() - set(untried):
             del suspects[thread]
         for thread in untried:
@@ -129,7 +129,7 @@ class PeriodicTasks:
         """Give back what was claimed and not begun, lest nobody takes it until the claim runs out."""
         dropped = self.monitor.dropped - set(self.pool.inflight()) - self.monitor.suspects.keys()
         if dropped:
-            await cases.unclaim(session, sorted(dropped), self.claimant)
+            await cases.release_claims(session, sorted(dropped), self.claimant)
         self.monitor.dropped -= dropped
 
     def _closer(self, orphan: Attempt, outcome: Outcome) -> Closer:
@@ -161,7 +161,7 @@ class PeriodicTasks:
 
     async def _records(self, session: Session) -> dict[str, CircuitRecord]:
         """Read how the workflows fare, and tell of a circuit that opened or closed."""
-        records = await attempts.recent(session, list(self.monitor.registrations))
+        records = await attempts.circuit_records(session, list(self.monitor.registrations))
         open_now = {name for name, record in records.items() if is_open(record.ended)}
         for name in sorted(open_now ^ self._circuits):
             self.monitor.events.circuit_changed(name, opened=name in open_now)

@@ -30,7 +30,7 @@ class StopRequests:
         standing = await pauses.current_pauses(session)
         self.events.workflows_paused([one.workflow for one in standing], workflows)
         inflight = {thread: workflow for one in self.pool.handles for thread, workflow in one.inflight.items()}
-        wanted = await case_commands.to_stop(session, list(inflight)) if inflight else {}
+        wanted = await case_commands.find_stops(session, list(inflight)) if inflight else {}
         paused = [thread for thread, workflow in inflight.items() if pauses.covering_pause(standing, workflow)]
         self._stop({**dict.fromkeys(paused, False), **wanted})
 

@@ -118,7 +118,7 @@ async def _timeless(session: Session, sweep_context: SweepContext, window: Windo
 async def _look_again(session: Session, sweep_context: SweepContext) -> SweepReport:
     async with session.transaction():
         threads = {
-            *await cases.to_look_at(session, sweep_context.now, LOOK_ROWS),
+            *await cases.find_due_looks(session, sweep_context.now, LOOK_ROWS),
             *await runs.abandoned_runs(session, LOOK_ROWS),
         }
         return await _record(session, sweep_context, sorted(threads))

@@ -19,14 +19,14 @@ from resumed.judge.verdict import (
 from resumed.judge.workflow_match import accepts
 from resumed.model import Action, Case, Judgement, State, Verdict
 
-_PERSONAL = (Verdict.WAITING, Verdict.BREAKPOINT, Verdict.EDITED)
+_NEED_PERSON = (Verdict.WAITING, Verdict.BREAKPOINT, Verdict.EDITED)
 _ABOVE_BREAKPOINT = (Verdict.CANCELLED, Verdict.WAITING)
 _LONGEST_WAIT = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
 class CasePlacement:
-    """The state of a case and the two times that go with it; `quarantine_reason` where it is quarantined."""
+    """The state of a case with its two times, and the reason where it is quarantined."""
 
     state: State
     due_at: datetime | None = None
@@ -36,7 +36,7 @@ class CasePlacement:
 
 @dataclass(frozen=True, slots=True)
 class CaseUpdate:
-    """Where a thread stands after a look: what was seen of it, what was judged, where its case goes."""
+    """What a look found of a thread: its head and rows, the verdict on them, and where its case goes."""
 
     thread_id: str
     workflow: str | None
@@ -65,8 +65,8 @@ class AttemptOutcomeFields:
     suspect: bool | None = None
 
 
-def still_known(snapshot: ThreadSnapshot, known: Case | None) -> Case | None:
-    """Give the record as it counts for this head: a back-off belongs to the head that it was made for."""
+def known_for_head(snapshot: ThreadSnapshot, known: Case | None) -> Case | None:
+    """Return the case as it counts for this head: a back-off belongs to the head that it was made for."""
     if known is None or known.head == snapshot.head.checkpoint_id:
         return known
     return replace(known, due_at=None)
@@ -75,7 +75,7 @@ def still_known(snapshot: ThreadSnapshot, known: Case | None) -> Case | None:
 def case_update(
     snapshot: ThreadSnapshot, circumstances: Circumstances, judgement: Judgement, placement: CasePlacement
 ) -> CaseUpdate:
-    """Put together where a thread stands; a workflow that nobody registered is none."""
+    """Build the update of a thread's case; a workflow that is not registered counts as none."""
     head = snapshot.head
     return CaseUpdate(
         thread_id=head.thread_id,
@@ -90,26 +90,26 @@ def case_update(
 
 
 def vanished_case(thread_id: str, workflow: str | None, now: datetime) -> CaseUpdate:
-    """Where a thread stands that has no checkpoint any more: its case is closed."""
+    """Build the update of a thread that has no checkpoint any more: its case is closed."""
     judgement = Judgement(Verdict.FINISHED, "the thread has no checkpoint any more")
     return CaseUpdate(thread_id, workflow, None, "", "", now, judgement, CasePlacement(State.CLOSED))
 
 
 def remembered_verdict(snapshot: ThreadSnapshot, circumstances: Circumstances) -> Judgement | None:
-    """Give the verdict that a preflight gave on this very head, while a version that gave it is still about.
+    """Return the verdict of a preflight on this very head, as long as a version that gave it is live.
 
-    A person's verdicts count whichever live version gave them: no deploy answers for a person.
+    Only verdicts that need a person are remembered: a deploy does not answer for a person.
     """
     known = circumstances.known
-    if known is None or not is_unchanged(snapshot, known) or known.refusal not in _PERSONAL:
+    if known is None or not is_unchanged(snapshot, known) or known.refusal not in _NEED_PERSON:
         return None
     live = {one.version for one in circumstances.claim.live(circumstances.now)}
-    still_said = bool(live & set(known.refused_by)) or not live
-    return Judgement(known.refusal, known.refusal_reason or known.reason) if still_said else None
+    still_counts = bool(live & set(known.refused_by)) or not live
+    return Judgement(known.refusal, known.refusal_reason or known.reason) if still_counts else None
 
 
 def decide_verdict(snapshot: ThreadSnapshot, circumstances: Circumstances) -> Judgement:
-    """Judge by the rows, and by what a preflight said of this very head where rows alone cannot tell."""
+    """Judge by the rows, and by what a preflight found on this very head where rows alone cannot tell."""
     judgement = judge_snapshot(snapshot, circumstances)
     if circumstances.lock_held or judgement.verdict in _ABOVE_BREAKPOINT:
         return judgement
@@ -117,31 +117,32 @@ def decide_verdict(snapshot: ThreadSnapshot, circumstances: Circumstances) -> Ju
 
 
 def place_case(judgement: Judgement, circumstances: Circumstances) -> CasePlacement:
-    """Decide where a thread of this verdict stands; a quarantined case stays so until it is released or finished."""
+    """Decide the state of a thread's case; a quarantined one stays so until it is released or has finished."""
     if judgement.verdict is Verdict.FINISHED:
         return CasePlacement(State.CLOSED)
-    if reason := quarantine_of(circumstances):
-        return CasePlacement(State.QUARANTINED, None, _look_again(circumstances), reason)
+    if reason := get_quarantine_reason(circumstances):
+        return CasePlacement(State.QUARANTINED, None, _next_look(circumstances), reason)
     if judgement.unsure:
         return _due(circumstances)
     match judgement.verdict:
         case Verdict.RUNNING:
             soon = circumstances.now + min(circumstances.ages.min_age / 2, _LONGEST_WAIT)
-            return CasePlacement(State.RUNNING, _kept_due_at(circumstances), judgement.until or soon)
+            back_off = circumstances.known.due_at if circumstances.known is not None else None
+            return CasePlacement(State.RUNNING, back_off, judgement.until or soon)
         case Verdict.INCOMPATIBLE:
-            return CasePlacement(State.QUARANTINED, None, _look_again(circumstances), judgement.reason)
+            return CasePlacement(State.QUARANTINED, None, _next_look(circumstances), judgement.reason)
         case Verdict.FAILED | Verdict.STOPPED:
             return _due(circumstances)
         case Verdict.WAITING | Verdict.BREAKPOINT | Verdict.EDITED | Verdict.CANCELLED:
-            return CasePlacement(State.HELD, None, _look_again(circumstances))
+            return CasePlacement(State.HELD, None, _next_look(circumstances))
         case Verdict.UNCLAIMED | Verdict.EXPIRED:
-            return CasePlacement(State.HELD, None, _look_again(circumstances))
+            return CasePlacement(State.HELD, None, _next_look(circumstances))
         case _:
             assert_never(judgement.verdict)
 
 
 def action(judgement: Judgement, placement: CasePlacement) -> Action:
-    """Say in one word what a sweep would do about the thread."""
+    """Return what a sweep would do about the thread."""
     match placement.state:
         case State.CLOSED:
             return Action.CLOSE
@@ -152,31 +153,26 @@ def action(judgement: Judgement, placement: CasePlacement) -> Action:
         case State.QUARANTINED:
             return Action.QUARANTINE
         case State.HELD:
-            nobodys = judgement.verdict in (Verdict.UNCLAIMED, Verdict.EXPIRED)
-            return Action.NONE if nobodys else Action.HOLD
+            return Action.NONE if judgement.verdict in (Verdict.UNCLAIMED, Verdict.EXPIRED) else Action.HOLD
         case _:
             assert_never(placement.state)
 
 
-def quarantine_of(circumstances: Circumstances) -> str | None:
-    """Say why a case stays in quarantine whatever its rows say: a person's word, or no live version has a try left."""
+def get_quarantine_reason(circumstances: Circumstances) -> str | None:
+    """Return why a case stays in quarantine whatever its rows say: a person's decision, or no attempts left."""
     known = circumstances.known
     if known is None or known.state is State.CLOSED:
         return None
     if known.pinned:
         return known.quarantine_reason or "a person put it into quarantine"
-    untried = [one for one in circumstances.claim.live(circumstances.now) if one.version not in known.spent_by]
-    if not known.spent_by or any(accepts(one, known.version) for one in untried):
+    live = circumstances.claim.live(circumstances.now)
+    unspent = [registration for registration in live if registration.version not in known.spent_by]
+    if not known.spent_by or any(accepts(registration, known.version) for registration in unspent):
         return None
-    return known.quarantine_reason or "every version that is live has used up its attempts"
+    return known.quarantine_reason or "every live version has used up its attempts"
 
 
-def _kept_due_at(circumstances: Circumstances) -> datetime | None:
-    """A look at a thread that somebody is at does not make it forget its back-off."""
-    return circumstances.known.due_at if circumstances.known is not None else None
-
-
-def _look_again(circumstances: Circumstances) -> datetime:
+def _next_look(circumstances: Circumstances) -> datetime:
     return circumstances.now + circumstances.ages.min_age / 2
 
 

@@ -129,7 +129,7 @@ class AsyncPostgresLockManager:
     async def is_locked(self, id: str) -> bool:
         """Say whether anybody holds the lock, in any process, without trying it."""
         async with self._borrowed() as session:
-            return await locks.visible_key(session, identifier_key(id))
+            return await locks.is_key_held(session, identifier_key(id))
 
     async def verify_lock_still_held(self, id: str) -> bool:
         """Ask the database whether this manager's own session still has the lock."""
@@ -153,7 +153,7 @@ class AsyncPostgresLockManager:
         """Say whether a session is to be had and answers."""
         try:
             async with self._borrowed() as session:
-                await locks.visible_key(session, 0)
+                await locks.is_key_held(session, 0)
         except DatabaseError:
             return False
         return True
@@ -240,7 +240,7 @@ class AsyncPostgresLockManager:
 
 async def _has(session: Session, key: int) -> bool:
     with suppress(psycopg.Error):
-        return is_alive(session) and await locks.own_key(session, key)
+        return is_alive(session) and await locks.holds_key(session, key)
     return False
 
 

@@ -15,7 +15,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from resumed.judge.case import decide_verdict
 from resumed.judge.interrupts import match_answers
-from resumed.judge.verdict import INTERRUPT, Ages, Circumstances, ThreadSnapshot, open_question
+from resumed.judge.verdict import INTERRUPT, Ages, Circumstances, ThreadSnapshot, needs_graph
 from resumed.judge.workflow_match import WorkflowMatch, workflow_name
 from resumed.model import Judgement, PolicyLimits, Registration, Verdict
 from resumed.runtime.assessment import Approved, Assessment, run_preflight
@@ -80,7 +80,7 @@ async def _judged(
     by: tuple[Ages, frozenset[str]],
 ) -> dict[str, Judgement]:
     ages, held = by
-    now, registered = await watermark.database_clock(session), await runs.have(session)
+    now, registered = await watermark.database_clock(session), await runs.has_table(session)
     formats = await checkpoints.formats(session, {name: one.head.checkpoint_id for name, one in found.items()})
     said: dict[str, Judgement] = {}
     for name, one in found.items():
@@ -120,7 +120,7 @@ def _registration(
 
 async def _by_graph(session: Session, seen: Assessment, request: AttemptRequest, *, registered: bool) -> Judgement:
     """Ask values and graph as preflight does, on a session that cannot write."""
-    if not open_question(seen.judgement):
+    if not needs_graph(seen.judgement):
         return seen.judgement
     if not registered:
         head = replace(seen.snapshot.head, metadata_run=None)
@@ -136,7 +136,7 @@ async def _by_graph(session: Session, seen: Assessment, request: AttemptRequest,
 async def _by_rows(session: Session, seen: Assessment, *, unknown: bool) -> Judgement:
     """Judge by rows alone, and by what was asked and answered, as far as LangGraph's own serializer loads that."""
     judgement, head = seen.judgement, seen.snapshot.head
-    if not open_question(judgement) or head.unapplied:
+    if not needs_graph(judgement) or head.unapplied:
         return judgement
     if judgement.verdict in RESUMABLE and (said := await _unanswered(session, seen.snapshot, JsonPlusSerializer())):
         return said

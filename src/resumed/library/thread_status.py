@@ -135,7 +135,7 @@ async def reading_session(dsn: str) -> AsyncIterator[Session]:
 
 async def read_snapshots(session: Session, threads: Sequence[str]) -> dict[str, ThreadSnapshot]:
     """Read where threads stand; with their registered runs, where the database has our schema."""
-    if await runs.have(session):
+    if await runs.has_table(session):
         return await checkpoints.snapshots(session, threads)
     return await checkpoints.threads_without_run(session, threads)
 

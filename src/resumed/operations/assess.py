@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
-from resumed.judge.case import CaseUpdate, case_update, decide_verdict, place_case, still_known
+from resumed.judge.case import CaseUpdate, case_update, decide_verdict, known_for_head, place_case
 from resumed.judge.verdict import Ages, Circumstances, ThreadSnapshot
 from resumed.judge.workflow_match import match_workflow
 from resumed.model import Case, PolicyLimits, Registration
@@ -148,7 +148,7 @@ def circumstances_of(
     taker = claimed.taker(snapshot.head.metadata_version)
     ages = Ages(taker.numbers.min_age, taker.numbers.max_age) if taker is not None else sweep_context.default_ages
     return Circumstances(
-        now=sweep_context.now, claim=claimed, ages=ages, lock_held=held, known=still_known(snapshot, known)
+        now=sweep_context.now, claim=claimed, ages=ages, lock_held=held, known=known_for_head(snapshot, known)
     )
 
 

@@ -209,7 +209,7 @@ async def _subject(office: OperatorContext, thread_id: str) -> LockedCase | str:
     if found is None:
         return _UNKNOWN
     subject = LockedCase(
-        sweep_context, known, looks.seen[thread_id], found[1], await attempts.open_of(session, thread_id)
+        sweep_context, known, looks.seen[thread_id], found[1], await attempts.get_open(session, thread_id)
     )
     return _FINISHED if _finished(subject, found[0]) else subject
 

@@ -18,8 +18,8 @@ from resumed.judge.case import (
     CaseUpdate,
     case_update,
     decide_verdict,
+    known_for_head,
     place_case,
-    still_known,
 )
 from resumed.judge.verdict import (
     ANY_CHANNEL,
@@ -100,7 +100,7 @@ async def assess_thread(
         now=now,
         claim=replace(request.workflow_match, registrations=(registration,)),
         ages=Ages(numbers.min_age, numbers.max_age),
-        known=still_known(snapshot, known.get(request.thread_id)),
+        known=known_for_head(snapshot, known.get(request.thread_id)),
         ours=skip_silence,
     )
     return Assessment(snapshot, circumstances, _judge_by_own_triggers(snapshot, circumstances))

@@ -17,7 +17,7 @@ from resumed import timings
 from resumed.errors import DatabaseError, LockLostError
 from resumed.judge.case import CasePlacement, vanished_case
 from resumed.judge.checkpoint_id import made_at
-from resumed.judge.verdict import open_question
+from resumed.judge.verdict import needs_graph
 from resumed.model import Attempt, State
 from resumed.runtime.assessment import (
     Approved,
@@ -134,7 +134,7 @@ async def _assess(context: AttemptContext, now: datetime) -> Assessment:
         gone = vanished_case(request.thread_id, request.registration.name, now)
         await cases.settle_attempt(session, gone, known=None, now=now)
         raise AttemptEndedError(AttemptResult.LOOKED)
-    if not open_question(assessment.judgement):
+    if not needs_graph(assessment.judgement):
         await record_assessment(session, assessment, assessment.judgement, request.registration.version)
         raise AttemptEndedError(AttemptResult.LOOKED)
     # Checkpoints whose ids lie behind the head's are never read, so wait until our clock has passed the head's time.

@@ -14,8 +14,7 @@ from langgraph.constants import TAG_HIDDEN
 from langgraph.types import Send
 
 from resumed.judge.pending_writes import EditId
-from resumed.judge.verdict import BRANCH_PREFIX, INTERRUPT, NULL_TASK, SENDS
-from resumed.judge.verdict import trigger as is_trigger
+from resumed.judge.verdict import BRANCH_PREFIX, INTERRUPT, NULL_TASK, SENDS, is_trigger
 from resumed.runtime.langgraph_internals import INPUT_TASK_NAME, GraphView, Nodes, is_available
 from resumed.store.checkpoints import Child
 

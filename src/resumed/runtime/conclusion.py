@@ -45,14 +45,14 @@ class BegunAttempt:
 async def recover_open_attempt(context: AttemptContext) -> None:
     """Close an attempt that was left open on the thread as crashed: its holder must be gone, for we hold its lock."""
     session, thread_id = context.session, context.thread_id
-    left = await attempts.open_of(session, thread_id)
+    left = await attempts.get_open(session, thread_id)
     if left is None:
         return
     after = await checkpoints.root_head(session, thread_id)
     ending = Ending(Outcome.CRASHED, advanced=after not in (None, left.before), after=after)
     async with session.transaction():
         closed = await attempts.finish(session, left, ending)
-        await case_commands.resolve(session, thread_id, after)
+        await case_commands.resolve_cancel(session, thread_id, after)
     if closed is not None:
         context.worker.send(finished(closed, None))
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from resumed.errors import GraphNotMadeError
-from resumed.judge.verdict import open_question
+from resumed.judge.verdict import needs_graph
 from resumed.model import Judgement
 from resumed.runtime.assessment import Approved, assess_thread, load_thread_workflow, run_preflight
 from resumed.runtime.context import AttemptRequest, WorkerContext
@@ -17,7 +17,7 @@ async def inspect_thread(request: AttemptRequest, worker: WorkerContext) -> Judg
     async with open_session(worker.target, "resumed inspect") as session:
         await session.execute("select set_config('default_transaction_read_only', 'on', false)")
         assessment = await assess_thread(session, await watermark.database_clock(session), request)
-        if assessment is None or not open_question(assessment.judgement):
+        if assessment is None or not needs_graph(assessment.judgement):
             return None
         saver = FencedSaver(session, assessment.head_id, request.workflow.policy.serde)
         try:

@@ -37,7 +37,7 @@ _UNLESS_PAUSED: Mapping[str, object] = {**_PLAINLY, "unless_paused": True}
 
 @dataclass(frozen=True, slots=True)
 class ClaimRequest:
-    """What can be taken of one workflow: at most `room` cases, either suspects or none of them."""
+    """What may be claimed of one workflow: at most `room` cases, either suspects or none of them."""
 
     registration: Registration
     room: int
@@ -46,7 +46,7 @@ class ClaimRequest:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A due case that was handed to this replica."""
+    """A due case that this replica has claimed."""
 
     thread_id: str
     workflow: str
@@ -60,15 +60,15 @@ async def of_threads(session: Session, threads: Sequence[str]) -> dict[str, Case
     return {row["thread_id"]: _case(row) async for row in cursor}
 
 
-async def to_look_at(session: Session, now: datetime, rows: int) -> list[str]:
-    """Name the threads whose case is to be looked at again, the one that waits longest first."""
-    cursor = await session.execute(_SQL["to_look_at"], {"now": now, "rows": rows})
+async def find_due_looks(session: Session, now: datetime, rows: int) -> list[str]:
+    """Return the threads whose next look is due, the longest waiting first."""
+    cursor = await session.execute(_SQL["due_looks"], {"now": now, "rows": rows})
     return [row["thread_id"] async for row in cursor]
 
 
-async def listing(session: Session, state: str | None = None) -> list[Case]:
-    """Read the open cases, oldest first, of one state where one is named."""
-    cursor = await session.execute(_SQL["listing"], {"state": state})
+async def list_open(session: Session, state: str | None = None) -> list[Case]:
+    """Read the open cases, oldest first; of one state unless `state` is None."""
+    cursor = await session.execute(_SQL["open"], {"state": state})
     return [_case(row) async for row in cursor]
 
 
@@ -82,44 +82,44 @@ async def record(session: Session, looks: Sequence[tuple[CaseUpdate, Case | None
 async def claim(
     session: Session, wanted: Sequence[ClaimRequest], claimant: str, rows: int, due_by: datetime | None = None
 ) -> list[Claimed]:
-    """Hand out at most `rows` cases that were due by then, of what is wanted: the workflows in turn, oldest first."""
-    pairs = {(one.registration.name, kind) for one in wanted for kind in _accepted(one.registration)}
+    """Claim at most `rows` cases that were due by `due_by` (None: by now), workflows in turn, oldest first."""
+    pairs = {(request.registration.name, version) for request in wanted for version in _accepted(request.registration)}
     parameters = {
-        "workflows": [one.registration.name for one in wanted],
-        "versions": [one.registration.version for one in wanted],
-        "suspects": [one.suspects for one in wanted],
-        "rooms": [one.room for one in wanted],
+        "workflows": [request.registration.name for request in wanted],
+        "versions": [request.registration.version for request in wanted],
+        "suspects": [request.suspects for request in wanted],
+        "rooms": [request.room for request in wanted],
         "acceptors": [name for name, _ in pairs],
         "accepted": [version for _, version in pairs],
     }
     cursor = await session.execute(_SQL["claim"], {**parameters, "rows": rows, "claimant": claimant, "due_by": due_by})
     claimed = [Claimed(**row) async for row in cursor]
-    return sorted(claimed, key=lambda one: one.due_at)
+    return sorted(claimed, key=lambda case: case.due_at)
 
 
-async def any_due(session: Session, wanted: Sequence[ClaimRequest], due_by: datetime | None = None) -> bool:
-    """Say whether any case of what is wanted was due by then; whoever claims may still find that it is not."""
+async def is_any_due(session: Session, wanted: Sequence[ClaimRequest], due_by: datetime | None = None) -> bool:
+    """Return whether any case that is wanted was due by then; a claim may still find none that a version accepts."""
     parameters = {
-        "workflows": [one.registration.name for one in wanted],
-        "suspects": [one.suspects for one in wanted],
+        "workflows": [request.registration.name for request in wanted],
+        "suspects": [request.suspects for request in wanted],
         "due_by": due_by,
     }
     return await (await session.execute(_SQL["any_due"], parameters)).fetchone() is not None
 
 
-async def still_claimed(session: Session, threads: Sequence[str], claimant: str) -> list[str]:
-    """Give those of the threads that were claimed and that no attempt has given back."""
-    cursor = await session.execute(_SQL["still_claimed"], {"threads": list(threads), "claimant": claimant})
+async def find_claimed(session: Session, threads: Sequence[str], claimant: str) -> list[str]:
+    """Return those of the threads that this claimant still has claimed: no attempt has settled them."""
+    cursor = await session.execute(_SQL["claimed"], {"threads": list(threads), "claimant": claimant})
     return [row["thread_id"] async for row in cursor]
 
 
-async def unclaim(session: Session, threads: Sequence[str], claimant: str) -> None:
-    """Give back cases that were claimed and not tried."""
-    await session.execute(_SQL["unclaim"], {"threads": list(threads), "claimant": claimant})
+async def release_claims(session: Session, threads: Sequence[str], claimant: str) -> None:
+    """Release the claims on cases on which no attempt was made."""
+    await session.execute(_SQL["release_claims"], {"threads": list(threads), "claimant": claimant})
 
 
 async def postpone(session: Session, thread_id: str, delay: timedelta) -> None:
-    """Make a due case due later, for a reason that is not its own."""
+    """Delay a due case, for a reason that is not its own, and release the claim."""
     await session.execute(_SQL["postpone"], {"thread": thread_id, "delay": delay})
 
 
@@ -209,7 +209,7 @@ def _revision(case: Case | None) -> int:
 
 def _columns(session: Session, case: Case) -> dict[str, Any]:
     fields = {name: getattr(case, name) for name in _FIELDS}
-    texts = {name: text_encoding.fitting_text(session, fields[name]) for name in _TEXTS}
+    texts = {name: text_encoding.fit_text(session, fields[name]) for name in _TEXTS}
     return {**fields, **texts, "refused_by": list(case.refused_by), "spent_by": list(case.spent_by)}
 
 

@@ -69,7 +69,7 @@ async def cases_outside(
 
 
 async def threads_without_time(session: Session, span: tuple[str, str], rows: int | None = None) -> list[str]:
-    """Find at most `rows` threads whose ids tell no time (below or above `span`), with a head that is not on record."""
+    """Find at most `rows` threads whose ids have no time (below or above `span`) and whose head is not on record."""
     parameters = {"lowest": span[0], "highest": span[1], "rows": rows}
     cursor = await session.execute(_SQL["timeless"], parameters)
     return [row["thread_id"] async for row in cursor]

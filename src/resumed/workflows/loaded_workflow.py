@@ -10,7 +10,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.pregel import Pregel
 
 from resumed.errors import RegistrationError
-from resumed.judge.verdict import trigger
+from resumed.judge.verdict import is_trigger
 from resumed.workflows.context_schema import check_context
 from resumed.workflows.workflow import Breakpoints, Workflow
 
@@ -100,7 +100,7 @@ def load_workflow(name: str, policy: Workflow, found: object) -> LoadedWorkflow 
 
 def own_triggers(graph: Graph) -> tuple[str, ...]:
     """Return the channels that start a node of the graph although their names do not show it."""
-    return tuple(sorted(name for name in graph.trigger_to_nodes if not trigger(name)))
+    return tuple(sorted(name for name in graph.trigger_to_nodes if not is_trigger(name)))
 
 
 def _with_options(graph: Graph, options: Mapping[str, Any]) -> Graph:

@@ -19,11 +19,11 @@ from resumed.judge.verdict import (
     Circumstances,
     ThreadSnapshot,
     changed_at,
+    is_trigger,
     is_unchanged,
     judge_snapshot,
     last_activity,
     quiet_since,
-    trigger,
     work_left,
 )
 from resumed.model import Case, Registration, State, Verdict
@@ -251,7 +251,7 @@ def test_a_question_of_a_task_that_has_output_and_an_error_is_open() -> None:
     ],
 )
 def test_a_channel_starts_a_node_by_its_name(channel: str, starts: bool) -> None:
-    assert trigger(channel) is starts
+    assert is_trigger(channel) is starts
     assert (work_left(head(updated_channels=(channel,))) == channel) is starts
     assert verdict(snapshot(updated_channels=("messages", channel))) is (
         Verdict.STOPPED if starts else Verdict.FINISHED

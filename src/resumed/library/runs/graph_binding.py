@@ -11,7 +11,7 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.types import Durability
 
 from resumed.errors import WrongDatabaseError
-from resumed.judge.verdict import trigger
+from resumed.judge.verdict import is_trigger
 from resumed.library.runs.lock_session import LockSession
 from resumed.library.runs.run_handle import RunHandle
 from resumed.library.runs.run_request import RunRequest
@@ -74,8 +74,8 @@ def has_work_left(graph: Graph, handle: RunHandle) -> bool:
     """
     if handle.asked_person:
         return True
-    own = [name for name in graph.trigger_to_nodes if not trigger(name)]
-    return any(trigger(channel, own) for channel in handle.updated_channels or ())
+    own = [name for name in graph.trigger_to_nodes if not is_trigger(name)]
+    return any(is_trigger(channel, own) for channel in handle.updated_channels or ())
 
 
 async def _require_same_database(saver: BaseCheckpointSaver[Any], session: Session) -> None:

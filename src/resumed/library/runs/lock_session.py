@@ -14,7 +14,7 @@ from resumed.library.runs.run_handle import RunHandle
 from resumed.store import locks, runs
 from resumed.store.connection import Session, Target, connect, is_alive, is_usable
 from resumed.store.database_errors import is_conflict
-from resumed.store.runs import CancelAnswer, NewRun
+from resumed.store.runs import LockAnswer, NewRun
 
 MAX_CONFLICTS = 5
 _CHECK_INTERVAL = timedelta(seconds=1)
@@ -56,7 +56,7 @@ class LockSession:
         assert self._session is not None  # noqa: S101 - what `_connected` means
         return self._session
 
-    async def begin_run(self, record: NewRun) -> tuple[Session, CancelAnswer]:
+    async def begin_run(self, record: NewRun) -> tuple[Session, LockAnswer]:
         """Try the thread's lock and record the run in one statement, on the session that is returned.
 
         Where the session is lost in the middle the statement is repeated: its answer is then `unfinished`, by this very
@@ -150,7 +150,7 @@ class LockSession:
         async with self.turn:
             if not await is_usable(session):
                 return
-            lost = await runs.no_longer(session, [handle.run_id for handle in self.handles])
+            lost = await runs.find_lost(session, [handle.run_id for handle in self.handles])
         for handle in list(self.handles):
             if handle.run_id in lost:
                 error = RunCancelledError if lost[handle.run_id] == "cancelled" else RunTakenOverError

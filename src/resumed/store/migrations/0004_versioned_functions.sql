@@ -2,8 +2,8 @@
 --
 -- Such a function is never replaced once a release has called it. A change makes `_v2` beside it, so that the processes
 -- of one release run on under the schema of a newer one. The names without a version are those of schema 3 and stay as
--- they are, for what was started before this migration. `lock_key` needs no version: every process, also one that is not
--- ours, has to compute the same key.
+-- they are, for processes that were started before this migration. `lock_key` needs no version: every process, also one
+-- that is not ours, has to compute the same key.
 
 -- Compare and set of an attempt's saves: true while `parent` is still the thread's newest root checkpoint.
 create function resumed.require_head_v1(thread text, namespace text, parent text, checkpoint text) returns boolean
@@ -62,7 +62,9 @@ create function resumed.regain_run_v1(p_key bigint, p_run text, p_thread text, o
     language plpgsql volatile
     as $$
 begin
-    if not exists (select from resumed.runs where run_id = p_run and not taken and state in ('open', 'waiting', 'finished')) then
+    if not exists (
+        select from resumed.runs where run_id = p_run and not taken and state in ('open', 'waiting', 'finished')
+    ) then
         said := 'gone';
         return;
     end if;
@@ -90,7 +92,8 @@ $$;
 
 -- Mark how a run ended (null: it has not) and release its lock, in one round trip; false where the lock had been lost.
 -- The lock is free a moment before the end is committed. A process that looks in that moment finds the run open and its
--- thread's rows as the run left them, which say the same; one that begins the next run waits for the commit at the index.
+-- thread's rows as the run left them, which say the same; one that begins the next run waits for the commit at the
+-- index.
 create function resumed.end_run_v1(p_key bigint, p_run text, p_state text) returns boolean
     language plpgsql volatile
     as $$

@@ -1,4 +1,4 @@
--- Attempts: inserted and closed by whoever holds the thread's lock, through the session that holds it.
+-- Attempts: inserted and closed through the session that holds the thread's lock.
 
 -- name: start
 insert into resumed.attempts (thread_id, attempt, workflow, version, worker, started_at, before)
@@ -9,16 +9,17 @@ where thread_id = %(thread_id)s::text
 returning attempt, started_at
 
 -- name: finish
--- Assumes that the attempt is still open; returns no row when somebody closed it before.
+-- Assumes that the attempt is still open; returns no row where it was closed before.
 update resumed.attempts
-set finished_at = clock_timestamp(), closed_by = %(closed_by)s::text, outcome = %(outcome)s::text, advanced = %(advanced)s::boolean,
+set finished_at = clock_timestamp(), closed_by = %(closed_by)s::text, outcome = %(outcome)s::text,
+    advanced = %(advanced)s::boolean,
     charged = %(charged)s::boolean, after = %(after)s::text, error_type = %(error_type)s::text,
     error_at = %(error_at)s::text, error = %(error)s::text
 where thread_id = %(thread_id)s::text and attempt = %(attempt)s::int and finished_at is null
 returning
 -- include: attempt_columns
 
--- name: open_of
+-- name: open
 -- The attempt that was left open on a thread.
 select
 -- include: attempt_columns
@@ -26,7 +27,7 @@ from resumed.attempts
 where thread_id = %(thread)s::text and finished_at is null
 
 -- name: orphans
--- Open attempts whose thread's lock nobody holds: their process or their session is gone.
+-- Open attempts whose thread's lock is free: their process or their session is gone.
 with held as materialized (
     -- include: held_keys
 )
@@ -39,7 +40,7 @@ order by started_at
 limit %(rows)s::int
 
 -- name: recent
--- The last attempts of each workflow that tell something of it, newest first.
+-- The last attempts of each workflow that count for its circuit, newest first.
 select w.workflow, a.thread_id, a.charged, a.finished_at
 from unnest(%(workflows)s::text[]) as w (workflow)
 cross join lateral (

@@ -6,14 +6,14 @@ select
 from resumed.cases
 where thread_id = any (%(threads)s::text[])
 
--- name: to_look_at
+-- name: due_looks
 -- Cases whose look is due, oldest look first.
 select thread_id from resumed.cases
 where next_look_at <= %(now)s::timestamptz
 order by next_look_at, thread_id
 limit %(rows)s::int
 
--- name: listing
+-- name: open
 -- Open cases for a person to read.
 select
 -- include: case_columns
@@ -23,8 +23,8 @@ order by first_seen_at, thread_id
 
 -- name: write
 -- A whole case, over the revision that it was computed from; the first one only where there is none. No row comes back
--- where it has been written since. `claim`: 'keep' leaves a claim as it is, 'clear' releases it, 'take' claims the case.
--- `unless_paused`: nor where its workflow, or every one, is paused.
+-- where it was written since, nor, with `unless_paused`, where its workflow or every one is paused. `claim`: 'keep'
+-- leaves a claim as it is, 'clear' releases it, 'take' claims the case.
 insert into resumed.cases as c (thread_id, workflow, version, verdict, reason, state, head, fingerprint,
     last_activity_at, first_seen_at, head_seen_at, changed_at, due_at, next_look_at, attempts, consecutive, refused_by,
     refusal, refusal_reason, spent_by, own_head, cancelled_head, cancel_pending, pinned, suspect, quarantine_reason,
@@ -64,8 +64,8 @@ from unnest(%(thread_id)s::text[], %(workflow)s::text[], %(version)s::text[], %(
 -- include: over_its_revision
 
 -- name: claim
--- Hand out due cases that this replica has the code and the room for, the workflows in turn, oldest first within each.
--- The claim is a hint that keeps replicas apart.
+-- Due cases that this replica has the code and the room for, the workflows in turn, oldest first within each. The claim
+-- is a hint that keeps replicas apart.
 with wanted as (
     select * from unnest(%(workflows)s::text[], %(versions)s::text[], %(suspects)s::boolean[], %(rooms)s::int[])
         as w (workflow, version, suspect, room)
@@ -114,18 +114,17 @@ cross join lateral (
 where not exists (select from resumed.pauses p where p.paused and p.workflow in (w.workflow, ''))
 limit 1
 
--- name: still_claimed
--- Which of these were claimed and not tried.
+-- name: claimed
+-- Which of these this claimant still has claimed.
 select thread_id from resumed.cases
 where thread_id = any (%(threads)s::text[]) and claimed_by = %(claimant)s::text
 
--- name: unclaim
--- Give back what was claimed and not tried.
+-- name: release_claims
 update resumed.cases set claimed_until = null, claimed_by = null
 where thread_id = any (%(threads)s::text[]) and claimed_by = %(claimant)s::text
 
 -- name: postpone
--- Not now: the lock is held elsewhere, or the head's time has not come.
+-- Not now: another session holds the lock, or the head's time has not come.
 update resumed.cases
 set due_at = clock_timestamp() + %(delay)s::interval, claimed_until = null, claimed_by = null,
     revision = revision + 1, updated_at = clock_timestamp()

@@ -1,7 +1,8 @@
--- Advisory locks of threads. Looking is reading pg_locks: a try-lock could make an application's start fail.
+-- Advisory locks of threads. Whether one is held is read from pg_locks: a try-lock could make an
+-- application's start fail.
 
 -- name: held
--- Which of these threads' locks somebody holds, in this database.
+-- Which of these threads' locks are held, in this database.
 with held as materialized (
     -- include: held_keys
 )
@@ -10,7 +11,7 @@ from unnest(%(threads)s::text[], %(keys)s::bigint[]) as t (thread_id, key)
 where t.key in (select key from held)
 
 -- name: try_lock
--- Take the lock for as long as the session lives, or say that it is taken.
+-- Takes the lock for as long as the session lives, if it is free.
 select pg_try_advisory_lock(%(key)s::bigint) as locked, clock_timestamp() as now
 
 -- name: unlock
