@@ -53,7 +53,7 @@ class SweepContext:
 
 @dataclass(frozen=True, slots=True)
 class UnconfiguredContext:
-    """What a look has where no settings are known, as in an application: threads without a registration have any age."""
+    """What a look has where no settings are known: threads without a registration may have any age."""
 
     now: datetime
     known: tuple[Registration, ...]
