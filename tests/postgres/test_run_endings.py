@@ -243,7 +243,7 @@ async def test_a_thread_is_not_begun_again_while_a_cancelled_run_of_the_same_pro
     async with AsyncWorkflowExecutor(database, sessions=1) as executor:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(executor.run("orders", graph(worker), {"steps": []}, thread_id="orders-1"), 0.5)
-        with pytest.raises(WorkflowAlreadyRunningError, match="this process is at the thread already"):
+        with pytest.raises(WorkflowAlreadyRunningError, match="this process is running the thread already"):
             await executor.run("orders", graph(worker), None, thread_id="orders-1")
         worker.enough.set()
         await until_free(database, "orders-1")

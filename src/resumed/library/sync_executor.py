@@ -82,9 +82,9 @@ class WorkflowExecutor:
             return CheckpointerManager.get_or_create(self._target.dsn).get_checkpointer()
         with self._guard:
             if self._saver is None:
+                run_sync(connection_pools.set_up(self._target))
                 self._pool = connection_pools.pool(self._target)
                 self._saver = PostgresSaver(self._pool, serde=self._serde)
-                run_sync(connection_pools.set_up(self._target))
             return self._saver
 
     def run(

@@ -1,4 +1,4 @@
-"""Says where threads stand, for applications: by the rows and by the rules of the daemon, with or without the graph."""
+"""Tells applications where threads stand: by their rows and the rules of the daemon, with or without the graph."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -27,11 +27,11 @@ class WorkflowCheckpoint:
         thread_id: The thread.
         checkpoint_id: Its newest root checkpoint.
         version: The version of the checkpoint's format, as LangGraph wrote it.
-        created_at: When that checkpoint was made, by the clock of who made it, in UTC; None where its id tells no time.
+        created_at: When that checkpoint was made, by its process's clock, in UTC; None where its id tells no time.
         is_complete: Nothing is left to run.
-        verdict: One of the verdicts of docs/verdicts.md, as far as it can be told without the graph, if none was given.
+        verdict: One of the verdicts of docs/verdicts.md, as far as rows tell where no graph was passed.
         workflow: The workflow that the thread's metadata names; None where it names none.
-        reason: A sentence that explains the verdict, and says what only the graph can tell where none was given.
+        reason: A sentence that explains the verdict, and names what only the graph can tell where none was passed.
     """
 
     thread_id: str
@@ -58,7 +58,7 @@ def find_failed_workflows(
         connection_string: Where LangGraph's tables are.
         min_age_minutes: Minutes for which a thread has saved nothing. Default: 5.
         max_age_hours: Hours; threads that have been quiet for longer are left out. Default: 24.
-        limit: At most so many. Default: all.
+        limit: The most threads to return. Default: all.
         graph: The compiled graph of these threads, or a `Workflow` that holds it: it is asked about each of them as the
             daemon would, and threads that stand at a breakpoint, or that it cannot take, are left out. Nothing is run.
             Default: by rows alone.
@@ -82,7 +82,7 @@ async def afind_failed_workflows(
     ages = Ages(timedelta(minutes=min_age_minutes), timedelta(hours=max_age_hours))
     async with reading_session(connection_string) as session:
         now = await watermark.database_clock(session)
-        threads = await _in_window(session, first_at(now - ages.max_age), first_at(now - ages.min_age))
+        threads = await _threads_in_window(session, first_at(now - ages.max_age), first_at(now - ages.min_age))
         found: list[WorkflowCheckpoint] = []
         for start in range(0, len(threads), _PAGE_ROWS):
             statuses = await _statuses(session, threads[start : start + _PAGE_ROWS], workflow, ages)
@@ -95,7 +95,7 @@ def get_checkpoint_status(thread_id: str, dsn: str, *, graph: Any = None) -> Wor
     """Return where a thread stands; None where it has no checkpoint. Raises DatabaseError.
 
     With `graph`, the thread's compiled graph or a `Workflow` that holds it, it is judged as the daemon would. Without
-    it `reason` says what only the graph can tell.
+    it `reason` names what only the graph can tell.
     """
     return run_sync(aget_checkpoint_status(thread_id, dsn, graph=graph))
 
@@ -108,7 +108,7 @@ async def aget_checkpoint_status(thread_id: str, dsn: str, *, graph: Any = None)
 
 
 def needs_resume(thread_id: str, dsn: str, *, graph: Any = None) -> bool:
-    """Return whether a thread died with work left, and nobody runs it: `failed` or `stopped`. Raises DatabaseError.
+    """Return whether a thread died with work left, and is not running: `failed` or `stopped`. Raises DatabaseError.
 
     Without `graph` a thread that stands at a breakpoint cannot be told from one that died.
     """
@@ -145,8 +145,9 @@ async def _statuses(
 ) -> list[WorkflowCheckpoint]:
     found = {name: one for name, one in (await read_snapshots(session, threads)).items() if one.head.checkpoint_id}
     formats = await checkpoints.formats(session, {name: one.head.checkpoint_id for name, one in found.items()})
-    said = await judge_thread(session, found, workflow, ages)
-    return [_status(found[name], one, formats[name].version if name in formats else "") for name, one in said.items()]
+    judgements = await judge_thread(session, found, workflow, ages)
+    versions = {thread: one.version for thread, one in formats.items()}
+    return [_status(found[thread], one, versions.get(thread, "")) for thread, one in judgements.items()]
 
 
 def _status(found: ThreadSnapshot, judgement: Judgement, version: str) -> WorkflowCheckpoint:
@@ -163,7 +164,7 @@ def _status(found: ThreadSnapshot, judgement: Judgement, version: str) -> Workfl
     )
 
 
-async def _in_window(session: Session, after: str, upper: str) -> list[str]:
+async def _threads_in_window(session: Session, after: str, upper: str) -> list[str]:
     found: dict[str, None] = {}
     async for page in checkpoints.window_pages(session, (after, upper), _PAGE_ROWS):
         found |= dict.fromkeys(page.threads)

@@ -57,7 +57,7 @@ class GraphBinder:
         return RegisteredRun(bound, handle, given, request.build_config(handle.run_id), options, handle.head)
 
     def _complete(self, graph: Graph, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Add when the graph saves where the options of a call do not say it: before the next superstep, if it can."""
+        """Add the durability where a call's options name none: save before the next superstep, if the graph can."""
         said = {name: value for name, value in options.items() if name != "durability" or value is not None}
         if "durability" in said or "checkpoint_during" in said:
             return said

@@ -42,7 +42,7 @@ class RunRegistrar:
         deadline = _deadline()
         while request.thread_id in self._handles:  # forgotten a moment after its lock was released
             if _is_over(deadline):
-                message = "this process is at the thread already"
+                message = "this process is running the thread already"
                 raise WorkflowAlreadyRunningError(message)
             await asyncio.sleep(_RETRY_INTERVAL.total_seconds())
         handle = RunHandle(record.run_id, request.thread_id, request.workflow, "")
@@ -83,7 +83,7 @@ class RunRegistrar:
                 self._lock_session.attach(handle, session)
                 return given
             if _is_over(deadline):
-                message = "somebody else holds the thread's lock"
+                message = "the thread's lock is held elsewhere"
                 raise WorkflowAlreadyRunningError(message)
             await asyncio.sleep(_RETRY_INTERVAL.total_seconds())
 
@@ -129,7 +129,7 @@ async def _end_earlier(session: Session, found: ThreadSnapshot | None, record: N
     if found is not None and await _has_died(session, found):
         message = (
             "an earlier run of the thread died and has not ended: the daemon goes on with it; to go on with it "
-            "here give None as the input, to drop it `.cancel()` it"
+            "here pass None as the input, to drop it `.cancel()` it"
         )
         raise WorkflowAlreadyRunningError(message)
     await runs.end(session, run.run_id, "finished")

@@ -165,7 +165,7 @@ def _unwrap_compiled(graph: object) -> Unwrapped:
     except RegistrationError as error:
         raise TypeError(str(error)) from None
     if not isinstance(unwrapped.graph, Pregel):
-        message = "the executor runs a compiled graph: give it graph.compile()"
+        message = "the executor runs a compiled graph: pass graph.compile()"
         raise TypeError(message)
     return unwrapped
 
