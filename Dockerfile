@@ -6,7 +6,7 @@
 FROM python:3.13-slim-trixie AS build
 WORKDIR /build
 COPY requirements-run.lock ./
-# No pip in the environment that is carried over: whoever adds a package does so in a stage like this one.
+# The copied environment has no pip: add packages in a stage like this one.
 RUN python3 -m venv --without-pip /opt/resumed \
     && python3 -m pip --python /opt/resumed/bin/python install --no-cache-dir --require-hashes -r requirements-run.lock
 COPY pyproject.toml README.md LICENSE ./

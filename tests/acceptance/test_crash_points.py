@@ -148,7 +148,7 @@ def stored(bench: Bench) -> dict[str, str]:
 
 
 def tell(points: dict[str, tuple[int, int]], threads: dict[str, Left], finished: int) -> None:
-    """Print the figures of docs/verdicts.md."""
+    """Print the figures of docs/reliability.md."""
     killed, calls = (sum(told[place] for told in points.values()) for place in (0, 1))
     flows = {name.partition(":")[0] for name in points}
     print(f"\n{len(flows)} flows in {len(points)} series with {calls} points, killed at {killed} of them;")

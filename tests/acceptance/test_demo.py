@@ -161,7 +161,7 @@ def test_twice_at_once_with_a_path_that_holds_spaces_one_kept_by_an_ordinary_use
     assert (ours.returncode, complaints) == (0, ""), told + complaints
     assert told_whole(told)
     assert "\x1b" not in told
-    said = until(kept, "Ctrl-C ends everything")
+    said = until(kept, "Ctrl-C stops everything")
     assert told_whole(said)
     held = asked(player, said)
     assert "approvals_40" in held

@@ -83,7 +83,7 @@ def killed(bench: Bench, writer: Path, left_out: tuple[str, ...]) -> dict[str, A
 
 
 def judged_and_finished(bench: Bench, points: dict[str, Any], said: str) -> None:
-    """Have the daemon judge and finish what was killed; prints a line of the table in docs/verdicts.md."""
+    """Have the daemon judge and finish what was killed; prints a line of the table in docs/reliability.md."""
     sys.path.insert(0, str(GRAPHS))
     from points.flows import FLOWS  # noqa: PLC0415 - found only now
 
