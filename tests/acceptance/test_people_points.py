@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from support.bench import GRAPHS, Bench
-from support.command import COMMAND
+from support.command import Done, run_here
 from support.waiting import eventually
 
 if str(GRAPHS) not in sys.path:
@@ -94,6 +94,9 @@ class People:
             capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL, check=False,
         )  # fmt: skip
 
+    def command(self, *arguments: str) -> Done:
+        return run_here(arguments, self.bench.environment(ENTRIES, **self.settings()), self.bench.folder)
+
     def held_talks(self, *plans: dict[str, Any]) -> Truth:
         made = [{"flows": list(FLOWS), **plan} for plan in plans]
         done = self.ran([sys.executable, "-m", "people.driver", self.bench.dsn, json.dumps(made)])
@@ -106,14 +109,14 @@ class People:
         return Truth(truth.points, evidence.texts(dsn), evidence.asked(dsn), evidence.ahead(dsn))
 
     def scanned(self) -> dict[str, Any]:
-        done = self.ran([str(COMMAND), "scan", "--json"])
+        done = self.command("scan", "--json")
         assert done.returncode == 0, done.stderr
         return {one["thread_id"]: one for one in json.loads(done.stdout)["threads"]}
 
     def forced(self, threads: Sequence[str]) -> None:
         """Nobody's decision is taken, not even when somebody insists."""
         for thread in threads:
-            done = self.ran([str(COMMAND), "resume", thread, "--force"])
+            done = self.command("resume", thread, "--force")
             assert (done.returncode, "that is for a person to decide" in done.stdout) == (1, True), done
 
     def swept(self, sweeps: int) -> None:
@@ -123,7 +126,7 @@ class People:
         assert daemon.terminate() == 0
 
     def resumed(self) -> None:
-        done = self.ran([str(COMMAND), "once", "--wait"])
+        done = self.command("once", "--wait")
         assert done.returncode == 0, done.stderr
 
     def forged(self, threads: Sequence[str]) -> dict[str, Any]:
