@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from support.bench import Bench
 from support.undisturbed import final_state, undisturbed
@@ -108,6 +109,7 @@ def test_broken_entries_take_nothing_with_them(bench: Bench) -> None:
     assert daemon.terminate() == 0
 
 
+@pytest.mark.thorough
 def test_a_dry_run_judges_and_resumes_nothing(bench: Bench) -> None:
     bench.crashed_application(2, "linear", ends=2, ZOO_DELAY="0.3")
     daemon = bench.daemon(RESUMED_DRY_RUN="true")
@@ -131,6 +133,7 @@ def due(bench: Bench) -> Any:
     return bench.one("select count(*) from resumed.cases where state = 'due'")
 
 
+@pytest.mark.thorough
 def test_callables_context_managers_and_a_langgraph_json_are_registered_alike(bench: Bench) -> None:
     graphs = bench.folder / "langgraph.json"
     place = Path(__file__).parent.parent / "graphs" / "zoo" / "graphs.py"

@@ -77,7 +77,7 @@ def test_a_workflow_that_asks_for_it_is_always_tried_alone(bench: Bench) -> None
     assert daemon.terminate() == 0
 
 
-@pytest.mark.parametrize("graph", ["leaking", "leaking_alone"])
+@pytest.mark.parametrize("graph", ["leaking", pytest.param("leaking_alone", marks=pytest.mark.thorough)])
 def test_a_worker_that_leaks_is_replaced_before_it_meets_its_limit(bench: Bench, graph: str) -> None:
     leave(bench, leaking=24)
     settings = {**SETTINGS, "RESUMED_WORKER_MEMORY": "1GiB", "RESUMED_CONCURRENCY": "2"}
@@ -92,6 +92,7 @@ def test_a_worker_that_leaks_is_replaced_before_it_meets_its_limit(bench: Bench,
     assert daemon.terminate() == 0
 
 
+@pytest.mark.thorough
 def test_once_sees_suspects_to_their_end(bench: Bench) -> None:
     leave(bench, killing=1, healthy=5)
     done = bench.resumed("once", "--wait", workflows=entries("killing", "healthy"), **SETTINGS)

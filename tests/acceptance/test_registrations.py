@@ -60,6 +60,7 @@ def closed(bench: Bench, workflow: str) -> int:
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(600)
 def test_bad_registrations_harm_nobody_and_are_named_with_their_errors(bench: Bench) -> None:
     leave(bench, ("healthy", 100), ("flaky", 3), ("late", 3))
@@ -114,6 +115,7 @@ def test_the_command_names_every_bad_registration(bench: Bench) -> None:
     assert SECRET not in done.stdout + done.stderr
 
 
+@pytest.mark.thorough
 def test_the_isolation_worker_loads_only_what_it_tries(bench: Bench) -> None:
     leave(bench, ("killing", 2), ("healthy", 3), ("flaky", 2))
     names = ["killing = faults.mischief:killing", "healthy = faults.mischief:isolated", *entries("flaky")]
