@@ -11,10 +11,16 @@ from langgraph.checkpoint.postgres import PostgresSaver
 from resumed.demo.postgres import PrivateServer
 from resumed.store import schema
 from resumed.store.connection import Target
+from support import preloaded
 from support.databases import copy_of, execute, in_database
+from support.servers import fresh_server
 
 pytest_plugins = ["support.durations"]
 _TEMPLATES = ("bare", "langgraph", "ready")
+
+
+def pytest_unconfigure() -> None:
+    preloaded.end()
 
 
 def pytest_configure() -> None:
@@ -31,7 +37,7 @@ def server_dsn() -> Iterator[str]:
     if given:
         yield given
         return
-    with PrivateServer() as server:
+    with fresh_server() as server:
         yield server.dsn()
 
 
@@ -73,5 +79,5 @@ def bare_database(server_dsn: str, templates: dict[str, str]) -> Iterator[str]:
 @pytest.fixture
 def private_server() -> Iterator[PrivateServer]:
     """A server of the test's own, to be stopped, restarted or reached through a pooler."""
-    with PrivateServer() as server:
+    with fresh_server() as server:
         yield server

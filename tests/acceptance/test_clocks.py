@@ -26,7 +26,7 @@ def clock(bench: Bench, **settings: str) -> list[dict[str, Any]]:
     return [one for one in json.loads(found.stdout)["findings"] if one["check"] == "clock"]
 
 
-@pytest.mark.parametrize("seconds", [TEN_MINUTES, -TEN_MINUTES])
+@pytest.mark.parametrize("seconds", [TEN_MINUTES, pytest.param(-TEN_MINUTES, marks=pytest.mark.thorough)])
 def test_a_daemon_whose_clock_is_wrong_tries_nothing_and_shows_it(bench: Bench, seconds: int) -> None:
     bench.crashed_application(1, "linear", ends=1, ZOO_DELAY="0.3")
     daemon = bench.daemon(**shifted(seconds))
@@ -45,7 +45,7 @@ def test_a_daemon_whose_clock_is_wrong_tries_nothing_and_shows_it(bench: Bench, 
     assert honest.terminate() == 0
 
 
-@pytest.mark.parametrize("seconds", [TEN_MINUTES, -TEN_MINUTES])
+@pytest.mark.parametrize("seconds", [TEN_MINUTES, pytest.param(-TEN_MINUTES, marks=pytest.mark.thorough)])
 def test_a_clock_that_jumps_stops_attempts_but_not_sweeps_until_it_is_right_again(bench: Bench, seconds: int) -> None:
     told = bench.folder / "clock"
     told.write_text("+0s")

@@ -15,7 +15,7 @@ import pytest
 from langgraph.checkpoint.postgres import PostgresSaver
 
 from support.bench import GRAPHS, Bench
-from support.command import COMMAND
+from support.command import Done, run_here
 
 SHARE = 1 if os.environ.get("RESUMED_TEST_ALL") else 8
 UNFINISHED = ("failed", "stopped")
@@ -91,12 +91,9 @@ def kill_everywhere(bench: Bench) -> dict[str, tuple[int, int]]:
     return {name: tuple(told) for line in done.stdout.splitlines() for name, told in json.loads(line).items()}
 
 
-def resumed(bench: Bench, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+def resumed(bench: Bench, *arguments: str, **settings: str) -> Done:
     """Run the command to its end, however many threads it has to do with."""
-    command = [str(COMMAND), *arguments]
-    return subprocess.run(
-        command, env=bench.environment([], **settings), capture_output=True, text=True, check=False, timeout=1200
-    )
+    return run_here(arguments, bench.environment([], **settings), bench.folder)
 
 
 def scan(bench: Bench, **settings: str) -> list[dict[str, Any]]:

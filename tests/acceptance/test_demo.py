@@ -155,6 +155,7 @@ def told_whole(told: str) -> bool:
     return "30 of 40 threads are finished, each with the state of an undisturbed run; 10 wait for a person." in told
 
 
+@pytest.mark.thorough
 def test_twice_at_once_with_a_path_that_holds_spaces_one_kept_by_an_ordinary_user(player: Player) -> None:
     ours, kept = player.start(), player.start("--keep", by=ordinary() or (sys.executable,))
     told, complaints = ours.communicate(timeout=PATIENCE)
@@ -227,6 +228,7 @@ def test_a_folder_that_the_servers_user_cannot_enter_is_named(player: Player) ->
     assert str(player.folder) in complaints
 
 
+@pytest.mark.thorough
 def test_the_example_ends_the_same_way_every_time(player: Player) -> None:
     first, second = (player.application("undisturbed", "--threads", "8") for _ in range(2))
     assert Counter(one.partition("_")[0] for one in first) == dict.fromkeys(WORKFLOWS, 2)

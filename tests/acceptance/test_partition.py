@@ -17,6 +17,7 @@ from resumed.demo.postgres import PrivateServer
 from resumed.store import schema
 from resumed.store.connection import Target
 from support.bench import Bench
+from support.servers import fresh_server
 from support.undisturbed import final_state, undisturbed
 from support.waiting import eventually
 
@@ -51,7 +52,7 @@ def may_cut() -> bool:
 
 @pytest.fixture
 def server() -> Iterator[PrivateServer]:
-    with PrivateServer(options=(f"listen_addresses={OURS},{THEIRS}",)) as server:
+    with fresh_server(f"listen_addresses={OURS},{THEIRS}") as server:
         yield server
 
 

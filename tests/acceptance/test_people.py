@@ -64,7 +64,7 @@ def test_no_question_of_any_kind_is_answered_by_us(bench: Bench) -> None:
     assert daemon.terminate() == 0
 
 
-@pytest.mark.parametrize("workflow", ["asking_twice", "asking_inside"])
+@pytest.mark.parametrize("workflow", ["asking_twice", pytest.param("asking_inside", marks=pytest.mark.thorough)])
 def test_the_answer_to_one_question_never_reaches_the_next(bench: Bench, workflow: str) -> None:
     asked(bench, workflow)
     assert answered(bench, workflow, "x1")
@@ -77,7 +77,10 @@ def test_the_answer_to_one_question_never_reaches_the_next(bench: Bench, workflo
     assert daemon.terminate() == 0
 
 
-@pytest.mark.parametrize("workflow", ["asking", "asking_inside", "asking_twice"])
+@pytest.mark.parametrize(
+    "workflow",
+    ["asking", *(pytest.param(one, marks=pytest.mark.thorough) for one in ("asking_inside", "asking_twice"))],
+)
 def test_an_answer_whose_process_died_reaches_its_question_and_no_other(bench: Bench, workflow: str) -> None:
     asked(bench, workflow)
     answer_and_die(bench, workflow, "yes")

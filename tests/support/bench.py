@@ -14,9 +14,11 @@ from psycopg.rows import dict_row
 from support.command import COMMAND, Done, may_run_here, run_here, run_process
 from support.daemon import Daemon
 from support.lines import GrowingLines
+from support.preloaded import Application, may_fork, start
 from support.waiting import eventually
 
 GRAPHS = Path(__file__).parents[1] / "graphs"
+Process = subprocess.Popen[Any] | Application
 FAST = {
     "RESUMED_MIN_AGE": "0s",
     "RESUMED_POLL_INTERVAL": "200ms",
@@ -33,7 +35,7 @@ class Bench:
 
     dsn: str
     folder: Path
-    processes: list[subprocess.Popen[Any]] = field(default_factory=list)
+    processes: list[Process] = field(default_factory=list)
     _effects: GrowingLines = field(init=False)
     _session: tuple[str, psycopg.Connection[dict[str, Any]]] | None = None
 
@@ -66,16 +68,22 @@ class Bench:
         info.joinpath("entry_points.txt").write_text("[resumed.workflows]\n" + "\n".join(lines) + "\n")
         return str(place)
 
-    def application(self, count: int, *names: str, **settings: str) -> subprocess.Popen[Any]:
+    def application(self, count: int, *names: str, **settings: str) -> Process:
         """Start the application; it begins `count` threads of each workflow."""
-        command = [sys.executable, "-m", "zoo.app", self.dsn, str(count), *names]
-        return self._start(command, self.environment(**settings), subprocess.DEVNULL)
+        return self.module("zoo.app", self.dsn, str(count), *names, **settings)
 
-    def executed(self, count: int, *names: str, log: Path | None = None, **settings: str) -> subprocess.Popen[Any]:
+    def executed(self, count: int, *names: str, log: Path | None = None, **settings: str) -> Process:
         """Start the application that runs its threads through the executor."""
-        command = [sys.executable, "-m", "zoo.executed", self.dsn, str(count), *names]
-        with (log or Path(os.devnull)).open("wb") as stderr:
-            return self._start(command, self.environment(**settings), stderr)
+        return self.module("zoo.executed", self.dsn, str(count), *names, log=log, **settings)
+
+    def module(self, name: str, *arguments: str, log: Path | None = None, **settings: Any) -> Process:
+        """Start a module of `tests/graphs` as a process of its own; `log` is where its stderr goes."""
+        environment, log = self.environment(**settings), log or Path(os.devnull)
+        if may_fork(environment):
+            self.processes.append(start(name, arguments, environment, self.folder, log))
+            return self.processes[-1]
+        with log.open("wb") as stderr:
+            return self._start([sys.executable, "-m", name, *arguments], environment, stderr)
 
     def crashed_application(self, count: int, *names: str, ends: int, starts: int = 0, **settings: str) -> None:
         """Start the application and kill it with SIGKILL when so many nodes have ended and started."""

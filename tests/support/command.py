@@ -24,11 +24,19 @@ COMMAND = Path(sys.executable).parent / "resumed"
 Done = subprocess.CompletedProcess[str]
 
 
-def run_process(arguments: Sequence[str], environment: Mapping[str, str], folder: Path, given: str = "") -> Done:
-    """Run the installed command to its end, with these lines on stdin."""
+def run_process(
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    given: str = "",
+    *,
+    command: Path = COMMAND,
+    patience: float = DEADLINE,
+) -> Done:
+    """Run the installed command, or another one, to its end, with these lines on stdin."""
     return subprocess.run(
-        [str(COMMAND), *arguments], env=environment, cwd=folder, input=given,
-        capture_output=True, text=True, timeout=DEADLINE, check=False,
+        [str(command), *arguments], env=environment, cwd=folder, input=given,
+        capture_output=True, text=True, timeout=patience, check=False,
     )  # fmt: skip
 
 

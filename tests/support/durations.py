@@ -2,6 +2,7 @@
 
 import json
 import resource
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,3 +79,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         room = min(share, len(items) - share * number) - len(mine)
         dealt += mine + [short.pop(0) for _ in range(min(room, len(short)))]
     items[:] = dealt + short
+
+
+def renew(run: Path) -> None:
+    """Keep the seconds of a run's long tests, for the order of the next."""
+    costs = json.loads(run.read_text())
+    long = {name: cost["seconds"] for name, cost in costs.items() if cost["seconds"] >= _LONG and name != "total"}
+    RECORDED.write_text(json.dumps(long, indent=0, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    renew(Path(sys.argv[1]))
