@@ -54,7 +54,7 @@ def prepare(*, quiet: bool = False) -> tuple[settings.Settings, Events]:
     unset = loaded.sources["log_level"] == "default"
     events.configure(chosen.log_format, "warning" if quiet and unset else chosen.log_level)
     told = Events(log_errors=chosen.log_errors)
-    told.settings_warned(loaded.warnings)
+    told.settings_ignored(loaded.warnings)
     return chosen, told
 
 

@@ -6,9 +6,8 @@ from typing import assert_never
 
 from resumed.judge.verdict import Circumstances, ThreadSnapshot, is_unchanged, judge_snapshot, last_activity
 from resumed.judge.workflow_match import accepts
-from resumed.model import Action, Case, Judgement, State, Verdict
+from resumed.model import NEEDS_A_PERSON, Action, Case, Judgement, State, Verdict
 
-_PERSONAL = (Verdict.WAITING, Verdict.BREAKPOINT, Verdict.EDITED)
 _ABOVE_BREAKPOINT = (Verdict.CANCELLED, Verdict.WAITING)
 _LONGEST_WAIT = timedelta(minutes=1)
 
@@ -73,7 +72,7 @@ def remembered_verdict(snapshot: ThreadSnapshot, circumstances: Circumstances) -
     A person's verdicts count whichever live version gave them: no deploy answers for a person.
     """
     known = circumstances.known
-    if known is None or not is_unchanged(snapshot, known) or known.refusal not in _PERSONAL:
+    if known is None or not is_unchanged(snapshot, known) or known.refusal not in NEEDS_A_PERSON:
         return None
     live = {one.version for one in circumstances.claim.live(circumstances.now)}
     still_said = bool(live & set(known.refused_by)) or not live

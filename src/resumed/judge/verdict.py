@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from resumed.judge.checkpoint_id import made_at
 from resumed.judge.proof import is_known_dead
 from resumed.judge.workflow_match import WorkflowMatch, accepts
-from resumed.model import Case, Judgement, State, Verdict
+from resumed.model import RESUMABLE, Case, Judgement, State, Verdict
 from resumed.rows import ControlRow, Head
 
 NULL_TASK = "00000000-0000-0000-0000-000000000000"
@@ -109,7 +109,7 @@ def work_left(head: Head, triggers: Sequence[str] = ()) -> str | None:
 
 def open_question(judgement: Judgement) -> bool:
     """Say whether values and graph have the last word on what rows said."""
-    return judgement.unsure or judgement.verdict in (Verdict.FAILED, Verdict.STOPPED)
+    return judgement.unsure or judgement.verdict in RESUMABLE
 
 
 def last_activity(head: Head, known: Case | None, now: datetime) -> datetime:

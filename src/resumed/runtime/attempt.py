@@ -37,7 +37,7 @@ from resumed.store import attempts, cases, locks, runs
 from resumed.store.connection import Session, is_usable, open_session
 from resumed.store.database_errors import is_transient, refuses_writes
 from resumed.workers import memory
-from resumed.workers.protocol import finished, quarantined, refused, started
+from resumed.workers.protocol import AttemptFinished, AttemptStarted, NodeStuck, ThreadQuarantined, ThreadRefused
 
 _CLOCK_LIMIT = timedelta(seconds=2)
 _BUSY_DELAY = timedelta(seconds=5)
@@ -109,7 +109,7 @@ async def _cleared(session: Session, seen: Assessment, request: AttemptRequest, 
     cleared = await run_preflight(saver, seen, request)
     if not isinstance(cleared, Approved):
         await record_assessment(session, seen, cleared, request.registration.version)
-        desk.tell(refused(request.thread_id, request.registration.name, cleared))
+        desk.tell(ThreadRefused(request.thread_id, request.registration.name, cleared))
         return "looked"
     stopped = request.stop.is_set() or request.control.drain_requested
     begun = await _begin(session, (seen, cleared), request, desk) if not stopped else None
@@ -152,7 +152,7 @@ async def _begin(
             return None
         attempt = await attempts.start(session, blank)
         await runs.take_run(session, request.thread_id, head, cleared.rows_before)
-    desk.tell(started(attempt))
+    desk.tell(AttemptStarted(attempt))
     return BegunAttempt(attempt, tally, seen)
 
 
@@ -195,9 +195,9 @@ async def _conclude(
     closed, placement = await conclude(saver, begun, returned, request)
     if closed is None:
         return
-    desk.tell(finished(closed, quiet_since(begun.look.snapshot, begun.look.circumstances)))
+    desk.tell(AttemptFinished(closed, quiet_since(begun.look.snapshot, begun.look.circumstances)))
     if placement.quarantine_reason is not None:
-        desk.tell(quarantined(closed.thread_id, closed.workflow, placement.quarantine_reason))
+        desk.tell(ThreadQuarantined(closed.thread_id, closed.workflow, placement.quarantine_reason))
 
 
 async def _conclude_anew(
@@ -217,7 +217,7 @@ async def _conclude_anew(
 
 async def _wait_for_the_end(request: AttemptRequest, desk: WorkerContext) -> None:
     """Have the control process end this one, and let nobody have the thread before that."""
-    desk.tell({"kind": "stuck", "thread_id": request.thread_id})
+    desk.tell(NodeStuck(request.thread_id))
     await asyncio.Event().wait()
 
 

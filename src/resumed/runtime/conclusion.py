@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 from resumed.judge.case import CasePlacement, place_case, vanished_case
 from resumed.judge.retry_policy import RetryInputs, Tally, after_attempt, consecutive_after
-from resumed.model import Attempt, Ending, Judgement, Outcome, State, Verdict
+from resumed.model import RESUMABLE, Attempt, Ending, Judgement, Outcome, State, Verdict
 from resumed.observability.redaction import describe_error
-from resumed.runtime.assessment import REFUSALS, RESUMABLE, Assessment, assess_thread, case_update_of, run_preflight
+from resumed.runtime.assessment import REFUSALS, Assessment, assess_thread, case_update_of, run_preflight
 from resumed.runtime.context import AttemptRequest, WorkerContext
 from resumed.runtime.fenced_saver import FencedSaver
 from resumed.runtime.graph_run import RunResult, database_error, meaning
@@ -20,7 +20,7 @@ from resumed.store import attempts, case_commands, cases, checkpoints, runs, wat
 from resumed.store.cases import AttemptOutcomeFields
 from resumed.store.connection import Session
 from resumed.workers import memory
-from resumed.workers.protocol import finished
+from resumed.workers.protocol import AttemptFinished
 
 _BY_VERDICT = {
     Verdict.FINISHED: Outcome.FINISHED,
@@ -52,7 +52,7 @@ async def close_left_open(session: Session, request: AttemptRequest, desk: Worke
         closed = await attempts.finish(session, left, ending)
         await case_commands.resolve(session, request.thread_id, after)
     if closed is not None:
-        desk.tell(finished(closed, None))
+        desk.tell(AttemptFinished(closed))
 
 
 async def conclude(

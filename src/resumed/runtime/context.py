@@ -12,10 +12,9 @@ from resumed.judge.workflow_match import WorkflowMatch
 from resumed.model import Registration
 from resumed.runtime.node_threads import TrackedExecutor
 from resumed.store.connection import Target
+from resumed.workers.protocol import Tell
 from resumed.workflows.loaded_workflow import LoadedWorkflow
 from resumed.workflows.thread_graphs import ThreadGraphs
-
-Tell = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True)

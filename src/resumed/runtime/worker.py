@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from resumed.model import Judgement
 from resumed.observability.redaction import describe_error
 from resumed.runtime.attempt import run_attempt
 from resumed.runtime.channel import Channel, die_with_parent, leave_signals_to_parent
@@ -20,7 +21,24 @@ from resumed.runtime.workflow_host import WorkflowHost, registration_of
 from resumed.store.connection import Target
 from resumed.store.libpq_environment import close_sessions_in_fork, complete_dsn
 from resumed.workers import memory
-from resumed.workers.protocol import Message
+from resumed.workers.protocol import (
+    ContextUnclosed,
+    DrainAttempts,
+    EndWorker,
+    ErrorRaised,
+    InspectThread,
+    LoadWorkflow,
+    Ping,
+    Pong,
+    RequestDone,
+    RequestResult,
+    RunAttempt,
+    StartWorker,
+    StopAttempts,
+    ThreadInspected,
+    ToWorker,
+    WorkerLeaving,
+)
 from resumed.workflows import event_loops
 
 __all__ = ["Worker", "main", "registration_of"]
@@ -33,20 +51,21 @@ _BROKEN = 72
 class Worker:
     """Runs attempts side by side on one event loop, each with a session of its own."""
 
-    def __init__(self, plan: Message, channel: Channel) -> None:
+    def __init__(self, plan: StartWorker, channel: Channel) -> None:
         """Take the plan that the control process sent; no user code has run yet."""
         self._channel = channel
         self._stock = WorkflowHost(plan, channel, self._stop_all_of)
-        executor = TrackedExecutor(32 + _THREADS_PER_ATTEMPT * plan["concurrency"])
-        target = Target(complete_dsn(plan["dsn"]), plan["schema"])
-        self._alone: bool = plan["alone"]
+        settings = plan.settings
+        executor = TrackedExecutor(32 + _THREADS_PER_ATTEMPT * settings.concurrency)
+        target = Target(complete_dsn(settings.dsn), settings.schema)
+        self._alone = plan.alone
         self._full = False
         self._desk = WorkerContext(
-            target, plan["worker"], plan["recursion_limit"], executor, channel.send, self._exhausted
+            target, plan.worker, settings.recursion_limit, executor, channel.send, self._exhausted
         )
         self._tickets: dict[str, AttemptRequest] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._inbox: asyncio.Queue[Message] = asyncio.Queue()
+        self._inbox: asyncio.Queue[ToWorker] = asyncio.Queue()
 
     def prepare(self) -> None:
         """Import what is registered, before the loop runs."""
@@ -61,12 +80,12 @@ class Worker:
         await self._stock.open()
         self._channel.send(self._stock.hello())
         self._spawn(self._stock.watch())
-        while (message := await self._next())["kind"] != "end":
+        while not isinstance(message := await self._next(), EndWorker):
             self._handle(message)
         for name in await self._stock.close():
-            self._channel.send({"kind": "unclosed", "name": name})
+            self._channel.send(ContextUnclosed(name))
 
-    async def _next(self) -> Message:
+    async def _next(self) -> ToWorker:
         """Wait for the next message, whoever cancels every task that there is."""
         while True:
             try:
@@ -80,35 +99,32 @@ class Worker:
             if request.workflow.name == workflow:
                 request.stop.set()
 
-    def _handle(self, message: Message) -> None:
-        match message["kind"]:
-            case "attempt":
+    def _handle(self, message: ToWorker) -> None:
+        match message:
+            case RunAttempt():
                 self._spawn(self._attempt(message))
-            case "inspect":
+            case InspectThread():
                 self._spawn(self._inspect(message))
-            case "drain":
-                for request in self._meant(message):
+            case DrainAttempts(threads):
+                for request in self._meant(threads):
                     request.drain()
-            case "stop":
-                for request in self._meant(message):
+            case StopAttempts(threads):
+                for request in self._meant(threads):
                     request.stop.set()
-            case "load":
-                self._spawn(self._stock.import_one(message["name"]))
-            case "ping":
-                self._channel.send({"kind": "pong"})
+            case LoadWorkflow(name):
+                self._spawn(self._stock.import_one(name))
+            case Ping():
+                self._channel.send(Pong())
 
-    def _meant(self, message: Message) -> list[AttemptRequest]:
-        """The tickets of the threads that a message names, or all where it names none."""
-        named = message.get("threads")
-        return [request for thread, request in self._tickets.items() if named is None or thread in named]
+    def _meant(self, threads: tuple[str, ...] | None) -> list[AttemptRequest]:
+        """Return the requests of these threads, or all."""
+        return [request for thread, request in self._tickets.items() if threads is None or thread in threads]
 
     def _troubled(self, context: dict[str, Any]) -> None:
         """Tell of an error that nobody waited for; asyncio would print it with all its values."""
         error = context.get("exception")
         if isinstance(error, BaseException):
-            report = describe_error(error)
-            told = {"error_type": report.error_type, "error_at": report.error_at, "error": report.error}
-            self._channel.send({"kind": "troubled", **told})
+            self._channel.send(ErrorRaised(describe_error(error)))
 
     def _exhausted(self, error: BaseException) -> None:
         """End at once: with no memory left, which of the threads took it cannot be told. Each is then tried alone.
@@ -125,26 +141,24 @@ class Worker:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _attempt(self, message: Message) -> None:
-        thread_id = message["thread_id"]
-        done: Message = {"kind": "done", "thread_id": thread_id, "workflow": message["workflow"], "result": "error"}
+    async def _attempt(self, message: RunAttempt) -> None:
+        thread_id, result, report = message.thread_id, RequestResult.ERROR, None
         try:
             if thread_id in self._tickets:
-                done["result"] = "busy"
-            elif (request := self._ticket(thread_id, message["workflow"])) is None:
-                done["result"] = "unavailable"
+                result = RequestResult.BUSY
+            elif (request := self._ticket(thread_id, message.workflow)) is None:
+                result = RequestResult.UNAVAILABLE
             else:
-                request.asked = message["asked"]
-                done["result"] = await self._tried(request)
+                request.asked = message.asked
+                result = RequestResult(await self._tried(request))
         except Exception as error:  # noqa: BLE001 - one thread's trouble must not become the worker's
             if memory.exhausted(error):
                 self._exhausted(error)
             report = describe_error(error)
-            done |= {"error_type": report.error_type, "error_at": report.error_at, "error": report.error}
         finally:
             if self._full:
-                self._channel.send({"kind": "leaving"})
-            self._channel.send(done)
+                self._channel.send(WorkerLeaving())
+            self._channel.send(RequestDone(thread_id, message.workflow, result, report))
             if self._full:
                 os._exit(_OUT_OF_MEMORY)
 
@@ -157,19 +171,18 @@ class Worker:
         finally:
             del self._tickets[request.thread_id]
 
-    async def _inspect(self, message: Message) -> None:
-        answer: Message = {"kind": "inspected", "thread_id": message["thread_id"], "verdict": None, "reason": None}
+    async def _inspect(self, message: InspectThread) -> None:
+        judgement: Judgement | None = None
+        error_type: str | None = None
         try:
-            request = self._ticket(message["thread_id"], message["workflow"])
+            request = self._ticket(message.thread_id, message.workflow)
             if request is not None:
                 async with request.leases:
                     judgement = await inspect_thread(request, self._desk)
-                if judgement is not None:
-                    answer |= {"verdict": judgement.verdict.value, "reason": judgement.reason}
         except Exception as error:  # noqa: BLE001 - said in the answer
-            answer["error_type"] = describe_error(error).error_type
+            error_type = describe_error(error).error_type
         finally:
-            self._channel.send(answer)
+            self._channel.send(ThreadInspected(message.thread_id, judgement, error_type))
 
     def _ticket(self, thread_id: str, workflow: str) -> AttemptRequest | None:
         """Make the ticket of a thread; None where its workflow is not, or no longer, to be had."""
@@ -179,7 +192,7 @@ class Worker:
         return AttemptRequest(thread_id, there, self._stock.registration(there), in_context=self._stock.keeps(workflow))
 
 
-def _deliver(loop: asyncio.AbstractEventLoop, inbox: "asyncio.Queue[Message]", message: Message) -> None:
+def _deliver(loop: asyncio.AbstractEventLoop, inbox: "asyncio.Queue[ToWorker]", message: ToWorker) -> None:
     loop.call_soon_threadsafe(inbox.put_nowait, message)
 
 
@@ -213,7 +226,9 @@ def main() -> None:
     leave_signals_to_parent()
     channel = Channel(descriptor)
     plan = channel.receive()
-    memory.confine(plan["memory"])
+    if not isinstance(plan, StartWorker):
+        os._exit(_BROKEN)
+    memory.confine(plan.memory)
     # The loop, the connection string and what is done in a fork are ours from before any user code is imported.
     loop = asyncio.SelectorEventLoop()
     asyncio.set_event_loop(loop)

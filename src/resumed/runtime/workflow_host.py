@@ -15,7 +15,15 @@ from resumed.judge.verdict import ANY_CHANNEL
 from resumed.model import PolicyLimits, Registration
 from resumed.runtime.channel import Channel, leave_signals_to_parent
 from resumed.runtime.process_state import ProcessState, process_state
-from resumed.workers.protocol import Message, numbers_from_wire, numbers_to_wire
+from resumed.workers.protocol import (
+    EntriesFound,
+    EntryHung,
+    EntryLoading,
+    ProcessTainted,
+    StartWorker,
+    WorkerReady,
+    WorkflowChanged,
+)
 from resumed.workflows.factories import Factory, NoGraphError
 from resumed.workflows.factory_hosts import FactoryHost, HostPatience
 from resumed.workflows.load_errors import load_error
@@ -32,11 +40,11 @@ _WATCH = timedelta(milliseconds=250)
 class WorkflowHost:
     """The workflows of one worker; `lost` is called with the name of one whose context ends under its attempts."""
 
-    def __init__(self, plan: Message, channel: Channel, lost: Callable[[str], None]) -> None:
+    def __init__(self, plan: StartWorker, channel: Channel, lost: Callable[[str], None]) -> None:
         """Take the plan that the control process sent; nothing is imported yet."""
         self.registry = Registry()
         self._plan, self._channel, self._lost = plan, channel, lost
-        self._defaults = numbers_from_wire(plan["defaults"])
+        self._defaults = plan.settings.defaults
         self._process = os.getpid()
         self._premises: ProcessState | None = None
         self._keepers: dict[str, FactoryHost | asyncio.Task[None]] = {}
@@ -49,7 +57,7 @@ class WorkflowHost:
 
     def import_all(self) -> None:
         """Import every selected entry, each in a thread and within its time."""
-        self.registry = load_registry(self._selection(self._plan["workflows"]))
+        self.registry = load_registry(self._selection(self._plan.workflows))
         leave_signals_to_parent()
 
     async def import_one(self, name: str) -> None:
@@ -61,22 +69,22 @@ class WorkflowHost:
         self._open(self.registry.factories.values())
 
     def _selection(self, names: Sequence[str] | None) -> Selection:
-        graphs = self._plan["graphs"]
+        graphs = self._plan.settings.graphs
         return Selection(
             names=tuple(names) if names is not None else None,
-            excluded=self._plan["excluded"] if not self._greeted else {},
+            excluded=self._plan.excluded if not self._greeted else {},
             graphs=Path(graphs) if graphs else None,
             deadline=_ENTRY_DEADLINE,
             on_found=self._found,
-            on_loading=lambda name: self._channel.send({"kind": "loading", "name": name}),
+            on_loading=lambda name: self._channel.send(EntryLoading(name)),
             on_loaded=self._imported,
-            on_hung=lambda name, reason: self._channel.send({"kind": "hung", "name": name, "reason": reason}),
+            on_hung=lambda name, reason: self._channel.send(EntryHung(name, reason)),
         )
 
     def _found(self, names: Sequence[str]) -> None:
         if self._premises is None:
-            self._premises = process_state(shared=self._plan["shared"] or len(names) > 1)
-            self._channel.send({"kind": "found", "names": list(names)})
+            self._premises = process_state(shared=self._plan.shared or len(names) > 1)
+            self._channel.send(EntriesFound(tuple(names)))
 
     def _imported(self, name: str) -> None:
         """See, in the importing thread, what the import left: whatever it broke, this needs nothing of it."""
@@ -89,7 +97,7 @@ class WorkflowHost:
         """End the process where something has changed it: nobody else could rely on it. Who did, a trial finds out."""
         what = self._premises.changed(may_fork=may_fork) if self._premises is not None else None
         if what is not None:
-            self._channel.send({"kind": "spoilt", "what": what, "names": list(names)})
+            self._channel.send(ProcessTainted(what, tuple(names)))
             self._channel.end(SPOILT)
 
     # Factories: on the loop
@@ -177,17 +185,16 @@ class WorkflowHost:
 
     # What the control process hears
 
-    def hello(self) -> Message:
+    def hello(self) -> WorkerReady:
         """Say what there is; from now on every change is told."""
         self._greeted = True
         for name in self.registry.factories:
             self.registry.unavailable[name] = "its callable has not returned yet; it is waited for"
-        return {
-            "kind": "hello",
-            "workflows": [_said(self.registration(one)) for one in self.registry.available.values()],
-            "unavailable": dict(self.registry.unavailable),
-            "again": sorted(self.registry.unloaded),
-        }
+        return WorkerReady(
+            workflows=tuple(self.registration(one) for one in self.registry.available.values()),
+            unavailable=dict(self.registry.unavailable),
+            unloaded=tuple(sorted(self.registry.unloaded)),
+        )
 
     def registration(self, workflow: LoadedWorkflow | ThreadGraphs) -> Registration:
         """Say of a workflow what other replicas may know."""
@@ -199,13 +206,12 @@ class WorkflowHost:
     def _tell(self, name: str) -> None:
         there = self.registry.available.get(name)
         self._channel.send(
-            {
-                "kind": "changed",
-                "name": name,
-                "workflow": _said(self.registration(there)) if there is not None else None,
-                "reason": self.registry.unavailable.get(name),
-                "again": name in self.registry.unloaded,
-            }
+            WorkflowChanged(
+                name,
+                self.registration(there) if there is not None else None,
+                reason=self.registry.unavailable.get(name),
+                unloaded=name in self.registry.unloaded,
+            )
         )
 
 
@@ -224,14 +230,3 @@ def _registration(workflow: LoadedWorkflow | ThreadGraphs, defaults: PolicyLimit
         seen_at=datetime.now(UTC),
         isolate=workflow.policy.isolate,
     )
-
-
-def _said(one: Registration) -> Message:
-    return {
-        "name": one.name,
-        "version": one.version,
-        "accepts": list(one.accepts),
-        "triggers": list(one.triggers),
-        "numbers": numbers_to_wire(one.numbers),
-        "isolate": one.isolate,
-    }

@@ -16,7 +16,7 @@ from resumed.library.runs.run_call import RunCall
 from resumed.library.runs.run_handle import RunHandle
 from resumed.library.runs.supervision import run_to_end
 from resumed.library.thread_judgement import judge_rows
-from resumed.model import Verdict
+from resumed.model import RESUMABLE
 from resumed.rows import Run
 from resumed.store import checkpoints, locks, runs, watermark
 from resumed.store.connection import Session
@@ -24,7 +24,6 @@ from resumed.store.runs import NewRun
 
 _PATIENCE = timedelta(seconds=1)
 _AGAIN = timedelta(milliseconds=50)
-_RESUMABLE = (Verdict.FAILED, Verdict.STOPPED)
 
 
 class RunRegistrar:
@@ -130,7 +129,7 @@ class RunRegistrar:
         return run.run_id, found.head.checkpoint_id, given
 
     async def _unfinished(self, session: Session, found: ThreadSnapshot) -> bool:
-        return judge_rows(found, await watermark.database_clock(session)).verdict in _RESUMABLE
+        return judge_rows(found, await watermark.database_clock(session)).verdict in RESUMABLE
 
     async def _with_rows(self, call: RunCall, new: NewRun) -> NewRun:
         """A command saves rows before its first checkpoint: how the rows stand now tells later whether it has."""
