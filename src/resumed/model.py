@@ -21,6 +21,12 @@ class Verdict(StrEnum):
     STOPPED = "stopped"
 
 
+# An attempt may resume these.
+RESUMABLE = frozenset({Verdict.FAILED, Verdict.STOPPED})
+# A person has to answer, approve or decide before these go on.
+NEEDS_A_PERSON = frozenset({Verdict.WAITING, Verdict.BREAKPOINT, Verdict.EDITED})
+
+
 class State(StrEnum):
     """The state of a case."""
 

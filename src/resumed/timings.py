@@ -4,7 +4,6 @@ One set a process: the control process sends its own to its workers in their pla
 """
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
 
@@ -83,13 +82,3 @@ def _pair(part: str) -> tuple[str, timedelta]:
     if not length:
         raise SettingsError(f"{VARIABLE}: {name} must be longer than 0s")
     return name, length
-
-
-def to_wire(timings: Timings) -> dict[str, float]:
-    """Write the intervals for a worker, in seconds."""
-    return {field.name: getattr(timings, field.name).total_seconds() for field in fields(timings)}
-
-
-def from_wire(seconds: Mapping[str, float]) -> Timings:
-    """Read what the control process sent."""
-    return Timings(**{name: timedelta(seconds=value) for name, value in seconds.items()})

@@ -91,8 +91,8 @@ def test_without_the_index_everything_works_and_the_daemon_says_what_is_missing(
     bench.crashed_application(2, "linear", ends=2, ZOO_DELAY="0.3")
     daemon = bench.daemon()
     eventually(lambda: bench.all_closed(2))
-    assert len(daemon.lines("index.missed")) == 1
-    assert "resumed migrate" in daemon.lines("index.missed")[0]["reason"]
+    assert len(daemon.lines("index.missing")) == 1
+    assert "resumed migrate" in daemon.lines("index.missing")[0]["reason"]
     assert daemon.terminate() == 0
 
 

@@ -30,12 +30,12 @@ def clock(bench: Bench, **settings: str) -> list[dict[str, Any]]:
 def test_a_daemon_whose_clock_is_wrong_tries_nothing_and_shows_it(bench: Bench, seconds: int) -> None:
     bench.crashed_application(1, "linear", ends=1, ZOO_DELAY="0.3")
     daemon = bench.daemon(**shifted(seconds))
-    eventually(lambda: daemon.lines("clock.doubted"))
+    eventually(lambda: daemon.lines("clock_skew.detected"))
     eventually(lambda: daemon.sweeps() >= 5)
     refused = readiness(daemon)
     assert refused.status_code == 503
     assert "clock" in refused.text
-    assert len(daemon.lines("clock.doubted")) == 1
+    assert len(daemon.lines("clock_skew.detected")) == 1
     assert bench.one(ATTEMPTS) == 0
     assert [one["level"] for one in clock(bench, **shifted(seconds))] == ["error"]
     assert daemon.terminate() == 0
@@ -51,7 +51,7 @@ def test_a_clock_that_jumps_stops_attempts_but_not_sweeps_until_it_is_right_agai
     told.write_text("+0s")
     daemon = bench.daemon(**shifted(told)).until_ready()
     told.write_text(f"{seconds:+}s")
-    eventually(lambda: daemon.lines("clock.doubted"))
+    eventually(lambda: daemon.lines("clock_skew.detected"))
     bench.crashed_application(1, "linear", ends=1, ZOO_DELAY="0.3")
     before = daemon.sweeps()
     eventually(lambda: daemon.sweeps() >= before + 5)

@@ -97,7 +97,7 @@ def test_a_registration_is_not_blamed_for_what_others_kill(bench: Bench) -> None
         return len(killed) >= 3  # the worker, and two processes that were to find out why it died
 
     eventually(three_died)
-    eventually(lambda: len(daemon.lines("worker.greeted")) == 2)
+    eventually(lambda: len(daemon.lines("worker.registered")) == 2)
     assert daemon.lines("workflow.failed") == []
     assert daemon.terminate() == 0
 
@@ -122,7 +122,7 @@ def test_the_isolation_worker_loads_only_what_it_tries(bench: Bench) -> None:
     daemon = bench.daemon(names, **SETTINGS, FLAKY_AFTER="1")
     eventually(lambda: closed(bench, "healthy") == 3, LONG)
     eventually(lambda: len(bench.rows("select from resumed.cases where state = 'quarantined'")) == 2, LONG)
-    greeted = [one for one in daemon.lines("worker.greeted") if one["worker"].endswith("-isolation")]
+    greeted = [one for one in daemon.lines("worker.registered") if one["worker"].endswith("-isolation")]
     assert {tuple(one["workflows"]) for one in greeted} >= {("killing",), ("healthy",)}
     assert all(len(one["workflows"]) == 1 for one in greeted)
     charged = bench.rows("select distinct workflow, outcome from resumed.attempts where charged")

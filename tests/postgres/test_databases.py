@@ -168,7 +168,7 @@ async def test_an_id_that_is_no_text_is_told_and_hides_no_other_thread(server_ds
             )
             told: list[str] = []
             async with open_session(Target(dsn)) as session:
-                assert await run_sweep(session, RULES, on_trouble=lambda thread, _: told.append(thread)) is not None
+                assert await run_sweep(session, RULES, on_unjudged=lambda thread, _: told.append(thread)) is not None
                 found = await named(session)
     assert found == {"t": None, "odd": "caf\udce9"}
     assert set(told) == {"caf\udce9"}

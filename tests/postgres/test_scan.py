@@ -18,6 +18,7 @@ from resumed.observability.events import Events
 from resumed.operations.assess import SweepContext, assess, build_sweep_context, with_own_registrations
 from resumed.store.connection import Session, Target, open_session
 from resumed.workers.pool import WorkerPlan, WorkerPool
+from resumed.workers.protocol import WorkerSettings
 
 DAY = timedelta(days=1)
 
@@ -38,8 +39,8 @@ def page_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 async def inspector(session: Session) -> Inspector:
     """A surveyor whose workers have not been started: it judges by rows."""
-    monitor = WorkerMonitor(Events(log_errors=True), freed=lambda: None, worker_exited=lambda: None)
-    pool = WorkerPool(WorkerPlan(1, 1, {}, {}, None), monitor.listener())
+    monitor = WorkerMonitor(Events(log_errors=True), on_slot_free=lambda: None, on_worker_exit=lambda: None)
+    pool = WorkerPool(WorkerPlan(1, WorkerSettings("", "public", None, 1, 25, NUMBERS), None, {}), monitor.listener())
     return Inspector(session, await build_sweep_context(session, RULES, NOW), monitor, pool)
 
 
@@ -47,7 +48,7 @@ async def named(session: Session, limit: int | None = None, **options: Any) -> l
     found: list[str] = []
     async with aclosing((await inspector(session)).unfinished(**options)) as all_of_them:
         async for one in all_of_them:
-            found.append(one.standing.thread_id)
+            found.append(one.update.thread_id)
             if len(found) == limit:
                 break
     return found

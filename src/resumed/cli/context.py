@@ -45,7 +45,7 @@ def prepare(*, quiet: bool = False) -> tuple[settings.Settings, Events]:
     is_default_level = loaded.sources["log_level"] == "default"
     events.configure(chosen.log_format, "warning" if quiet and is_default_level else chosen.log_level)
     log = Events(log_errors=chosen.log_errors)
-    log.settings_warned(loaded.warnings)
+    log.settings_ignored(loaded.warnings)
     return chosen, log
 
 

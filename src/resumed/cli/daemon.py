@@ -17,8 +17,14 @@ from resumed.http.endpoints import http_application
 from resumed.http.server import serve
 from resumed.model import Attempt, Outcome
 from resumed.observability.events import Events
+from resumed.workers.protocol import RequestResult
 
-_TROUBLE = ("error", "unreachable", "skewed", "unavailable")
+_TROUBLE = (
+    RequestResult.ERROR,
+    RequestResult.UNREACHABLE,
+    RequestResult.SKEWED,
+    RequestResult.UNAVAILABLE,
+)
 _FAILED = frozenset(set(Outcome) - {Outcome.FINISHED, Outcome.WAITING, Outcome.SUPERSEDED, Outcome.DRAINED})
 
 
@@ -57,7 +63,7 @@ async def _run(settings: Settings, events: Events) -> int:
     service = Service(settings, events)
     stop, received = asyncio.Event(), [0]
     _handle_signals(service, stop, received)
-    async with serve(http_application(events, service.health), settings.http_host, settings.http_port) as port:
+    async with serve(http_application(events, service.readiness), settings.http_host, settings.http_port) as port:
         events.service_started(version("resumed"), dry_run=settings.dry_run)
         events.http_opened(settings.http_host, port)
         await service.run(stop)
@@ -69,8 +75,7 @@ def _handle_signals(service: Service, stop: asyncio.Event, received: list[int]) 
 
     def on_signal(number: int) -> None:
         if stop.is_set():
-            for handle in service.pool.handles:
-                handle.kill()
+            service.pool.kill()
             exit_with_code(INTERRUPTED)
         received[0] = number
         stop.set()
@@ -82,8 +87,8 @@ def _handle_signals(service: Service, stop: asyncio.Event, received: list[int]) 
 async def _once(settings: Settings, events: Events, *, wait: bool) -> tuple[list[Attempt], int, int]:
     service = Service(settings, events)
     attempts = await service.once(wait=wait)
-    troubles = sum(service.monitor.handed.get(word, 0) for word in _TROUBLE)
-    return attempts, troubles, len(service.rounds.unjudged)
+    troubles = sum(service.monitor.results[result] for result in _TROUBLE)
+    return attempts, troubles, len(service.sweep.unjudged)
 
 
 def _attempt_fields(attempt: Attempt) -> dict[str, object]:

@@ -161,7 +161,7 @@ async def _scan(
         chosen: list[Finding] = []
         async with aclosing(inspector.unfinished(workflow)) as found:
             async for one in found:
-                if verdict in (None, one.standing.judgement.verdict):
+                if verdict in (None, one.update.judgement.verdict):
                     chosen.append(one)
                 if len(chosen) == limit:
                     break
@@ -180,7 +180,7 @@ async def _judge_thread(thread_id: str) -> tuple[dict[str, Any], list[dict[str, 
         attempts, checkpoints = await inspect.thread_history(inspector.session, thread_id)
         state = found[0].case.state.value if found[0].case is not None else None
         fields = {"state": state, "evidence": list(found[0].evidence), "attempts": attempts}
-        pause = pauses.covering_pause(inspector.paused, found[0].standing.workflow)
+        pause = pauses.covering_pause(inspector.paused, found[0].update.workflow)
         fields |= {"paused": str(pause) if pause is not None else None}
         fields |= {"audit": await inspect.thread_audit(inspector.session, thread_id)}
         return {**found[0].as_fields(), **fields}, checkpoints

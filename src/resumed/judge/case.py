@@ -19,7 +19,6 @@ from resumed.judge.verdict import (
 from resumed.judge.workflow_match import accepts
 from resumed.model import Action, Case, Judgement, State, Verdict
 
-_NEED_PERSON = (Verdict.WAITING, Verdict.BREAKPOINT, Verdict.EDITED)
 _ABOVE_BREAKPOINT = (Verdict.CANCELLED, Verdict.WAITING)
 _LONGEST_WAIT = timedelta(minutes=1)
 
@@ -101,7 +100,7 @@ def remembered_verdict(snapshot: ThreadSnapshot, circumstances: Circumstances) -
     Only verdicts that need a person are remembered: a deploy does not answer for a person.
     """
     known = circumstances.known
-    if known is None or not is_unchanged(snapshot, known) or known.refusal not in _NEED_PERSON:
+    if known is None or not is_unchanged(snapshot, known) or known.refusal not in NEEDS_A_PERSON:
         return None
     live = {one.version for one in circumstances.claim.live(circumstances.now)}
     still_counts = bool(live & set(known.refused_by)) or not live

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from resumed.judge.checkpoint_id import made_at
 from resumed.judge.workflow_match import WorkflowMatch, accepts
-from resumed.model import Case, Judgement, State, Verdict
+from resumed.model import RESUMABLE, Case, Judgement, State, Verdict
 from resumed.rows import ControlRow, Head
 
 NULL_TASK = "00000000-0000-0000-0000-000000000000"
@@ -114,7 +114,7 @@ def work_left(head: Head, triggers: Sequence[str] = ()) -> str | None:
 
 def needs_graph(judgement: Judgement) -> bool:
     """Return whether values and graph have to confirm what rows alone say."""
-    return judgement.unsure or judgement.verdict in (Verdict.FAILED, Verdict.STOPPED)
+    return judgement.unsure or judgement.verdict in RESUMABLE
 
 
 def is_known_dead(head: Head) -> bool:

@@ -8,13 +8,11 @@ from resumed.judge.verdict import ThreadSnapshot
 from resumed.library.event_loop import run_sync
 from resumed.library.lock_manager import AsyncPostgresLockManager
 from resumed.library.sync_lock_manager import PostgresLockManager
-from resumed.library.thread_judgement import RESUMABLE, judge_under_lock, workflow_of
+from resumed.library.thread_judgement import judge_under_lock, workflow_of
 from resumed.library.thread_status import read_snapshots, reading_session
-from resumed.model import Judgement, Verdict
+from resumed.model import NEEDS_A_PERSON, RESUMABLE, Judgement, Verdict
 from resumed.observability.redaction import describe_error
 from resumed.workflows.loaded_workflow import LoadedWorkflow
-
-_PERSONS = (Verdict.WAITING, Verdict.BREAKPOINT, Verdict.EDITED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +131,7 @@ def _refusal(before: _View, *, locked: bool) -> dict[str, Any] | None:
     if verdict in RESUMABLE:
         return None
     why = "nothing is left to run" if verdict is Verdict.FINISHED else before.judgement.reason
-    return _answer("waiting" if verdict in _PERSONS else "error", before, before, error=why)
+    return _answer("waiting" if verdict in NEEDS_A_PERSON else "error", before, before, error=why)
 
 
 def _conclude(call: _Call, before: _View, after: _View, *, held: bool) -> dict[str, Any]:
@@ -143,7 +141,7 @@ def _conclude(call: _Call, before: _View, after: _View, *, held: bool) -> dict[s
     status, why = "success", None
     if not held:
         status, why = "error", "the lock was lost while the thread was resumed: another process may be running it"
-    elif after.judgement is not None and after.judgement.verdict in _PERSONS:
+    elif after.judgement is not None and after.judgement.verdict in NEEDS_A_PERSON:
         status, why = "waiting", after.judgement.reason
     elif after.progress == before.progress:
         status, why = "error", "the function returned, and nothing of the thread has moved"

@@ -17,7 +17,7 @@ from resumed.judge.case import decide_verdict
 from resumed.judge.interrupts import match_answers
 from resumed.judge.verdict import INTERRUPT, Ages, Circumstances, ThreadSnapshot, needs_graph
 from resumed.judge.workflow_match import WorkflowMatch, workflow_name
-from resumed.model import Judgement, PolicyLimits, Registration, Verdict
+from resumed.model import RESUMABLE, Judgement, PolicyLimits, Registration, Verdict
 from resumed.runtime.assessment import Approved, Assessment, run_preflight
 from resumed.runtime.context import AttemptRequest
 from resumed.runtime.fenced_saver import FencedSaver
@@ -29,7 +29,6 @@ from resumed.workflows.workflow import Workflow
 
 _PREFLIGHT_TIMEOUT = timedelta(minutes=1)
 NO_AGES = Ages(timedelta(0), timedelta.max)
-RESUMABLE = (Verdict.FAILED, Verdict.STOPPED)
 _ONLY_A_GRAPH = "only the graph can tell, pass it as graph="
 _UNREADABLE = "what was asked or answered cannot be read without the graph's serializer, pass the graph as graph="
 

@@ -9,8 +9,8 @@ from typing import Any
 from resumed.judge.checkpoint_id import first_at, made_at
 from resumed.judge.verdict import Ages, ThreadSnapshot
 from resumed.library.event_loop import run_sync
-from resumed.library.thread_judgement import NO_AGES, RESUMABLE, judge_thread, workflow_of
-from resumed.model import Judgement, Verdict
+from resumed.library.thread_judgement import NO_AGES, judge_thread, workflow_of
+from resumed.model import RESUMABLE, Judgement, Verdict
 from resumed.store import checkpoints, runs, schema, watermark
 from resumed.store.connection import Session, Target, open_session
 from resumed.store.database_errors import explaining

@@ -30,7 +30,7 @@ from resumed.judge.verdict import (
     is_unchanged,
     work_left,
 )
-from resumed.model import Judgement, State, Verdict
+from resumed.model import NEEDS_A_PERSON, RESUMABLE, Judgement, State, Verdict
 from resumed.rows import Run
 from resumed.runtime import preflight
 from resumed.runtime.call_restore import CallOptions, options_of, stored_configurable
@@ -44,9 +44,8 @@ from resumed.workers import memory
 from resumed.workflows.load_errors import load_error
 from resumed.workflows.loaded_workflow import Graph, LoadedWorkflow, own_triggers
 
-RESUMABLE = (Verdict.FAILED, Verdict.STOPPED)
 _IMPORT_PATIENCE = timedelta(seconds=20)
-REFUSALS = (Verdict.INCOMPATIBLE, Verdict.BREAKPOINT, Verdict.WAITING, Verdict.EDITED)
+REFUSALS = NEEDS_A_PERSON | {Verdict.INCOMPATIBLE}
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from resumed.runtime.assessment import (
 from resumed.runtime.call_mode import CallMode, preferred_mode
 from resumed.runtime.call_restore import config_of, context_of, recursion_limit_of
 from resumed.runtime.conclusion import BegunAttempt, conclude_attempt, recover_open_attempt
-from resumed.runtime.context import AttemptContext, AttemptRequest, AttemptResult, WorkerContext
+from resumed.runtime.context import AttemptContext, AttemptRequest, WorkerContext
 from resumed.runtime.fenced_saver import FencedSaver
 from resumed.runtime.graph_run import GraphCall, RunResult, run_graph
 from resumed.runtime.node_threads import CURRENT_THREAD_ID
@@ -39,7 +39,7 @@ from resumed.store import attempts, cases, locks, runs
 from resumed.store.connection import is_usable, open_session
 from resumed.store.database_errors import is_transient, refuses_writes
 from resumed.workers import memory
-from resumed.workers.protocol import refused, started
+from resumed.workers.protocol import AttemptStarted, RequestResult, ThreadRefused
 
 _CLOCK_LIMIT = timedelta(seconds=2)
 _NO_DELAY = timedelta(0)
@@ -51,27 +51,27 @@ _THREAD_POLL = timedelta(milliseconds=50)
 class AttemptEndedError(Exception):
     """The pipeline ends before its last step, with this result."""
 
-    def __init__(self, result: AttemptResult) -> None:
+    def __init__(self, result: RequestResult) -> None:
         """End with `result`."""
         super().__init__(result)
         self.result = result
 
 
-async def run_attempt(request: AttemptRequest, worker: WorkerContext) -> AttemptResult:
+async def run_attempt(request: AttemptRequest, worker: WorkerContext) -> RequestResult:
     """Try to resume one thread on a session of its own. Raises errors that do not come from the database."""
     CURRENT_THREAD_ID.set(request.thread_id)
     try:
         async with open_session(worker.target, "resumed attempt") as session:
             return await _resume_thread(AttemptContext(session, request, worker))
     except (DatabaseError, LockLostError):
-        return AttemptResult.UNREACHABLE
+        return RequestResult.UNREACHABLE
     except psycopg.Error as error:
         if is_transient(error) or refuses_writes(error):
-            return AttemptResult.UNREACHABLE
+            return RequestResult.UNREACHABLE
         raise
 
 
-async def _resume_thread(context: AttemptContext) -> AttemptResult:
+async def _resume_thread(context: AttemptContext) -> RequestResult:
     """Run the pipeline. Each step may end it by raising AttemptEndedError; the lock is released either way."""
     try:
         async with _thread_lock(context) as locked_at:
@@ -84,7 +84,7 @@ async def _resume_thread(context: AttemptContext) -> AttemptResult:
             await conclude_attempt(context, saver, begun, result)
     except AttemptEndedError as ended:
         return ended.result
-    return AttemptResult.TRIED
+    return RequestResult.TRIED
 
 
 @asynccontextmanager
@@ -98,10 +98,10 @@ async def _thread_lock(context: AttemptContext) -> AsyncIterator[datetime]:
     locked, now = await locks.try_lock(context.session, context.thread_id)
     if not locked:
         await cases.postpone(context.session, context.thread_id, timings.current().busy_delay)
-        raise AttemptEndedError(AttemptResult.BUSY)
+        raise AttemptEndedError(RequestResult.BUSY)
     if asked_at - now > _CLOCK_LIMIT:
         await cases.postpone(context.session, context.thread_id, timings.current().clock_delay)
-        raise AttemptEndedError(AttemptResult.SKEWED)
+        raise AttemptEndedError(RequestResult.SKEWED)
     try:
         yield now
     except AttemptEndedError:
@@ -123,7 +123,7 @@ async def _thread_lock(context: AttemptContext) -> AsyncIterator[datetime]:
 async def _unlock(context: AttemptContext) -> None:
     """Release the lock; a session that is gone has released it already."""
     if await is_usable(context.session) and not await locks.unlock(context.session, context.thread_id):
-        raise AttemptEndedError(AttemptResult.UNREACHABLE)
+        raise AttemptEndedError(RequestResult.UNREACHABLE)
 
 
 async def _assess(context: AttemptContext, now: datetime) -> Assessment:
@@ -133,15 +133,15 @@ async def _assess(context: AttemptContext, now: datetime) -> Assessment:
     if assessment is None:
         gone = vanished_case(request.thread_id, request.registration.name, now)
         await cases.settle_attempt(session, gone, known=None, now=now)
-        raise AttemptEndedError(AttemptResult.LOOKED)
+        raise AttemptEndedError(RequestResult.LOOKED)
     if not needs_graph(assessment.judgement):
         await record_assessment(session, assessment, assessment.judgement, request.registration.version)
-        raise AttemptEndedError(AttemptResult.LOOKED)
+        raise AttemptEndedError(RequestResult.LOOKED)
     # Checkpoints whose ids lie behind the head's are never read, so wait until our clock has passed the head's time.
     ours, made = datetime.now(UTC), made_at(assessment.snapshot.head.newest_id)
     if made is not None and made >= ours:
         await cases.postpone(session, request.thread_id, made - ours + _AFTER_HEAD)
-        raise AttemptEndedError(AttemptResult.EARLY)
+        raise AttemptEndedError(RequestResult.EARLY)
     return assessment
 
 
@@ -151,11 +151,11 @@ async def _approve(context: AttemptContext, saver: FencedSaver, assessment: Asse
     approved = await run_preflight(saver, assessment, request)
     if not isinstance(approved, Approved):
         await record_assessment(session, assessment, approved, request.registration.version)
-        context.worker.send(refused(request.thread_id, request.registration.name, approved))
-        raise AttemptEndedError(AttemptResult.LOOKED)
+        context.worker.send(ThreadRefused(request.thread_id, request.registration.name, approved))
+        raise AttemptEndedError(RequestResult.LOOKED)
     if request.stop.is_set() or request.control.drain_requested:
         await cases.postpone(session, request.thread_id, _NO_DELAY)
-        raise AttemptEndedError(AttemptResult.LOOKED)
+        raise AttemptEndedError(RequestResult.LOOKED)
     return approved
 
 
@@ -187,8 +187,8 @@ async def _begin(context: AttemptContext, assessment: Assessment, approved: Appr
             await runs.take_run(session, context.thread_id, assessment.head_id, approved.rows_before)
     if tally is None:
         await cases.postpone(session, context.thread_id, _NO_DELAY)
-        raise AttemptEndedError(AttemptResult.LOOKED)
-    context.worker.send(started(attempt))
+        raise AttemptEndedError(RequestResult.LOOKED)
+    context.worker.send(AttemptStarted(attempt))
     return BegunAttempt(attempt, tally, assessment)
 
 

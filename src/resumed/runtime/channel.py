@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from threading import Lock, Thread
 
-from resumed.workers.protocol import Message, decode, encode
+from resumed.workers.protocol import FromWorker, ToWorker, decode_for_worker, encode
 
 _PR_SET_PDEATHSIG = 1
 
@@ -23,14 +23,14 @@ class Channel:
         self._send_lock = Lock()
         os.register_at_fork(after_in_child=self._detach_in_child)
 
-    def receive(self) -> Message:
+    def receive(self) -> ToWorker:
         """Wait for the next message; ends the process when the control process is gone.
 
         A control process that closes with an unread message resets the connection; one that dies while it sends cuts
         a message short.
         """
         try:
-            return decode(self._lines.readline())
+            return decode_for_worker(self._lines.readline())
         except (OSError, ValueError):
             os._exit(0)
 
@@ -46,7 +46,7 @@ class Channel:
         os.close(devnull)
         self._send_lock = Lock()
 
-    def send(self, message: Message) -> None:
+    def send(self, message: FromWorker) -> None:
         """Send a message from any thread; ends the process when the control process is gone."""
         try:
             with self._send_lock:
@@ -54,11 +54,11 @@ class Channel:
         except OSError:
             os._exit(0)
 
-    def listen(self, deliver: Callable[[Message], None]) -> None:
+    def listen(self, deliver: Callable[[ToWorker], None]) -> None:
         """Hand every message to `deliver` from a thread of its own, which no blocked event loop can hold up."""
         Thread(target=self._listen, args=(deliver,), name="resumed-channel", daemon=True).start()
 
-    def _listen(self, deliver: Callable[[Message], None]) -> None:
+    def _listen(self, deliver: Callable[[ToWorker], None]) -> None:
         while True:
             message = self.receive()
             try:

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from resumed.judge.case import AttemptOutcomeFields, CasePlacement, place_case, vanished_case
 from resumed.judge.retry_policy import RetryInputs, Tally, after_attempt, consecutive_after
 from resumed.judge.verdict import quiet_since
-from resumed.model import Attempt, Ending, Judgement, Outcome, State, Verdict
+from resumed.model import RESUMABLE, Attempt, Ending, Judgement, Outcome, State, Verdict
 from resumed.observability.redaction import describe_error
-from resumed.runtime.assessment import REFUSALS, RESUMABLE, Assessment, assess_thread, case_update_of, run_preflight
+from resumed.runtime.assessment import REFUSALS, Assessment, assess_thread, case_update_of, run_preflight
 from resumed.runtime.context import AttemptContext, AttemptRequest
 from resumed.runtime.fenced_saver import FencedSaver
 from resumed.runtime.graph_run import RunResult, StopReason, find_database_error, outcome_of_error
@@ -21,7 +21,7 @@ from resumed.runtime.run_guard import RunGuard
 from resumed.store import attempts, case_commands, cases, checkpoints, locks, runs, watermark
 from resumed.store.connection import Session, is_usable, open_session
 from resumed.workers import memory
-from resumed.workers.protocol import finished, quarantined
+from resumed.workers.protocol import AttemptFinished, NodeStuck, ThreadQuarantined
 
 _BY_VERDICT = {
     Verdict.FINISHED: Outcome.FINISHED,
@@ -54,7 +54,7 @@ async def recover_open_attempt(context: AttemptContext) -> None:
         closed = await attempts.finish(session, left, ending)
         await case_commands.resolve_cancel(session, thread_id, after)
     if closed is not None:
-        context.worker.send(finished(closed, None))
+        context.worker.send(AttemptFinished(closed))
 
 
 async def conclude_attempt(context: AttemptContext, saver: FencedSaver, begun: BegunAttempt, result: RunResult) -> None:
@@ -84,7 +84,7 @@ async def conclude_attempt(context: AttemptContext, saver: FencedSaver, begun: B
 
 async def _wait_for_process_end(context: AttemptContext) -> None:
     """Have the control process end this one, and keep the thread's lock until then."""
-    context.worker.send({"kind": "stuck", "thread_id": context.thread_id})
+    context.worker.send(NodeStuck(context.thread_id))
     await asyncio.Event().wait()
 
 
@@ -119,9 +119,9 @@ async def _conclude(context: AttemptContext, saver: FencedSaver, begun: BegunAtt
     if closed is None:
         return
     last_sign_at = quiet_since(begun.assessment.snapshot, begun.assessment.circumstances)
-    context.worker.send(finished(closed, last_sign_at))
+    context.worker.send(AttemptFinished(closed, last_sign_at))
     if placement.quarantine_reason is not None:
-        context.worker.send(quarantined(closed.thread_id, closed.workflow, placement.quarantine_reason))
+        context.worker.send(ThreadQuarantined(closed.thread_id, closed.workflow, placement.quarantine_reason))
 
 
 async def _assess_after(saver: FencedSaver, result: RunResult, request: AttemptRequest) -> Assessment | None:

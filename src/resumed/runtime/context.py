@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from langgraph.runtime import RunControl
 
@@ -12,20 +11,9 @@ from resumed.judge.workflow_match import WorkflowMatch
 from resumed.model import Registration
 from resumed.runtime.node_threads import TrackedExecutor
 from resumed.store.connection import Session, Target
-from resumed.workers.protocol import Message
+from resumed.workers.protocol import Tell
 from resumed.workflows.loaded_workflow import LoadedWorkflow
 from resumed.workflows.thread_graphs import ThreadGraphs
-
-
-class AttemptResult(StrEnum):
-    """What came of the request for an attempt; the outcome of an attempt that was made is in its row."""
-
-    TRIED = "tried"  # an attempt was made
-    LOOKED = "looked"  # the thread must not, or cannot, be resumed now
-    BUSY = "busy"  # its lock is held elsewhere
-    EARLY = "early"  # its head is ahead of our clock
-    SKEWED = "skewed"  # our clock is ahead of the database's
-    UNREACHABLE = "unreachable"  # the session or the database went away
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +28,7 @@ class WorkerContext:
     name: str
     recursion_limit: int
     executor: TrackedExecutor
-    send: Callable[[Message], None]
+    send: Tell
     on_memory_exhausted: Callable[[BaseException], None] | None = None
 
 

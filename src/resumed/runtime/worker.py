@@ -11,17 +11,35 @@ from collections.abc import Coroutine
 from typing import Any
 
 from resumed import timings
+from resumed.model import Judgement
 from resumed.observability.redaction import describe_error
 from resumed.runtime.attempt import run_attempt
 from resumed.runtime.channel import Channel, die_with_parent, leave_signals_to_parent
-from resumed.runtime.context import AttemptRequest, AttemptResult, WorkerContext
+from resumed.runtime.context import AttemptRequest, WorkerContext
 from resumed.runtime.inspection import inspect_thread
 from resumed.runtime.node_threads import TrackedExecutor
 from resumed.runtime.workflow_host import WorkflowHost, registration_of
 from resumed.store.connection import Target
 from resumed.store.libpq_environment import close_sessions_in_fork, complete_dsn
 from resumed.workers import memory
-from resumed.workers.protocol import Message
+from resumed.workers.protocol import (
+    ContextUnclosed,
+    DrainAttempts,
+    EndWorker,
+    ErrorRaised,
+    InspectThread,
+    LoadWorkflow,
+    Ping,
+    Pong,
+    RequestDone,
+    RequestResult,
+    RunAttempt,
+    StartWorker,
+    StopAttempts,
+    ThreadInspected,
+    ToWorker,
+    WorkerLeaving,
+)
 from resumed.workflows import event_loops
 
 __all__ = ["Worker", "main", "registration_of"]
@@ -34,20 +52,21 @@ _BROKEN_CODE = 72
 class Worker:
     """Runs attempts side by side on one event loop, each with a session of its own."""
 
-    def __init__(self, plan: Message, channel: Channel) -> None:
+    def __init__(self, plan: StartWorker, channel: Channel) -> None:
         """Take the plan that the control process sent; no user code has run yet."""
         self._channel = channel
         self._host = WorkflowHost(plan, channel, self._stop_attempts_of)
-        executor = TrackedExecutor(32 + _THREADS_PER_ATTEMPT * plan["concurrency"])
-        target = Target(complete_dsn(plan["dsn"]), plan["schema"])
-        self._isolated: bool = plan["alone"]
+        settings = plan.settings
+        executor = TrackedExecutor(32 + _THREADS_PER_ATTEMPT * settings.concurrency)
+        target = Target(complete_dsn(settings.dsn), settings.schema)
+        self._isolated = plan.alone
         self._memory_exhausted = False
         self._context = WorkerContext(
-            target, plan["worker"], plan["recursion_limit"], executor, channel.send, self._end_out_of_memory
+            target, plan.worker, settings.recursion_limit, executor, channel.send, self._end_out_of_memory
         )
         self._requests: dict[str, AttemptRequest] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._inbox: asyncio.Queue[Message] = asyncio.Queue()
+        self._inbox: asyncio.Queue[ToWorker] = asyncio.Queue()
 
     def prepare(self) -> None:
         """Import what is registered, before the loop runs."""
@@ -57,7 +76,7 @@ class Worker:
         """Send the hello, then handle the control process's messages until it is gone."""
         loop = asyncio.get_running_loop()
 
-        def deliver(message: Message) -> None:
+        def deliver(message: ToWorker) -> None:
             loop.call_soon_threadsafe(self._inbox.put_nowait, message)
 
         loop.set_default_executor(self._context.executor)
@@ -66,12 +85,12 @@ class Worker:
         await self._host.call_factories()
         self._channel.send(self._host.build_hello())
         self._spawn(self._host.watch_process())
-        while (message := await self._receive())["kind"] != "end":
+        while not isinstance(message := await self._receive(), EndWorker):
             self._handle(message)
         for name in await self._host.close():
-            self._channel.send({"kind": "unclosed", "name": name})
+            self._channel.send(ContextUnclosed(name))
 
-    async def _receive(self) -> Message:
+    async def _receive(self) -> ToWorker:
         """Wait for the next message, even where user code cancels every task of the loop."""
         while True:
             try:
@@ -85,33 +104,32 @@ class Worker:
             if request.workflow.name == workflow:
                 request.stop.set()
 
-    def _handle(self, message: Message) -> None:
-        match message["kind"]:
-            case "attempt":
+    def _handle(self, message: ToWorker) -> None:
+        match message:
+            case RunAttempt():
                 self._spawn(self._handle_attempt(message))
-            case "inspect":
+            case InspectThread():
                 self._spawn(self._handle_inspect(message))
-            case "drain":
-                for request in self._requests_named(message):
+            case DrainAttempts(threads):
+                for request in self._requests_for(threads):
                     request.drain()
-            case "stop":
-                for request in self._requests_named(message):
+            case StopAttempts(threads):
+                for request in self._requests_for(threads):
                     request.stop.set()
-            case "load":
-                self._spawn(self._host.import_again(message["name"]))
-            case "ping":
-                self._channel.send({"kind": "pong"})
+            case LoadWorkflow(name):
+                self._spawn(self._host.import_again(name))
+            case Ping():
+                self._channel.send(Pong())
 
-    def _requests_named(self, message: Message) -> list[AttemptRequest]:
-        """Return the requests of the threads that a message names, or all where it names none."""
-        named = message.get("threads")
-        return [request for thread, request in self._requests.items() if named is None or thread in named]
+    def _requests_for(self, threads: tuple[str, ...] | None) -> list[AttemptRequest]:
+        """Return the requests of these threads, or all."""
+        return [request for thread, request in self._requests.items() if threads is None or thread in threads]
 
     def _report_error(self, context: dict[str, Any]) -> None:
         """Report an error that no code awaited; asyncio would print it with all its values."""
         error = context.get("exception")
         if isinstance(error, BaseException):
-            self._channel.send({"kind": "troubled", **_error_fields(error)})
+            self._channel.send(ErrorRaised(describe_error(error)))
 
     def _end_out_of_memory(self, error: BaseException) -> None:
         """End at once: with no memory left, nothing shows which thread took it. Each is then tried alone.
@@ -128,29 +146,28 @@ class Worker:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _handle_attempt(self, message: Message) -> None:
-        thread_id = message["thread_id"]
-        done: Message = {"kind": "done", "thread_id": thread_id, "workflow": message["workflow"], "result": "error"}
+    async def _handle_attempt(self, message: RunAttempt) -> None:
+        thread_id, result, report = message.thread_id, RequestResult.ERROR, None
         try:
             if thread_id in self._requests:
-                done["result"] = "busy"
-            elif (request := self._build_request(thread_id, message["workflow"])) is None:
-                done["result"] = "unavailable"
+                result = RequestResult.BUSY
+            elif (request := self._build_request(thread_id, message.workflow)) is None:
+                result = RequestResult.UNAVAILABLE
             else:
-                request.by_person = message["asked"]
-                done["result"] = await self._run_attempt(request)
+                request.by_person = message.asked
+                result = await self._run_attempt(request)
         except Exception as error:  # noqa: BLE001 - an error on one thread must not end the worker
             if memory.exhausted(error):
                 self._end_out_of_memory(error)
-            done |= _error_fields(error)
+            report = describe_error(error)
         finally:
             if self._memory_exhausted:
-                self._channel.send({"kind": "leaving"})
-            self._channel.send(done)
+                self._channel.send(WorkerLeaving())
+            self._channel.send(RequestDone(thread_id, message.workflow, result, report))
             if self._memory_exhausted:
                 os._exit(_OUT_OF_MEMORY_CODE)
 
-    async def _run_attempt(self, request: AttemptRequest) -> AttemptResult:
+    async def _run_attempt(self, request: AttemptRequest) -> RequestResult:
         self._host.note_attempt()
         self._requests[request.thread_id] = request
         try:
@@ -159,19 +176,18 @@ class Worker:
         finally:
             del self._requests[request.thread_id]
 
-    async def _handle_inspect(self, message: Message) -> None:
-        answer: Message = {"kind": "inspected", "thread_id": message["thread_id"], "verdict": None, "reason": None}
+    async def _handle_inspect(self, message: InspectThread) -> None:
+        judgement: Judgement | None = None
+        error_type: str | None = None
         try:
-            request = self._build_request(message["thread_id"], message["workflow"])
+            request = self._build_request(message.thread_id, message.workflow)
             if request is not None:
                 async with request.resources:
                     judgement = await inspect_thread(request, self._context)
-                if judgement is not None:
-                    answer |= {"verdict": judgement.verdict.value, "reason": judgement.reason}
         except Exception as error:  # noqa: BLE001 - reported in the answer
-            answer["error_type"] = describe_error(error).error_type
+            error_type = describe_error(error).error_type
         finally:
-            self._channel.send(answer)
+            self._channel.send(ThreadInspected(message.thread_id, judgement, error_type))
 
     def _build_request(self, thread_id: str, name: str) -> AttemptRequest | None:
         """Build the request for a thread; None where its workflow is not, or no longer, available."""
@@ -180,11 +196,6 @@ class Worker:
             return None
         registration = self._host.registration_of(workflow)
         return AttemptRequest(thread_id, workflow, registration, graph_may_close=self._host.may_close(name))
-
-
-def _error_fields(error: BaseException) -> Message:
-    report = describe_error(error)
-    return {"error_type": report.error_type, "error_at": report.error_at, "error": report.error}
 
 
 def _run(loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
@@ -217,8 +228,10 @@ def main() -> None:
     leave_signals_to_parent()
     channel = Channel(descriptor)
     plan = channel.receive()
-    timings.use(timings.from_wire(plan["timings"]))
-    memory.confine(plan["memory"])
+    if not isinstance(plan, StartWorker):
+        os._exit(_BROKEN_CODE)
+    timings.use(plan.settings.timings)
+    memory.confine(plan.memory)
     # Set up the loop, the connection string and the fork handlers before any user code is imported.
     loop = asyncio.SelectorEventLoop()
     asyncio.set_event_loop(loop)

@@ -16,7 +16,15 @@ from resumed.judge.verdict import ANY_CHANNEL
 from resumed.model import PolicyLimits, Registration
 from resumed.runtime.channel import Channel, leave_signals_to_parent
 from resumed.runtime.process_state import ProcessState, process_state
-from resumed.workers.protocol import Message, numbers_from_wire, numbers_to_wire
+from resumed.workers.protocol import (
+    EntriesFound,
+    EntryHung,
+    EntryLoading,
+    ProcessTainted,
+    StartWorker,
+    WorkerReady,
+    WorkflowChanged,
+)
 from resumed.workflows.factories import Factory, NoGraphError
 from resumed.workflows.factory_hosts import FactoryHost, HostPatience
 from resumed.workflows.load_errors import load_error
@@ -31,11 +39,11 @@ _WATCH_POLL = timedelta(milliseconds=250)
 class WorkflowHost:
     """The workflows of one worker; `on_lost` is called with the name of one whose context ends during attempts."""
 
-    def __init__(self, plan: Message, channel: Channel, on_lost: Callable[[str], None]) -> None:
+    def __init__(self, plan: StartWorker, channel: Channel, on_lost: Callable[[str], None]) -> None:
         """Take the plan that the control process sent; nothing is imported yet."""
         self.registry = Registry()
         self._plan, self._channel, self._on_lost = plan, channel, on_lost
-        self._defaults = numbers_from_wire(plan["defaults"])
+        self._defaults = plan.settings.defaults
         self._pid = os.getpid()
         self._process_before: ProcessState | None = None
         self._factory_tasks: dict[str, FactoryHost | asyncio.Task[None]] = {}
@@ -48,7 +56,7 @@ class WorkflowHost:
 
     def import_all(self) -> None:
         """Import every selected entry, each in a thread and within its time."""
-        self.registry = load_registry(self._selection(self._plan["workflows"]))
+        self.registry = load_registry(self._selection(self._plan.workflows))
         leave_signals_to_parent()
 
     async def import_again(self, name: str) -> None:
@@ -60,22 +68,22 @@ class WorkflowHost:
         self._start(self.registry.factories.values())
 
     def _selection(self, names: Sequence[str] | None) -> Selection:
-        graphs = self._plan["graphs"]
+        graphs = self._plan.settings.graphs
         return Selection(
             names=tuple(names) if names is not None else None,
-            excluded=self._plan["excluded"] if not self._hello_sent else {},
+            excluded=self._plan.excluded if not self._hello_sent else {},
             graphs=Path(graphs) if graphs else None,
             deadline=timings.current().entry_deadline,
             on_found=self._on_found,
-            on_loading=lambda name: self._channel.send({"kind": "loading", "name": name}),
+            on_loading=lambda name: self._channel.send(EntryLoading(name)),
             on_loaded=self._on_imported,
-            on_hung=lambda name, reason: self._channel.send({"kind": "hung", "name": name, "reason": reason}),
+            on_hung=lambda name, reason: self._channel.send(EntryHung(name, reason)),
         )
 
     def _on_found(self, names: Sequence[str]) -> None:
         if self._process_before is None:
-            self._process_before = process_state(shared=self._plan["shared"] or len(names) > 1)
-            self._channel.send({"kind": "found", "names": list(names)})
+            self._process_before = process_state(shared=self._plan.shared or len(names) > 1)
+            self._channel.send(EntriesFound(tuple(names)))
 
     def _on_imported(self, name: str) -> None:
         """Check, in the importing thread, what the import changed in the process: nothing here depends on it."""
@@ -88,7 +96,7 @@ class WorkflowHost:
         """End the process where an entry has changed it: no other could rely on it. A trial finds out which one did."""
         what = self._process_before.changed(may_fork=may_fork) if self._process_before is not None else None
         if what is not None:
-            self._channel.send({"kind": "spoilt", "what": what, "names": list(names)})
+            self._channel.send(ProcessTainted(what, tuple(names)))
             self._channel.end(CHANGED_PROCESS_CODE)
 
     # Factories: on the loop
@@ -177,17 +185,16 @@ class WorkflowHost:
 
     # What is sent to the control process
 
-    def build_hello(self) -> Message:
+    def build_hello(self) -> WorkerReady:
         """Return the message that says what there is; from now on every change is sent."""
         self._hello_sent = True
         for name in self.registry.factories:
             self.registry.unavailable[name] = "its callable has not returned yet; it is waited for"
-        return {
-            "kind": "hello",
-            "workflows": [_to_wire(self.registration_of(workflow)) for workflow in self.registry.available.values()],
-            "unavailable": dict(self.registry.unavailable),
-            "again": sorted(self.registry.unloaded),
-        }
+        return WorkerReady(
+            workflows=tuple(self.registration_of(workflow) for workflow in self.registry.available.values()),
+            unavailable=dict(self.registry.unavailable),
+            unloaded=tuple(sorted(self.registry.unloaded)),
+        )
 
     def registration_of(self, workflow: LoadedWorkflow | ThreadGraphs) -> Registration:
         """Return what other replicas may know of a workflow."""
@@ -199,13 +206,12 @@ class WorkflowHost:
     def _send_change(self, name: str) -> None:
         workflow = self.registry.available.get(name)
         self._channel.send(
-            {
-                "kind": "changed",
-                "name": name,
-                "workflow": _to_wire(self.registration_of(workflow)) if workflow is not None else None,
-                "reason": self.registry.unavailable.get(name),
-                "again": name in self.registry.unloaded,
-            }
+            WorkflowChanged(
+                name,
+                self.registration_of(workflow) if workflow is not None else None,
+                reason=self.registry.unavailable.get(name),
+                unloaded=name in self.registry.unloaded,
+            )
         )
 
 
@@ -224,14 +230,3 @@ def _build_registration(workflow: LoadedWorkflow | ThreadGraphs, defaults: Polic
         seen_at=datetime.now(UTC),
         isolate=workflow.policy.isolate,
     )
-
-
-def _to_wire(registration: Registration) -> Message:
-    return {
-        "name": registration.name,
-        "version": registration.version,
-        "accepts": list(registration.accepts),
-        "triggers": list(registration.triggers),
-        "numbers": numbers_to_wire(registration.numbers),
-        "isolate": registration.isolate,
-    }

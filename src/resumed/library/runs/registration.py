@@ -14,7 +14,8 @@ from resumed.library.event_loop import run_to_end
 from resumed.library.runs.lock_session import LockSession, unlock_after_error
 from resumed.library.runs.run_handle import RunHandle
 from resumed.library.runs.run_request import RunRequest
-from resumed.library.thread_judgement import RESUMABLE, judge_rows
+from resumed.library.thread_judgement import judge_rows
+from resumed.model import RESUMABLE
 from resumed.rows import Run
 from resumed.store import checkpoints, locks, runs, watermark
 from resumed.store.connection import Session
