@@ -17,7 +17,7 @@ from resumed.judge.verdict import (
     last_activity,
 )
 from resumed.judge.workflow_match import accepts
-from resumed.model import Action, Case, Judgement, State, Verdict
+from resumed.model import NEEDS_A_PERSON, Action, Case, Judgement, State, Verdict
 
 _ABOVE_BREAKPOINT = (Verdict.CANCELLED, Verdict.WAITING)
 _LONGEST_WAIT = timedelta(minutes=1)
