@@ -50,7 +50,8 @@ def once(
     if as_json:
         print_json({"attempts": [_attempt_fields(attempt) for attempt in attempts]})
     else:
-        rows = [(one.thread_id, one.workflow, one.attempt, one.outcome, one.error_type) for one in attempts]
+        columns = ("thread_id", "workflow", "attempt", "outcome", "error_type")
+        rows = [[getattr(attempt, name) for name in columns] for attempt in attempts]
         print_table(("thread", "workflow", "attempt", "outcome", "error"), rows, "nothing was due")
     if unjudged:
         message = f"{unjudged} threads could not be judged: the log names each with its error, mend those and run again"

@@ -17,30 +17,30 @@ def doctor(as_json: Json = False, _: Graphs = None) -> None:
 
     Exit 0 without errors, 3 if the database cannot be reached or used, 1 for any other error.
     """
-    found = run(_run_checks())
+    findings = run(_run_checks())
     if as_json:
         fields = ("check", "level", "finding", "remedy")
-        print_json({"findings": [{name: getattr(one, name) for name in fields} for one in found]})
+        print_json({"findings": [{name: getattr(finding, name) for name in fields} for finding in findings]})
     else:
-        rows = [(one.check, one.level, one.finding, one.remedy) for one in found]
+        rows = [(finding.check, finding.level, finding.finding, finding.remedy) for finding in findings]
         print_table(("check", "level", "finding", "what to do"), rows, "no check was made")
-    wrong = [one for one in found if one.level is Level.ERROR]
-    if wrong:
-        raise typer.Exit(3 if any(one.check in _DATABASE_CHECKS for one in wrong) else 1)
+    failed = [finding.check for finding in findings if finding.level is Level.ERROR]
+    if failed:
+        raise typer.Exit(3 if any(check in _DATABASE_CHECKS for check in failed) else 1)
 
 
 def config(as_json: Json = False) -> None:
     """Print the effective settings with the source of each, secrets masked."""
     loaded = settings.load_settings(GLOBALS.config, GLOBALS.flags)
-    shown = [
+    rows = [
         (name, settings.setting_text(getattr(loaded.settings, name)), loaded.sources[name])
         for name in type(loaded.settings).model_fields
     ]
     if as_json:
         fields = ("name", "value", "source")
-        print_json({"settings": [dict(zip(fields, one, strict=True)) for one in shown]})
+        print_json({"settings": [dict(zip(fields, row, strict=True)) for row in rows]})
     else:
-        print_table(("setting", "value", "source"), shown, "")
+        print_table(("setting", "value", "source"), rows, "")
     for warning in loaded.warnings:
         typer.echo(f"resumed: {warning}", err=True)
 

@@ -80,11 +80,11 @@ def _progress_bar(*, quiet: bool) -> Iterator[Report]:
 def _print_survey(found: Survey, question: Question) -> None:
     fields = found.as_fields()
     groups = fields["groups"]
-    rows = [[one[name] for name in _COLUMNS.split()] for one in groups]
+    rows = [[group[name] for name in _COLUMNS.split()] for group in groups]
     print_table(tuple(_COLUMNS.split()), rows, f"no thread saved within {durations.duration_text(question.since)}")
-    for one in groups:
-        _print_group(one)
-    sizes = ", ".join(f"{one.name} {_size(one.bytes)}" for one in found.relations)
+    for group in groups:
+        _print_group(group)
+    sizes = ", ".join(f"{table.name} {_size(table.bytes)}" for table in found.relations)
     print_line(
         f"tables: {sizes}; about {found.threads_a_day:.0f} new threads and {_size(found.bytes_a_day)} a day (last week)"
     )
@@ -92,17 +92,17 @@ def _print_survey(found: Survey, question: Question) -> None:
         print_line(f"not counted: {round(found.older / found.fraction)} threads that last saved earlier; raise --since")
     if found.fraction < 1.0:
         print_line(f"estimated from a sample of {found.fraction:.2%} of the threads")
-    if dead := sum(one["stopped"] + one["failed"] for one in groups):
+    if dead := sum(group["stopped"] + group["failed"] for group in groups):
         _print_advice(found, groups, dead)
 
 
-def _print_group(one: Mapping[str, Any]) -> None:
+def _print_group(group: Mapping[str, Any]) -> None:
     for name, words in (("stopped_at", "stopped at"), ("errors", "raised")):
-        if one[name]:
-            most = list(one[name].items())[:_MAX_LISTED]
-            rest = len(one[name]) - len(most)
+        if group[name]:
+            most = list(group[name].items())[:_MAX_LISTED]
+            rest = len(group[name]) - len(most)
             listed = ", ".join(f"{escape_text(what)} ({number})" for what, number in most)
-            print_line(f"{escape_text(one['group'])}: {words} {listed}" + (f" and {rest} more" if rest else ""))
+            print_line(f"{escape_text(group['group'])}: {words} {listed}" + (f" and {rest} more" if rest else ""))
 
 
 def _print_advice(found: Survey, groups: list[dict[str, Any]], dead: int) -> None:
@@ -111,13 +111,13 @@ def _print_advice(found: Survey, groups: list[dict[str, Any]], dead: int) -> Non
     print_line(f"{dead} threads stopped or failed with work left. To have them resumed, register their graphs:")
     print_line("")
     print_line('    [project.entry-points."resumed.workflows"]')
-    groups_left = [one["group"] for one in groups if one[Status.STOPPED] + one[Status.FAILED]]
+    groups_left = [group["group"] for group in groups if group[Status.STOPPED] + group[Status.FAILED]]
     named = [name for name in groups_left if name not in _UNNAMED_GROUPS and _ENTRY_NAME.fullmatch(name)]
     for name in named[:_MAX_LISTED] or ["my_workflow"]:
         key = f'"{name}"' if "." in name else name  # as TOML has it
         print_line(f'    {key} = "your_package.graphs:{_NOT_IN_IDENTIFIER.sub("_", name)}"')
     print_line("")
-    if any(one["group"] in _UNNAMED_GROUPS for one in groups):
+    if any(group["group"] in _UNNAMED_GROUPS for group in groups):
         print_line(
             "Some threads name no workflow in their id or metadata: RESUMED_DEFAULT_WORKFLOW assigns them to one."
         )

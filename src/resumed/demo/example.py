@@ -78,7 +78,9 @@ class Example:
         path = Path(self.settings["EXAMPLE_EFFECTS"])
         text = path.read_text() if path.exists() else ""
         lines = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-        edges = {edge: Counter((one["thread"], one["node"]) for one in lines if one["edge"] == edge) for edge in _EDGES}
+        edges = {
+            edge: Counter((line["thread"], line["node"]) for line in lines if line["edge"] == edge) for edge in _EDGES
+        }
         begun, ended = (edges[edge] for edge in _EDGES)
         again = [sum(times > 1 for times in counted.values()) for counted in (begun, ended)]
         return Effects(len(begun), begun.total(), ended.total(), *again)
@@ -92,7 +94,7 @@ _EDGES = ("start", "end")
 
 def require_installed() -> None:
     """Raise ExampleMissingError unless the application and its entry points are installed."""
-    found = {one.name for one in entry_points(group=_GROUP) if one.value.startswith(f"{_PACKAGE}.")}
+    found = {entry.name for entry in entry_points(group=_GROUP) if entry.value.startswith(f"{_PACKAGE}.")}
     if not found.issuperset(WORKFLOWS):
         raise ExampleMissingError
 

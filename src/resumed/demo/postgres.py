@@ -192,7 +192,7 @@ def _choose_readable_binaries(bin_folder: Path, folder: Path) -> Path:
 
 
 def _require_search_permission(folder: Path) -> None:
-    closed = [one for one in folder.resolve().parents if not one.stat().st_mode & 0o001]
+    closed = [parent for parent in folder.resolve().parents if not parent.stat().st_mode & 0o001]
     if closed and closed[-1].stat().st_uid != _NOBODY:
         message = (
             f"started by root, the server runs as nobody, which cannot enter {closed[-1]}: set TMPDIR to another folder"

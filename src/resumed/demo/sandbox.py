@@ -121,7 +121,7 @@ class Sandbox:
         self._forget(job)
 
     def _forget(self, job: Job) -> None:
-        self._jobs = [one for one in self._jobs if one is not job]
+        self._jobs = [other for other in self._jobs if other is not job]
         self._send(f"-{job.process.pid}")
 
     def _send(self, line: str) -> None:

@@ -60,7 +60,7 @@ class Screen:
     def board(self, tally: Tally) -> None:
         """Show the current standing of every workflow's threads."""
         if self._live is not None:
-            self._draw(Group(_board(tally), Text(), *(Text(f"{_INDENT}{one}", style="dim") for one in self._latest)))
+            self._draw(Group(_board(tally), Text(), *(Text(f"{_INDENT}{line}", style="dim") for line in self._latest)))
 
     def progress(self, sentence: str) -> None:
         """Show progress on a terminal; without one do nothing."""
@@ -73,10 +73,10 @@ class Screen:
         for column in ("thread", "workflow", "stopped at", "verdict", "outcome"):
             table.add_column(column, overflow="fold")
         table.add_column("how long", justify="right")
-        for one in threads:
-            took = "" if one.seconds is None else f"{one.seconds:.1f} s"
-            end = Text(one.end, style=_COLOURS.get(one.outcome or one.verdict, ""))
-            table.add_row(one.thread_id, one.workflow, one.stopped_at or "its end", one.verdict, end, took)
+        for thread in threads:
+            took = "" if thread.seconds is None else f"{thread.seconds:.1f} s"
+            end = Text(thread.end, style=_COLOURS.get(thread.outcome or thread.verdict, ""))
+            table.add_row(thread.thread_id, thread.workflow, thread.stopped_at or "its end", thread.verdict, end, took)
         self._print(Text())
         self._stop_live()
         self.console.print(table)
@@ -102,6 +102,6 @@ def _board(tally: Tally) -> Table:
         table.add_column(standing, justify="right")
     for workflow in WORKFLOWS:
         counts = tally.counts(workflow)
-        cells = (Text(str(counts[one] or "."), style=_COLOURS.get(one, "")) for one in _STANDINGS)
+        cells = (Text(str(counts[standing] or "."), style=_COLOURS.get(standing, "")) for standing in _STANDINGS)
         table.add_row(f"{_INDENT}{workflow}", *cells)
     return table

@@ -86,7 +86,7 @@ async def _wait_until_begun(demo: Demo, running: Job) -> None:
     async with open_session(Target(demo.example.dsn), "resumed demo") as session:
         while True:
             found = await checkpoints.snapshots(session, list(demo.tally.threads))
-            asked = any(row.channel == INTERRUPT for one in found.values() for row in one.rows)
+            asked = any(row.channel == INTERRUPT for thread in found.values() for row in thread.rows)
             if len(found) == THREADS and asked:
                 return
             if running.ended or time.monotonic() > deadline:
@@ -104,20 +104,18 @@ def _judge(demo: Demo, killed_at: float) -> None:
     found = demo.command.scan()
     demo.tally.record_verdicts(found)
     for (verdict, action), threads in sorted(_group_by_verdict(found).items()):
-        demo.screen.say(f"{verdict:8} {len(threads):3}  -> {action:7} for example {_example(threads[0])}")
-    done = sum(one.verdict == "finished" for one in demo.tally.threads.values())
+        demo.screen.say(
+            f"{verdict:8} {len(threads):3}  -> {action:7} for example {threads[0]['thread_id']}: {threads[0]['reason']}"
+        )
+    done = sum(thread.verdict == "finished" for thread in demo.tally.threads.values())
     demo.screen.say(f"finished {done:3}  -> none    they ended before the kill and are not touched")
 
 
 def _group_by_verdict(found: Sequence[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for one in found:
-        groups.setdefault((one["verdict"], one["action"]), []).append(one)
+    for thread in found:
+        groups.setdefault((thread["verdict"], thread["action"]), []).append(thread)
     return groups
-
-
-def _example(one: dict[str, Any]) -> str:
-    return f"{one['thread_id']}: {one['reason']}"
 
 
 def _resume(demo: Demo, killed_at: float) -> Replica:
@@ -125,7 +123,7 @@ def _resume(demo: Demo, killed_at: float) -> Replica:
     replica = demo.command.run()
     deadline = time.monotonic() + _TIMEOUT
     _follow(demo, replica, lambda: demo.tally.done or time.monotonic() > deadline)
-    outcomes = Counter(one.outcome for one in demo.tally.threads.values() if one.attempts)
+    outcomes = Counter(thread.outcome for thread in demo.tally.threads.values() if thread.attempts)
     counts = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
     demo.screen.say(f"{counts or 'nothing'}, {time.monotonic() - killed_at:.1f} s after the kill")
     return replica

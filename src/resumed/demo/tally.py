@@ -51,7 +51,7 @@ class Tally:
     def __init__(self, expected: Mapping[str, Mapping[str, Any]]) -> None:
         """`expected` holds the state each thread ends in without a crash."""
         self.expected = expected
-        self.threads = {one: Thread(one, one.rpartition("_")[0]) for one in expected}
+        self.threads = {thread_id: Thread(thread_id, thread_id.rpartition("_")[0]) for thread_id in expected}
 
     def record_stops(self, states: Mapping[str, Mapping[str, Any]]) -> None:
         """Record where each thread stood after the application was killed."""
@@ -63,7 +63,7 @@ class Tally:
 
     def record_verdicts(self, scanned: Sequence[Mapping[str, Any]]) -> None:
         """Record the verdicts; a thread that `scan` does not list has nothing left to run."""
-        verdicts = {one["thread_id"]: str(one["verdict"]) for one in scanned}
+        verdicts = {found["thread_id"]: str(found["verdict"]) for found in scanned}
         for thread in self.threads.values():
             thread.verdict = verdicts.get(thread.thread_id, _FINISHED if not thread.stopped_at else "")
 
@@ -87,7 +87,7 @@ class Tally:
 
     def counts(self, workflow: str) -> Counter[str]:
         """Count one workflow's threads by standing."""
-        return Counter(one.standing for one in self.threads.values() if one.workflow == workflow)
+        return Counter(thread.standing for thread in self.threads.values() if thread.workflow == workflow)
 
     def find_faults(self, states: Mapping[str, Mapping[str, Any]]) -> list[str]:
         """Return one sentence for each thread that differs from an undisturbed run or was touched needlessly."""
