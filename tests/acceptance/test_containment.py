@@ -16,7 +16,7 @@ SETTINGS: Any = {
     "RESUMED_MAX_ATTEMPTS": "2",
     "RESUMED_ATTEMPT_TIMEOUT": "4s",
     "RESUMED_WORKER_MEMORY": "512MiB",
-    "RESUMED_TEST_TIMINGS": "worker_silence=3s,stuck_grace=3s,thread_grace=1s,stop_grace=1s,isolation_turn=5s",
+    "RESUMED_TEST_TIMINGS": "worker_silence=5s,stuck_grace=3s,thread_grace=1s,stop_grace=1s,isolation_turn=5s",
 }
 STATES = "select state, count(*)::int as threads from resumed.cases where workflow {} 'healthy' group by 1"
 
