@@ -99,7 +99,7 @@ async def _run_check(
                 Finding(
                     name,
                     Level.WARNING,
-                    "not checked: the schema resumed is missing",
+                    "not checked: no schema resumed yet",
                     "run `resumed migrate`, then this again",
                 )
             ]
@@ -121,7 +121,7 @@ async def _database(context: DoctorContext) -> list[Finding]:
                 "database",
                 Level.ERROR,
                 "the server is a standby (in recovery)",
-                "set RESUMED_DSN to the primary's address",
+                "set RESUMED_DATABASE_URL to the primary's address",
             )
         ]
     if server.read_only:
