@@ -225,7 +225,7 @@ async def _min_age(context: DoctorContext) -> list[Finding]:
     """Compare each workflow's longest step with the silence after which its threads count as dead."""
     sweep_context = await build_sweep_context(context.session, sweep_rules(context.settings))
     sweep_context = with_own_registrations(sweep_context, context.monitor.registrations.values())
-    return [_compare_step(one) for one in await longest_steps(context.session, sweep_context)]
+    return [_compare_step(step) for step in await longest_steps(context.session, sweep_context)]
 
 
 def _compare_step(step: LongestStep) -> Finding:

@@ -37,7 +37,11 @@ async def longest_steps(session: Session, sweep_context: SweepContext) -> list[L
     }
     longest: dict[tuple[str, timedelta], timedelta] = {}
     for thread, steps in groupby(await vitals.steps(session, list(finished)), lambda step: step.thread_id):
-        took = longest_step([StepMark(one.checkpoint_id, one.source == "input", one.ours, one.stood) for one in steps])
+        took = longest_step(
+            [StepMark(step.checkpoint_id, step.source == "input", step.ours, step.stood) for step in steps]
+        )
         if took is not None:
             longest[finished[thread]] = max(took, longest.get(finished[thread], took))
-    return sorted((LongestStep(name, took, age) for (name, age), took in longest.items()), key=lambda one: one.workflow)
+    return sorted(
+        (LongestStep(name, took, age) for (name, age), took in longest.items()), key=lambda step: step.workflow
+    )

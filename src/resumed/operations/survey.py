@@ -71,14 +71,14 @@ class Survey:
     def bytes_a_day(self) -> float:
         """By how much the tables grow a day, if new threads are like those there are."""
         threads = (self.read + self.older) / self.fraction
-        return sum(one.bytes for one in self.relations) * self.threads_a_day / threads if threads else 0.0
+        return sum(relation.bytes for relation in self.relations) * self.threads_a_day / threads if threads else 0.0
 
     def as_fields(self) -> dict[str, Any]:
         """Return the contract's document."""
         named = sorted(self.groups.items(), key=lambda pair: (-sum(pair[1].counts.values()), pair[0]))
         return {
             "groups": [group.as_fields(name, self.fraction) for name, group in named],
-            "tables": {one.name: {"rows": one.rows, "bytes": one.bytes} for one in self.relations},
+            "tables": {relation.name: {"rows": relation.rows, "bytes": relation.bytes} for relation in self.relations},
             "sampled": False if self.fraction == 1.0 else round(self.fraction, 6),
         }
 
@@ -110,7 +110,7 @@ async def survey(target: Target, question: Question, report: Report = _ignore_pr
             )
             raise DatabaseUnusableError(message)
         relations = await store.relations(session)
-        of_checkpoints = next(one for one in relations if one.name == "checkpoints")
+        of_checkpoints = next(relation for relation in relations if relation.name == "checkpoints")
         expected = await store.estimated_threads(session, of_checkpoints)
         surveyor = _Surveyor(session, question, await watermark.database_clock(session), report)
         if expected <= MOST_THREADS and await surveyor.read_all(expected):
@@ -195,7 +195,7 @@ class _Surveyor:
         since, recently = self.now - self.question.since, self.now - _GROWTH_PERIOD
         wanted = {name: one for name, one in spans.items() if (made_at(one.newest) or self.now) >= since}
         self.found.older += len(spans) - len(wanted)
-        self.found.begun += sum((made_at(one.oldest) or since) >= recently for one in wanted.values())
+        self.found.begun += sum((made_at(span.oldest) or since) >= recently for span in wanted.values())
         return list(wanted)
 
     async def _errors(self, snapshots: Mapping[str, ThreadSnapshot]) -> dict[str, list[str]]:
@@ -209,5 +209,5 @@ class _Surveyor:
         """Measure the steps of threads that have finished."""
         steps = await vitals.steps(self.session, list(finished)) if finished else []
         for thread, own in groupby(steps, lambda step: step.thread_id):
-            marks = [StepMark(one.checkpoint_id, one.source == "input", one.ours, one.stood) for one in own]
+            marks = [StepMark(step.checkpoint_id, step.source == "input", step.ours, step.stood) for step in own]
             finished[thread].learn(longest_step(marks))
