@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 from langgraph.checkpoint.postgres import PostgresSaver
 
 from resumed.demo.postgres import PrivateServer
@@ -21,6 +22,11 @@ _TEMPLATES = ("bare", "langgraph", "ready")
 
 def pytest_unconfigure() -> None:
     preloaded.end()
+
+
+# A busy machine is no fault of an example.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 def pytest_configure() -> None:

@@ -441,7 +441,7 @@ async def _released(office: OperatorContext, thread: str) -> CommandResult:
 
 
 async def _paused(office: OperatorContext, _: str) -> CommandResult:
-    return CommandResult("", (await pause.pause_workflow(office.session, "orders", office.word.actor, WHY)).said)
+    return CommandResult("", (await pause.pause_workflow(office.session, "orders", office.command.actor, WHY)).said)
 
 
 @pytest.mark.parametrize("deed", [containment.cancel_thread, containment.quarantine_thread, _released, _paused])

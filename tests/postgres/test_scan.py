@@ -120,17 +120,17 @@ async def test_whoever_has_enough_has_no_more_judged_than_a_page(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inspect, "PAGE_ROWS", 4)
-    looked: list[str] = []
+    assessed: list[str] = []
 
     async def counted(session: Session, sweep_context: SweepContext, threads: Any, known: Any) -> Any:
-        looked.extend(threads)
+        assessed.extend(threads)
         return await assess(session, sweep_context, threads, known)
 
     monkeypatch.setattr(inspect, "assess", counted)
     for number in range(40):
         await saved(session, f"orders_{number:02}", NOW - (60 - number) * MINUTE)
     assert await named(session, limit=3) == ["orders_00", "orders_01", "orders_02"]
-    assert len(looked) <= 4
+    assert len(assessed) <= 4
     assert len(await named(session)) == 40
 
 

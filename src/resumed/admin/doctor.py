@@ -99,7 +99,7 @@ async def _run_check(
                 Finding(
                     name,
                     Level.WARNING,
-                    "not checked: the schema resumed is missing",
+                    "not checked: no schema resumed yet",
                     "run `resumed migrate`, then this again",
                 )
             ]
@@ -121,7 +121,7 @@ async def _database(context: DoctorContext) -> list[Finding]:
                 "database",
                 Level.ERROR,
                 "the server is a standby (in recovery)",
-                "set RESUMED_DSN to the primary's address",
+                "set RESUMED_DATABASE_URL to the primary's address",
             )
         ]
     if server.read_only:
@@ -225,7 +225,7 @@ async def _min_age(context: DoctorContext) -> list[Finding]:
     """Compare each workflow's longest step with the silence after which its threads count as dead."""
     sweep_context = await build_sweep_context(context.session, sweep_rules(context.settings))
     sweep_context = with_own_registrations(sweep_context, context.monitor.registrations.values())
-    return [_compare_step(one) for one in await longest_steps(context.session, sweep_context)]
+    return [_compare_step(step) for step in await longest_steps(context.session, sweep_context)]
 
 
 def _compare_step(step: LongestStep) -> Finding:

@@ -100,7 +100,7 @@ class Inspector:
 
     async def judge(self, threads: Sequence[str]) -> list[Finding]:
         """Judge these threads by rows, then by values and graph; those without a checkpoint are left out."""
-        return [await self._judge_with_graph(one) for one in await self._judge_by_rows(threads)]
+        return [await self._judge_with_graph(thread) for thread in await self._judge_by_rows(threads)]
 
     async def _judge_by_rows(self, threads: Sequence[str]) -> list[AssessedThread]:
         """Judge these threads by their rows alone, the longest quiet first."""
@@ -187,7 +187,7 @@ async def _merge(*streams: AsyncIterator[AssessedThread]) -> AsyncIterator[Asses
     """Merge streams that each have their longest quiet thread first."""
     heads = {number: head for number, one in enumerate(streams) if (head := await anext(one, None)) is not None}
     while heads:
-        number = min(heads, key=lambda one: _quiet_since(heads[one]))
+        number = min(heads, key=lambda stream: _quiet_since(heads[stream]))
         yield heads.pop(number)
         if (head := await anext(streams[number], None)) is not None:
             heads[number] = head
@@ -199,7 +199,7 @@ def _quiet_since(seen: AssessedThread) -> datetime:
 
 def _with_evidence(found: Finding, snapshot: ThreadSnapshot, circumstances: Circumstances) -> Finding:
     """Add what the verdict is based on, and why the case is in quarantine if it is."""
-    triggers = [one for registration in circumstances.claim.registrations for one in registration.triggers]
+    triggers = [trigger for registration in circumstances.claim.registrations for trigger in registration.triggers]
     lines = evidence(snapshot, found.update.judgement, triggers)
     kept_out = found.update.placement.quarantine_reason
     return replace(found, evidence=(*lines, f"in quarantine: {kept_out}") if kept_out else lines)
@@ -207,7 +207,7 @@ def _with_evidence(found: Finding, snapshot: ThreadSnapshot, circumstances: Circ
 
 async def thread_history(session: Session, thread_id: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Read a thread's attempts and its newest checkpoints, as `show` reports them."""
-    tried = [_attempt_fields(one) for one in await attempts.of_thread(session, thread_id)]
+    tried = [_attempt_fields(attempt) for attempt in await attempts.of_thread(session, thread_id)]
     return tried, await checkpoints.history(session, thread_id, 50)
 
 

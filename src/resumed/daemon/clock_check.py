@@ -1,4 +1,4 @@
-"""Owns the comparison of clocks: checkpoint ids carry the time of whoever makes them, and sweeps rely on it."""
+"""Owns the comparison of clocks: checkpoint ids hold the time of the process that makes them."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta

@@ -45,8 +45,8 @@ async def _hand_out_isolated(
     session: Session, pool: WorkerPool, requests: Sequence[ClaimRequest], turn: DispatchTurn
 ) -> int:
     """Hand out a case of the isolation worker's workflow; end that worker if only other workflows have cases due."""
-    own = [one for one in requests if one.registration.name == pool.isolated_workflow]
-    others = [one for one in requests if one not in own and pool.can_isolate(one.registration.name)]
+    own = [request for request in requests if request.registration.name == pool.isolated_workflow]
+    others = [request for request in requests if request not in own and pool.can_isolate(request.registration.name)]
     others_wait = bool(others) and await cases.is_any_due(session, others, turn.swept_at)
     if others_wait and pool.is_isolation_turn_over():
         handed_out = 0
@@ -61,7 +61,7 @@ async def _start_isolation(
     session: Session, pool: WorkerPool, requests: Sequence[ClaimRequest], turn: DispatchTurn
 ) -> None:
     """Start the isolation worker for the next workflow, by name, of which something is due."""
-    names = sorted({one.registration.name for one in requests if pool.can_isolate(one.registration.name)})
+    names = sorted({request.registration.name for request in requests if pool.can_isolate(request.registration.name)})
     last = pool.isolated_workflow or ""
     for name in sorted(names, key=lambda name: (name <= last, name)):
         if await cases.is_any_due(session, [one for one in requests if one.registration.name == name], turn.swept_at):
@@ -88,7 +88,7 @@ async def _hand_out(
     if not room or not requests:
         return 0
     claimed = await cases.claim(session, requests, turn.claimant, room, turn.swept_at)
-    left = [one.thread_id for one in claimed if not pool.submit(one.thread_id, one.workflow, alone=alone)]
+    left = [case.thread_id for case in claimed if not pool.submit(case.thread_id, case.workflow, alone=alone)]
     if left:
         await cases.release_claims(session, left, turn.claimant)
     return len(claimed) - len(left)

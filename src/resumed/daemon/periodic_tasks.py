@@ -167,8 +167,10 @@ class RecoveryTask:
 
     def _closable(self, found: Sequence[Attempt]) -> list[Attempt]:
         """Return our own orphans, and others' that were there last time: their replica has had time to close them."""
-        before, self._orphans_before = self._orphans_before, {(one.thread_id, one.attempt) for one in found}
-        return [one for one in found if self._is_ours(one) or (one.thread_id, one.attempt) in before]
+        before, self._orphans_before = self._orphans_before, {(attempt.thread_id, attempt.attempt) for attempt in found}
+        return [
+            attempt for attempt in found if self._is_ours(attempt) or (attempt.thread_id, attempt.attempt) in before
+        ]
 
     def _is_ours(self, attempt: Attempt) -> bool:
         return attempt.worker.startswith(f"{self.context.claimant}-")
@@ -202,7 +204,7 @@ class RecoveryTask:
         """Report attempts that a worker closed before it died, without having reported it."""
         context, count = self.context, 0
         inflight = context.pool.inflight_threads()
-        lost = [one.thread_id for one in context.monitor.open_attempts() if one.thread_id not in inflight]
+        lost = [attempt.thread_id for attempt in context.monitor.open_attempts() if attempt.thread_id not in inflight]
         for thread in dict.fromkeys(lost):
             for attempt in await attempts.of_thread(session, thread):
                 if attempt.finished_at is None or not context.monitor.is_open(attempt):

@@ -130,7 +130,7 @@ async def _becomes_suspect(session: Session, attempt: Attempt, closer: Closer) -
     """
     if closer.outcome is not Outcome.CRASHED:
         return None
-    before = [one.outcome for one in await attempts.of_thread(session, attempt.thread_id) if one.finished_at]
+    before = [past.outcome for past in await attempts.of_thread(session, attempt.thread_id) if past.finished_at]
     return True if closer.ours or before[-1:] == [Outcome.CRASHED] else None
 
 
@@ -169,6 +169,7 @@ def _limits_of(sweep_context: SweepContext, orphan: OrphanedAttempt, circumstanc
     made_by = (orphan.attempt.workflow, orphan.attempt.version)
     version = orphan.snapshot.head.metadata_version if orphan.snapshot is not None else None
     registration = next(
-        (one for one in sweep_context.known if (one.name, one.version) == made_by), circumstances.claim.taker(version)
+        (known for known in sweep_context.known if (known.name, known.version) == made_by),
+        circumstances.claim.taker(version),
     )
     return registration.numbers if registration is not None else sweep_context.rules.defaults

@@ -106,7 +106,9 @@ def _watermark_after(mark: Watermark, window: Window, last_id: str | None, sweep
 
 def _shortest_min_age(sweep_context: SweepContext) -> timedelta:
     """Return the shortest `min_age` of any workflow."""
-    return min([sweep_context.rules.defaults.min_age, *(one.numbers.min_age for one in sweep_context.known)])
+    return min(
+        [sweep_context.rules.defaults.min_age, *(registration.numbers.min_age for registration in sweep_context.known)]
+    )
 
 
 async def _threads_without_time(session: Session, sweep_context: SweepContext, window: Window) -> list[str]:
@@ -132,7 +134,11 @@ async def _record(session: Session, sweep_context: SweepContext, threads: Sequen
         vanished_case(thread, known[thread].workflow, sweep_context.now) for thread in known if thread not in present
     ]
     updates = [*(update for update, _ in assessed.judged.values()), *gone]
-    changed = [(one, known.get(one.thread_id)) for one in updates if _needs_writing(one, known.get(one.thread_id))]
+    changed = [
+        (update, known.get(update.thread_id))
+        for update in updates
+        if _needs_writing(update, known.get(update.thread_id))
+    ]
     await cases.record(session, sorted(changed, key=lambda pair: pair[0].thread_id), sweep_context.now)
     for update, _ in assessed.judged.values():
         await runs.settle_run(session, assessed.seen[update.thread_id].head.run, update.judgement.verdict)

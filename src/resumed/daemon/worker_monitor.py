@@ -167,12 +167,14 @@ class WorkerMonitor:
         """Note what a worker has; the isolation worker has only what it tries."""
         if not worker.alone:
             now = datetime.now(UTC)
-            self._loaded[worker.name] = {one.name: replace(one, seen_at=now) for one in message.workflows}
+            self._loaded[worker.name] = {
+                workflow.name: replace(workflow, seen_at=now) for workflow in message.workflows
+            }
             self._not_loaded[worker.name] = dict(message.unavailable)
             self._report_changes()
             if not message.workflows and not message.unavailable:
                 self.events.workflows_unregistered()
-        self.events.worker_registered(worker.name, [one.name for one in message.workflows])
+        self.events.worker_registered(worker.name, [workflow.name for workflow in message.workflows])
         self.on_slot_free()
 
     def _on_workflow_changed(self, worker: WorkerProcess, message: WorkflowChanged) -> None:

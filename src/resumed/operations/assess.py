@@ -90,8 +90,13 @@ async def build_unconfigured_context(session: Session) -> UnconfiguredContext:
 
 def with_own_registrations(sweep_context: SweepContext, own: Iterable[Registration]) -> SweepContext:
     """Count the versions that this process's workers have as live, announced or not; others stay as in the table."""
-    live = {(one.name, one.version): replace(one, seen_at=sweep_context.now) for one in own}
-    others = [one for one in sweep_context.known if (one.name, one.version) not in live]
+    live = {
+        (registration.name, registration.version): replace(registration, seen_at=sweep_context.now)
+        for registration in own
+    }
+    others = [
+        registration for registration in sweep_context.known if (registration.name, registration.version) not in live
+    ]
     return replace(sweep_context, known=(*live.values(), *others))
 
 

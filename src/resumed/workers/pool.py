@@ -120,8 +120,8 @@ class WorkerPool:
 
         `asked` says that a person asked for this attempt.
         """
-        candidates = [one for one in self.workers if one.alone is alone]
-        fitting = [one for one in candidates if self._slots(one) and one.room_for(workflow)]
+        candidates = [worker for worker in self.workers if worker.alone is alone]
+        fitting = [worker for worker in candidates if self._slots(worker) and worker.room_for(workflow)]
         if not fitting or thread_id in self.inflight_threads():
             return False
         worker = max(fitting, key=self._slots)
@@ -167,12 +167,12 @@ class WorkerPool:
 
     def is_isolation_starting(self) -> bool:
         """Return whether an isolation worker is being started, is being replaced, or waits for the end of a trial."""
-        serves = any(one.alone and one.state == "isolation" for one in self.workers)
+        serves = any(worker.alone and worker.state == "isolation" for worker in self.workers)
         return self._trials_use_isolation_share() or (self.has_isolation() and not serves)
 
     def is_isolation_turn_over(self) -> bool:
         """Return whether the isolation worker has served its workflow long enough if others wait for their turn."""
-        since = [one.registered_at for one in self.workers if one.alone and one.registered_at is not None]
+        since = [worker.registered_at for worker in self.workers if worker.alone and worker.registered_at is not None]
         return bool(since) and time.monotonic() - since[0] > timings.current().isolation_turn.total_seconds()
 
     def release_isolation(self) -> None:

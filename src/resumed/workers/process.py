@@ -239,7 +239,7 @@ class WorkerProcess:
                 self.state, self.loading = "isolation" if self.alone else "ready", None
                 self.bytes_at_start = memory.used_bytes(self.pid)
                 self.registered_at = self.idle_since = time.monotonic()
-                self.limits = {one.name: one.numbers.concurrency for one in message.workflows}
+                self.limits = {workflow.name: workflow.numbers.concurrency for workflow in message.workflows}
                 self.unloaded = set(message.unloaded)
             case WorkflowChanged(name, workflow, _, unloaded):
                 self.limits.pop(name, None)
