@@ -111,7 +111,7 @@ def _it_is_told_where_one_looks(bench: Bench) -> None:
     assert SECRET in bench.resumed("show", "alinear_0").stdout
     found = json.loads(bench.resumed("doctor", "--json").stdout)["findings"]
     [pause] = [one for one in found if one["check"] == "pauses"]
-    assert (pause["level"], pause["remedy"]) == ("warning", "`resumed unpause` when its reason is gone")
+    assert (pause["level"], pause["remedy"]) == ("warning", "run `resumed unpause` when its reason is gone")
 
 
 def test_what_is_cancelled_or_quarantined_stays_so_on_every_replica_running_or_not(bench: Bench) -> None:
@@ -235,7 +235,7 @@ def test_what_cannot_be_done_is_said_in_a_sentence(bench: Bench) -> None:
         assert done.stdout + done.stderr
     doubted = bench.resumed("pause", "ordres", "--reason", "x" * 5000)
     assert doubted.returncode == 0
-    assert "is the name right?" in doubted.stderr
+    assert "check the name" in doubted.stderr
     assert bench.one("select length(reason) from resumed.pauses") == 1000
     bench.execute("drop schema resumed cascade")
     for arguments in (["pause", "--reason", "x"], ["release", "--all", "--yes"]):

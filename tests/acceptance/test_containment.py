@@ -115,6 +115,6 @@ def test_a_state_that_ends_the_process_which_loads_it_is_tried_alone_and_quarant
     [told] = daemon.lines("case.quarantined")
     assert (told["thread_id"], told["reason"]) == (
         "deadly_0",
-        "the process that loads its state ends, before an attempt can begin",
+        "loading this thread's state crashes the worker before an attempt can start",
     )
     assert daemon.terminate() == 0
