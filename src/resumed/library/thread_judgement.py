@@ -52,36 +52,38 @@ def workflow_of(graph: Any) -> LoadedWorkflow | None:
     return made
 
 
-def judge_rows(found: ThreadSnapshot, now: datetime) -> Judgement:
+def judge_rows(snapshot: ThreadSnapshot, now: datetime) -> Judgement:
     """Judge a thread whose lock the caller holds by its rows alone, as any code that accepts it would."""
-    return _assess(found, None, (NO_AGES, now), held=False, unknown=False)[0].judgement
+    return _assess(snapshot, None, (NO_AGES, now), held=False, unknown=False)[0].judgement
 
 
 async def judge_thread(
-    session: Session, found: Mapping[str, ThreadSnapshot], workflow: LoadedWorkflow | None, ages: Ages = NO_AGES
+    session: Session, snapshots: Mapping[str, ThreadSnapshot], workflow: LoadedWorkflow | None, ages: Ages = NO_AGES
 ) -> dict[str, Judgement]:
     """Judge these threads; one whose lock is held is running."""
-    held = await locks.held_threads(session, list(found))
-    return await _judge(session, found, workflow, (ages, held))
+    held = await locks.held_threads(session, list(snapshots))
+    return await _judge(session, snapshots, workflow, (ages, held))
 
 
-async def judge_under_lock(session: Session, found: ThreadSnapshot, workflow: LoadedWorkflow | None) -> Judgement:
+async def judge_under_lock(session: Session, snapshot: ThreadSnapshot, workflow: LoadedWorkflow | None) -> Judgement:
     """Judge a thread whose lock the caller holds."""
-    thread = found.head.thread_id
-    return (await _judge(session, {thread: found}, workflow, (NO_AGES, frozenset())))[thread]
+    thread = snapshot.head.thread_id
+    return (await _judge(session, {thread: snapshot}, workflow, (NO_AGES, frozenset())))[thread]
 
 
 async def _judge(
     session: Session,
-    found: Mapping[str, ThreadSnapshot],
+    snapshots: Mapping[str, ThreadSnapshot],
     workflow: LoadedWorkflow | None,
     by: tuple[Ages, frozenset[str]],
 ) -> dict[str, Judgement]:
     ages, held = by
     now, registered = await watermark.database_clock(session), await runs.has_table(session)
-    formats = await checkpoints.formats(session, {thread: one.head.checkpoint_id for thread, one in found.items()})
+    formats = await checkpoints.formats(
+        session, {thread: snapshot.head.checkpoint_id for thread, snapshot in snapshots.items()}
+    )
     judgements: dict[str, Judgement] = {}
-    for thread, snapshot in found.items():
+    for thread, snapshot in snapshots.items():
         unknown = workflow is None and thread in formats and formats[thread].low_level
         assessment, registration = _assess(snapshot, workflow, (ages, now), held=thread in held, unknown=unknown)
         if workflow is None:
@@ -93,23 +95,23 @@ async def _judge(
 
 
 def _assess(
-    found: ThreadSnapshot, workflow: LoadedWorkflow | None, when: tuple[Ages, datetime], *, held: bool, unknown: bool
+    snapshot: ThreadSnapshot, workflow: LoadedWorkflow | None, when: tuple[Ages, datetime], *, held: bool, unknown: bool
 ) -> tuple[Assessment, Registration]:
-    registration = _registration(found, workflow, when, unknown=unknown)
+    registration = _registration(snapshot, workflow, when, unknown=unknown)
     claim = WorkflowMatch(registration.name, (registration,))
     circumstances = Circumstances(now=when[1], claim=claim, ages=when[0], lock_held=held)
-    return Assessment(found, circumstances, decide_verdict(found, circumstances)), registration
+    return Assessment(snapshot, circumstances, decide_verdict(snapshot, circumstances)), registration
 
 
 def _registration(
-    found: ThreadSnapshot, workflow: LoadedWorkflow | None, when: tuple[Ages, datetime], *, unknown: bool
+    snapshot: ThreadSnapshot, workflow: LoadedWorkflow | None, when: tuple[Ages, datetime], *, unknown: bool
 ) -> Registration:
     """Stand for the given code, or for any that would accept the thread; `unknown`: any channel may be a trigger."""
     ages, now = when
-    name = workflow_name(found.head, (), None) or ""
+    name = workflow_name(snapshot.head, (), None) or ""
     numbers = PolicyLimits(ages.min_age, ages.max_age, 1, 1, ages.min_age, ages.min_age, _PREFLIGHT_TIMEOUT, 1)
     if workflow is None:
-        triggers = found.head.updated_channels if unknown else None
+        triggers = snapshot.head.updated_channels if unknown else None
         return Registration(name, "", (), triggers or (), numbers, now)
     policy = workflow.policy
     return Registration(name, policy.version or "", tuple(policy.accepts), own_triggers(workflow.graph), numbers, now)
@@ -146,11 +148,11 @@ async def _judge_by_rows(session: Session, seen: Assessment, *, unknown: bool) -
     return replace(judgement, reason=f"{judgement.reason}; whether it stands at a breakpoint {_ONLY_A_GRAPH}")
 
 
-async def _unanswered(session: Session, found: ThreadSnapshot, serde: SerializerProtocol) -> Judgement | None:
+async def _unanswered(session: Session, snapshot: ThreadSnapshot, serde: SerializerProtocol) -> Judgement | None:
     """Return `waiting` where a person has to answer; the application goes on with LangGraph's own saver."""
-    if found.head.unapplied or not any(row.channel == INTERRUPT for row in found.rows):
+    if snapshot.head.unapplied or not any(row.channel == INTERRUPT for row in snapshot.rows):
         return None
-    rows = await interrupts.interrupt_rows(session, found.head.thread_id, found.head.checkpoint_id)
+    rows = await interrupts.interrupt_rows(session, snapshot.head.thread_id, snapshot.head.checkpoint_id)
     try:
         loads = [await asyncio.to_thread(load_interrupt_row, serde, row) for row in rows]
     except Exception:  # noqa: BLE001 - whatever another serializer's values raise here

@@ -86,8 +86,8 @@ async def afind_failed_workflows(
         found: list[WorkflowCheckpoint] = []
         for start in range(0, len(threads), _PAGE_ROWS):
             statuses = await _statuses(session, threads[start : start + _PAGE_ROWS], workflow, ages)
-            found += [one for one in statuses if one.verdict in RESUMABLE]
-    ordered = sorted(found, key=lambda one: (one.created_at or now, one.thread_id))
+            found += [status for status in statuses if status.verdict in RESUMABLE]
+    ordered = sorted(found, key=lambda status: (status.created_at or now, status.thread_id))
     return ordered if limit is None else ordered[:limit]
 
 
@@ -143,15 +143,17 @@ async def read_snapshots(session: Session, threads: Sequence[str]) -> dict[str, 
 async def _statuses(
     session: Session, threads: Sequence[str], workflow: LoadedWorkflow | None, ages: Ages
 ) -> list[WorkflowCheckpoint]:
-    found = {name: one for name, one in (await read_snapshots(session, threads)).items() if one.head.checkpoint_id}
-    formats = await checkpoints.formats(session, {name: one.head.checkpoint_id for name, one in found.items()})
-    judgements = await judge_thread(session, found, workflow, ages)
-    versions = {thread: one.version for thread, one in formats.items()}
-    return [_status(found[thread], one, versions.get(thread, "")) for thread, one in judgements.items()]
+    read = await read_snapshots(session, threads)
+    heads = {thread: snapshot.head.checkpoint_id for thread, snapshot in read.items() if snapshot.head.checkpoint_id}
+    snapshots = {thread: read[thread] for thread in heads}
+    formats = await checkpoints.formats(session, heads)
+    versions = {thread: found.version for thread, found in formats.items()}
+    judgements = await judge_thread(session, snapshots, workflow, ages)
+    return [_status(snapshots[thread], judgement, versions.get(thread, "")) for thread, judgement in judgements.items()]
 
 
-def _status(found: ThreadSnapshot, judgement: Judgement, version: str) -> WorkflowCheckpoint:
-    head = found.head
+def _status(snapshot: ThreadSnapshot, judgement: Judgement, version: str) -> WorkflowCheckpoint:
+    head = snapshot.head
     return WorkflowCheckpoint(
         thread_id=head.thread_id,
         checkpoint_id=head.checkpoint_id,

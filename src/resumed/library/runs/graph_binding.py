@@ -58,12 +58,12 @@ class GraphBinder:
 
     def _complete(self, graph: Graph, options: Mapping[str, Any]) -> dict[str, Any]:
         """Add the durability where a call's options name none: save before the next superstep, if the graph can."""
-        said = {name: value for name, value in options.items() if name != "durability" or value is not None}
-        if "durability" in said or "checkpoint_during" in said:
-            return said
+        given = {name: value for name, value in options.items() if name != "durability" or value is not None}
+        if "durability" in given or "checkpoint_during" in given:
+            return given
         if graph not in self._durability:
             self._durability[graph] = durability(graph)
-        return {"durability": self._durability[graph], **said}
+        return {"durability": self._durability[graph], **given}
 
 
 def has_work_left(graph: Graph, handle: RunHandle) -> bool:

@@ -99,14 +99,14 @@ class RunRegistrar:
         thread_id = request.thread_id
         async with self._lock_session.turn:
             try:
-                found = (await checkpoints.snapshots(session, [thread_id])).get(thread_id)
-                run = found.head.run if found is not None else None
-                if found is not None and run is not None:
+                snapshot = (await checkpoints.snapshots(session, [thread_id])).get(thread_id)
+                run = snapshot.head.run if snapshot is not None else None
+                if snapshot is not None and run is not None:
                     if run.run_id == record.run_id and run.state == "open":
                         return run.run_id, run.head_before, request.input
-                    if request.input is None and await _has_died(session, found):
-                        return await _adopt(session, found, run, request, record)
-                await _end_earlier(session, found, record)
+                    if request.input is None and await _is_resumable(session, snapshot):
+                        return await _adopt(session, snapshot, run, request, record)
+                await _end_earlier(session, snapshot, record)
             except BaseException:
                 await unlock_after_error(session, thread_id)
                 raise
@@ -121,13 +121,13 @@ class RunRegistrar:
             return replace(record, rows_before=await _read_rows_before(session, request.thread_id, request.input))
 
 
-async def _end_earlier(session: Session, found: ThreadSnapshot | None, record: NewRun) -> None:
+async def _end_earlier(session: Session, snapshot: ThreadSnapshot | None, record: NewRun) -> None:
     run = (await runs.unended_runs(session, [record.thread_id])).get(record.thread_id)
     if run is None:
         return
     if run.run_id == record.run_id:
         raise RunTakenOverError(RunTakenOverError.__doc__)
-    if found is not None and await _has_died(session, found):
+    if snapshot is not None and await _is_resumable(session, snapshot):
         message = (
             "an earlier run of the thread died and has not ended: the daemon goes on with it; to go on with it "
             "here pass None as the input, to drop it `.cancel()` it"
@@ -137,18 +137,18 @@ async def _end_earlier(session: Session, found: ThreadSnapshot | None, record: N
 
 
 async def _adopt(
-    session: Session, found: ThreadSnapshot, run: Run, request: RunRequest, record: NewRun
+    session: Session, snapshot: ThreadSnapshot, run: Run, request: RunRequest, record: NewRun
 ) -> tuple[str, str, Any]:
     """Make a run that died ours; its input is given where it was not applied."""
-    stored = await runs.stored_call(session, run.run_id) if found.head.unapplied else None
+    stored = await runs.stored_call(session, run.run_id) if snapshot.head.unapplied else None
     given = await asyncio.to_thread(request.serde.loads_typed, stored.input) if stored is not None else None
     record = replace(record, rows_before=await _read_rows_before(session, run.thread_id, given))
-    await runs.adopt_run(session, run.run_id, record, found.head.checkpoint_id)
-    return run.run_id, found.head.checkpoint_id, given
+    await runs.adopt_run(session, run.run_id, record, snapshot.head.checkpoint_id)
+    return run.run_id, snapshot.head.checkpoint_id, given
 
 
-async def _has_died(session: Session, found: ThreadSnapshot) -> bool:
-    return judge_rows(found, await watermark.database_clock(session)).verdict in RESUMABLE
+async def _is_resumable(session: Session, snapshot: ThreadSnapshot) -> bool:
+    return judge_rows(snapshot, await watermark.database_clock(session)).verdict in RESUMABLE
 
 
 async def _read_rows_before(session: Session, thread_id: str, given: Any) -> str | None:
@@ -158,8 +158,8 @@ async def _read_rows_before(session: Session, thread_id: str, given: Any) -> str
     """
     if not isinstance(given, Command):
         return None
-    found = await checkpoints.threads_without_run(session, [thread_id])
-    return control_part(found[thread_id].fingerprint) if thread_id in found else None
+    snapshots = await checkpoints.threads_without_run(session, [thread_id])
+    return control_part(snapshots[thread_id].fingerprint) if thread_id in snapshots else None
 
 
 def _deadline() -> float:

@@ -124,7 +124,7 @@ def build_graph_request(
     compiled: Graph = unwrapped.graph  # type: ignore[assignment]  # what `_unwrap_compiled` makes sure of
     options = {
         **unwrapped.options,
-        **{name: one for name, one in options.items() if name != "context" or one is not None},
+        **{name: value for name, value in options.items() if name != "context" or value is not None},
     }
     config = dict(config or {})
     asked, named = options.pop("thread_id", None), (config.get("configurable") or {}).get("thread_id")
