@@ -1,12 +1,12 @@
 # resumed alone. It has no workflows, so it migrates, judges and counts; what resumes threads is the application's own
 # image with resumed in it (deploy/docker/Dockerfile.sidecar). Built in the project's folder:
 #
-#     docker build -t resumed:0.1.0 .
+#     docker build -t resumed:0.2.0 .
 
 FROM python:3.13-slim-trixie AS build
 WORKDIR /build
 COPY requirements-run.lock ./
-# No pip in the environment that is carried over: whoever adds a package does so in a stage like this one.
+# The copied environment has no pip: add packages in a stage like this one.
 RUN python3 -m venv --without-pip /opt/resumed \
     && python3 -m pip --python /opt/resumed/bin/python install --no-cache-dir --require-hashes -r requirements-run.lock
 COPY pyproject.toml README.md LICENSE ./

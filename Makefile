@@ -3,8 +3,8 @@ SHELL := /bin/sh
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 BIN := .venv/bin
-PYTEST_ARGS ?= -n 4 --dist worksteal
-.PHONY: demo test check deploy-check image-test compat oracle soak lint format install lock clean
+PYTEST_ARGS ?= -n 4 --dist worksteal --record-durations .pytest_cache/durations.json
+.PHONY: demo test test-all check deploy-check image-test compat oracle soak lint format install lock clean
 
 demo: .venv/example ## the whole story on a private Postgres
 	@PYTHONPATH="$(CURDIR)/.venv/example" $(BIN)/resumed demo $(DEMO_ARGS)
@@ -15,10 +15,13 @@ demo: .venv/example ## the whole story on a private Postgres
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --target .venv/example ./examples/orders
 	@touch .venv/example
 
-test: install ## run the tests
+test: install ## the tests of every promise, in five minutes on two cores
+	@$(BIN)/python -m pytest -m "not thorough" $(PYTEST_ARGS)
+
+test-all: install ## all tests: each promise in every form, in ten minutes; RESUMED_TEST_ALL=1 for the exhaustive ones
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-check: lint test ## everything that CI checks
+check: lint test-all ## everything that CI checks
 
 # A part of `test`, by itself. Without Debian's prometheus and systemd it says what was not checked.
 deploy-check: install ## the files of deployment, each by the tool that reads it
@@ -27,7 +30,7 @@ deploy-check: install ## the files of deployment, each by the tool that reads it
 image-test: install ## build the images and run them once (needs root and Debian's packages; docs/image-test.md)
 	@$(BIN)/python -m pytest tests/image/images.py --timeout 1800 -x -s
 
-compat: install ## the crash points under other versions of LangGraph, which pip installs (half an hour; docs/verdicts.md)
+compat: install ## the crash points under other versions of LangGraph, which pip installs (half an hour; docs/reliability.md)
 	@$(BIN)/python -m pytest tests/compat/versions.py --timeout 3000 -s
 
 # Fetches nothing of LangGraph's: LANGGRAPH names a checkout of its repository, TESTS narrows the files.

@@ -22,9 +22,9 @@ from workloads.steps import four_steps
 from resumed.demo.postgres import PrivateServer
 from resumed.model import PolicyLimits
 from resumed.runtime.attempt import run_attempt
+from resumed.runtime.attempt_sessions import AttemptSessions
 from resumed.runtime.context import AttemptRequest, WorkerContext
 from resumed.runtime.node_threads import TrackedExecutor
-from resumed.runtime.session_pool import SessionPool
 from resumed.runtime.worker import registration_of
 from resumed.store.connection import Target
 from resumed.workflows.loaded_workflow import load_workflow
@@ -59,7 +59,7 @@ async def attempts(dsn: str, threads: int) -> None:
     workflow = load_workflow("steps", Workflow(graph=graph), graph)
     assert workflow is not None
     registration = registration_of(workflow, LIMITS)
-    sessions = SessionPool(Target(dsn), "resumed attempt")
+    sessions = AttemptSessions(Target(dsn), "resumed attempt")
     context = WorkerContext(Target(dsn), sessions, "bench-1", 1000, executor, lambda _: None)
 
     async def one(thread: str) -> None:

@@ -5,16 +5,28 @@ import os
 import uuid
 from collections.abc import Iterator
 
-import psycopg
 import pytest
+from hypothesis import settings
 from langgraph.checkpoint.postgres import PostgresSaver
-from psycopg import conninfo, sql
 
 from resumed.demo.postgres import PrivateServer
 from resumed.store import schema
 from resumed.store.connection import Target
+from support import preloaded
+from support.databases import copy_of, execute, in_database
+from support.servers import fresh_server
 
+pytest_plugins = ["support.durations"]
 _TEMPLATES = ("bare", "langgraph", "ready")
+
+
+def pytest_unconfigure() -> None:
+    preloaded.end()
+
+
+# A busy machine is no fault of an example.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 def pytest_configure() -> None:
@@ -31,7 +43,7 @@ def server_dsn() -> Iterator[str]:
     if given:
         yield given
         return
-    with PrivateServer() as server:
+    with fresh_server() as server:
         yield server.dsn()
 
 
@@ -41,7 +53,7 @@ def templates(server_dsn: str) -> dict[str, str]:
     mark = uuid.uuid4().hex[:8]
     names = {kind: f"resumed_{kind}_{mark}" for kind in _TEMPLATES}
     for name in names.values():
-        _execute(server_dsn, "create database {}", name)
+        execute(server_dsn, "create database {}", name)
     for kind in ("langgraph", "ready"):
         with PostgresSaver.from_conn_string(in_database(server_dsn, names[kind])) as saver:
             saver.setup()
@@ -52,43 +64,26 @@ def templates(server_dsn: str) -> dict[str, str]:
 @pytest.fixture
 def database(server_dsn: str, templates: dict[str, str]) -> Iterator[str]:
     """The DSN of a fresh database with LangGraph's tables, our schema and the index."""
-    yield from _copy(server_dsn, templates["ready"])
+    with copy_of(server_dsn, templates["ready"]) as dsn:
+        yield dsn
 
 
 @pytest.fixture
 def langgraph_database(server_dsn: str, templates: dict[str, str]) -> Iterator[str]:
     """The DSN of a fresh database that only LangGraph has been in."""
-    yield from _copy(server_dsn, templates["langgraph"])
+    with copy_of(server_dsn, templates["langgraph"]) as dsn:
+        yield dsn
 
 
 @pytest.fixture
 def bare_database(server_dsn: str, templates: dict[str, str]) -> Iterator[str]:
     """The DSN of a fresh, empty database."""
-    yield from _copy(server_dsn, templates["bare"])
+    with copy_of(server_dsn, templates["bare"]) as dsn:
+        yield dsn
 
 
 @pytest.fixture
 def private_server() -> Iterator[PrivateServer]:
     """A server of the test's own, to be stopped, restarted or reached through a pooler."""
-    with PrivateServer() as server:
+    with fresh_server() as server:
         yield server
-
-
-def in_database(dsn: str, name: str) -> str:
-    """Point a connection string at another database of the same server."""
-    fields = conninfo.conninfo_to_dict(dsn)
-    host, port, user = fields.get("host", "127.0.0.1"), fields.get("port", 5432), fields.get("user", "postgres")
-    password = f":{fields['password']}" if fields.get("password") else ""
-    return f"postgresql://{user}{password}@{host}:{port}/{name}"
-
-
-def _copy(server_dsn: str, template: str) -> Iterator[str]:
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    _execute(server_dsn, "create database {} template {}", name, template)
-    yield in_database(server_dsn, name)
-    _execute(server_dsn, "drop database {} with (force)", name)
-
-
-def _execute(dsn: str, statement: str, *names: str) -> None:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute(sql.SQL(statement).format(*(sql.Identifier(name) for name in names)))

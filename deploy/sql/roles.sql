@@ -107,7 +107,7 @@ grant :"tables_owner" to :"owner";
 
 commit;
 
--- Only where RESUMED_PRUNE_OLDER_THAN is set or `resumed prune` is used, which delete finished threads:
+-- For `resumed prune` and RESUMED_PRUNE_OLDER_THAN of a later version, which delete finished threads; not needed yet:
 --
 -- grant delete on :"checkpoint_schema".checkpoints, :"checkpoint_schema".checkpoint_writes,
 --     :"checkpoint_schema".checkpoint_blobs to :"runner";

@@ -1,4 +1,4 @@
-"""Owns how a length of time is written: `30s`, `1h30m`, `PT5M`. Knows no settings, no defaults and no clock."""
+"""Owns how a length of time is written: `30s`, `1h30m`, `PT5M`."""
 
 import re
 from datetime import timedelta
@@ -18,18 +18,18 @@ _LONGEST_TEXT = 64
 
 
 def parse_duration(text: str) -> timedelta:
-    """Read a length of time, exact to the microsecond; raise ValueError with a sentence that says what to write."""
+    """Read a length of time, exact to the microsecond; raises ValueError with a sentence that says what to write."""
     written = text.strip()
-    _refuse_what_is_often_meant(written)
+    _refuse_common_mistakes(written)
     match = _ISO.fullmatch(written) or _SHORT.fullmatch(written)
     parts = {unit: value for unit, value in match.groupdict().items() if value} if match else {}
     if not parts:
         sentence = f"{written[:_LONGEST_TEXT]!r} is not a duration, write one like 30s, 5m, 24h, 7d or PT5M"
         raise ValueError(sentence)
-    return _within_reason(sum(_UNITS[unit] * Fraction(value) for unit, value in parts.items()))
+    return _checked_length(sum(_UNITS[unit] * Fraction(value) for unit, value in parts.items()))
 
 
-def _refuse_what_is_often_meant(written: str) -> None:
+def _refuse_common_mistakes(written: str) -> None:
     """Raise ValueError for the mistakes that deserve a sentence of their own."""
     sentence = ""
     if not written:
@@ -44,7 +44,7 @@ def _refuse_what_is_often_meant(written: str) -> None:
         raise ValueError(sentence)
 
 
-def _within_reason(microseconds: Fraction | int) -> timedelta:
+def _checked_length(microseconds: Fraction | int) -> timedelta:
     """Refuse what no date can be moved by."""
     if microseconds > LONGEST // timedelta(microseconds=1):
         sentence = "a duration must not be longer than a hundred years (36500d)"
@@ -53,7 +53,7 @@ def _within_reason(microseconds: Fraction | int) -> timedelta:
 
 
 def duration_text(duration: timedelta) -> str:
-    """Write a length of time in the shortest form that `parse` reads back to the same; raise ValueError below zero."""
+    """Write a length of time in the shortest form that `parse_duration` reads back; raises ValueError below zero."""
     if duration < timedelta(0):
         sentence = "a duration must not be negative"
         raise ValueError(sentence)

@@ -20,7 +20,7 @@ class DatabaseError(ResumedError):
 
 
 class DatabaseUnreachableError(DatabaseError):
-    """No connection could be made; trying again later may help."""
+    """No connection could be made; another try later may succeed."""
 
 
 class DatabaseUnusableError(DatabaseError):
@@ -36,15 +36,15 @@ class SessionFailedError(LockLostError):
 
 
 class SupersededError(ResumedError):
-    """Somebody else moved the thread's head while the attempt was running."""
+    """Another process moved the thread's head while the attempt was running."""
 
 
 class WorkflowAlreadyRunningError(ResumedError):
-    """Somebody else is at the thread, or an earlier run of it has not ended; the message says which."""
+    """Another process is running the thread, or an earlier run of it has not ended; the message says which."""
 
 
 class RunTakenOverError(ResumedError):
-    """The run lost its thread's lock, and somebody has gone on with the thread; nothing more was saved here."""
+    """The run lost its thread's lock, and another process has continued the thread; nothing more was saved here."""
 
 
 class RunCancelledError(ResumedError):
@@ -52,7 +52,7 @@ class RunCancelledError(ResumedError):
 
 
 class ExecutorClosedError(ResumedError):
-    """The executor was closed while the run was going on; the run stays open, and the daemon goes on with it."""
+    """The executor was closed during the run; the run stays open, and the daemon continues it."""
 
 
 class WrongDatabaseError(ResumedError):
@@ -60,7 +60,7 @@ class WrongDatabaseError(ResumedError):
 
 
 class NotReadyError(ResumedError):
-    """No attempt can be made now; the message says what stands against it."""
+    """No attempt can be made now; the message says why."""
 
 
 class RegistrationError(ResumedError):
@@ -68,8 +68,8 @@ class RegistrationError(ResumedError):
 
 
 class GraphNotMadeError(ResumedError):
-    """The factory of a workflow made no graph for a thread; the message says why, and a later try may do better."""
+    """The factory of a workflow made no graph for a thread; the message says why, and a later attempt may succeed."""
 
 
 class WorkersUnavailableError(ResumedError):
-    """No worker process said what workflows it has in time."""
+    """No worker process has announced its workflows in time."""

@@ -1,4 +1,4 @@
-"""The words of the contract as types: what is read, what is judged, what is recorded. No behaviour, no effects."""
+"""The words of the contract as types: what is read, what is judged, what is recorded. No behaviour."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """What the head and the workflow say about a thread (contract section 5)."""
+    """The verdict on a thread, by its head and its workflow (contract section 5)."""
 
     RUNNING = "running"
     CANCELLED = "cancelled"
@@ -21,8 +21,14 @@ class Verdict(StrEnum):
     STOPPED = "stopped"
 
 
+# An attempt may resume these.
+RESUMABLE = frozenset({Verdict.FAILED, Verdict.STOPPED})
+# A person has to answer, approve or decide before these go on.
+NEEDS_A_PERSON = frozenset({Verdict.WAITING, Verdict.BREAKPOINT, Verdict.EDITED})
+
+
 class State(StrEnum):
-    """Where a case stands."""
+    """The state of a case."""
 
     DUE = "due"
     RUNNING = "running"
@@ -60,7 +66,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PolicyLimits:
-    """The policy of one workflow version as numbers, the form in which replicas share it."""
+    """The policy of one workflow version as numbers, which is what replicas share of it."""
 
     min_age: timedelta
     max_age: timedelta
@@ -76,8 +82,8 @@ class PolicyLimits:
 class Registration:
     """One version of a workflow that some replica has or had; `version` is empty where it declares none.
 
-    `triggers` are the channels that start a node of a low-level `Pregel`, where they do not show it by their names.
-    `isolate`, which only the replica that has the code knows, says that its threads are always tried alone.
+    `triggers` are the channels that start a node of a low-level `Pregel`, where their names do not show it. `isolate`:
+    its threads always run alone; only the replica that has the code knows this.
     """
 
     name: str
@@ -91,9 +97,9 @@ class Registration:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A verdict with the sentence that explains it; `until` says when a `running` thread will have been quiet.
+    """A verdict with the sentence that explains it; `until` is when a `running` thread will count as quiet.
 
-    `unsure` says that rows alone cannot tell whether anything is left to run: the graph is asked, and nothing is run.
+    `unsure`: rows alone cannot tell whether anything is left to run, so the graph is asked, and nothing is run.
     """
 
     verdict: Verdict
@@ -106,14 +112,14 @@ class Judgement:
 class Case:
     """Our record of an unfinished thread (table `resumed.cases`).
 
-    `fingerprint` stands for the head's control rows; `changed_at` is when we saw them change on a known head.
-    `attempts` counts all of them, `consecutive` the charged ones without progress. `own_head` is the head where an
-    attempt of ours left off: no silence is needed to go on from there. `revision` grows with every write.
+    `fingerprint` stands for the head's control rows; `changed_at` is when a look found them changed on a known head.
+    `attempts` counts all attempts, `consecutive` the charged ones without progress. `own_head` is the head at which an
+    attempt of ours stopped: the next one need not wait for silence there. `revision` grows with every write.
 
-    What outlives the last verdict: `refused_by` are the versions whose preflight refused this very head, with what
-    they said in `refusal`; `spent_by` the versions that have used up their attempts; `cancelled_head` the head that a
-    person cancelled; `pinned` that a person put the case into quarantine and alone takes it out; `suspect` that the
-    last attempt ended with its worker.
+    What outlives the last verdict: `refused_by` are the versions whose preflight refused this very head, with the last
+    one's verdict in `refusal`; `spent_by` the versions that have used up their attempts; `cancelled_head` the head that
+    a person cancelled, `cancel_pending` that the head where the running attempt stops will be that one; `pinned` that a
+    person put the case into quarantine and alone takes it out; `suspect` that the last attempt ended with its worker.
     """
 
     thread_id: str
@@ -139,6 +145,7 @@ class Case:
     spent_by: tuple[str, ...] = ()
     own_head: str | None = None
     cancelled_head: str | None = None
+    cancel_pending: bool = False
     pinned: bool = False
     suspect: bool = False
     quarantine_reason: str | None = None
@@ -146,7 +153,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try to resume a thread (table `resumed.attempts`), as recorded."""
+    """One attempt to resume a thread (table `resumed.attempts`), as recorded."""
 
     thread_id: str
     attempt: int
@@ -169,7 +176,7 @@ class Attempt:
 class Ending:
     """How an attempt ended, as it is recorded: the head after it and, where the graph raised, what.
 
-    `alone` says that it ran in the isolation worker, so that a crash is its own.
+    `alone`: it ran in the isolation worker, so that a crash is its own.
     """
 
     outcome: Outcome
@@ -183,7 +190,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class ThreadCount:
-    """How many cases share a workflow (empty: unclaimed), state and verdict; how many are due; the longest quiet."""
+    """How many cases share a workflow (empty: unclaimed), state and verdict, how many are due, the longest quiet."""
 
     workflow: str
     state: str

@@ -1,4 +1,4 @@
-"""What is read of a thread's rows, LangGraph's and those of its registered run, as types. No behaviour, no effects."""
+"""What is read of a thread's rows, LangGraph's and those of its registered run, as types. No behaviour."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +9,7 @@ class Run:
     """A registered run that has not ended (table `resumed.runs`), without its input.
 
     `head_before` is the head that it began on, empty for none; `rows_before` the fingerprint of that head's control
-    rows, where the input is a command. `taken` says that an attempt of ours has gone on with it, `submitted` that it
+    rows, where the input is a command. In the state `taken` an attempt of ours has continued it, in `submitted` it
     waits to be begun.
     """
 
@@ -30,10 +30,10 @@ class Head:
 
     `updated_channels` is None where the row holds none. `null_channels` are the channels of the head's rows with the
     all-zero task id. `newest_id` is the newest checkpoint id over all namespaces. `edited_inside` are the namespaces of
-    subgraphs whose newest checkpoint is a person's edit on which nothing has run since. `ran_since` says that a
-    task has saved anything since: rows of the head, or a subgraph's checkpoint that is no edit. A `stub` is the row
-    that `durability="exit"` leaves before there is any state; it counts as no row. `run` is the thread's registered run
-    that has not ended; `unapplied` says that its input is still to be given, so that the head stands for that.
+    subgraphs whose newest checkpoint is a person's edit on which nothing has run since. `ran_since`: a task has saved
+    anything since, rows of the head or a subgraph's checkpoint that is no edit. A `stub` is the row that
+    `durability="exit"` leaves before there is any state; it counts as no row. `run` is the thread's registered run that
+    has not ended; `unapplied`: its input was not applied yet, and the head stands for that input.
     `saved_since` counts the rows that tasks have saved on the head and, since the head, in its subgraphs.
     """
 

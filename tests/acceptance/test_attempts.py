@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
-from acceptance.conftest import Bench, eventually
-from acceptance.undisturbed import final_state, undisturbed
+from support.bench import Bench
+from support.undisturbed import final_state, undisturbed
+from support.waiting import eventually
 
 ATTEMPTS = "select outcome, charged, advanced, error_type, error_at, error from resumed.attempts order by attempt"
+
+IMPATIENT = {"RESUMED_TEST_TIMINGS": "thread_grace=1s,stop_grace=1s,stuck_grace=3s,busy_delay=1s"}
 
 
 def test_a_node_that_raises_is_tried_again_and_at_last_quarantined_without_its_secret_being_told(bench: Bench) -> None:
@@ -80,7 +84,9 @@ def test_an_attempt_whose_session_is_ended_is_lost_and_the_thread_is_finished_by
 
 def test_a_node_that_cannot_be_stopped_costs_its_worker_after_its_neighbours_have_drained(bench: Bench) -> None:
     bench.crashed_application(1, "linear", "alinear", ends=2, ZOO_DELAY="0.3")
-    daemon = bench.daemon(["linear", "alinear"], ZOO_DELAY="60", RESUMED_ATTEMPT_TIMEOUT="1s").until_ready()
+    daemon = bench.daemon(
+        ["linear", "alinear"], ZOO_DELAY="60", RESUMED_ATTEMPT_TIMEOUT="1s", **IMPATIENT
+    ).until_ready()
     eventually(lambda: bench.rows("select from resumed.attempts where outcome = 'timed_out'"), deadline=90)
     eventually(lambda: daemon.samples("resumed_worker_restarts_total")[0][1] >= 1)
     charged = bench.rows("select distinct outcome from resumed.attempts where charged")
@@ -103,6 +109,7 @@ def test_broken_entries_take_nothing_with_them(bench: Bench) -> None:
     assert daemon.terminate() == 0
 
 
+@pytest.mark.thorough
 def test_a_dry_run_judges_and_resumes_nothing(bench: Bench) -> None:
     bench.crashed_application(2, "linear", ends=2, ZOO_DELAY="0.3")
     daemon = bench.daemon(RESUMED_DRY_RUN="true")
@@ -126,6 +133,7 @@ def due(bench: Bench) -> Any:
     return bench.one("select count(*) from resumed.cases where state = 'due'")
 
 
+@pytest.mark.thorough
 def test_callables_context_managers_and_a_langgraph_json_are_registered_alike(bench: Bench) -> None:
     graphs = bench.folder / "langgraph.json"
     place = Path(__file__).parent.parent / "graphs" / "zoo" / "graphs.py"
@@ -145,7 +153,7 @@ def test_callables_context_managers_and_a_langgraph_json_are_registered_alike(be
 
 def test_a_node_that_ignores_its_cancelling_is_never_run_twice_at_once(bench: Bench) -> None:
     bench.crashed_application(1, "stubborn", ends=1, ZOO_DELAY="0.3")
-    daemon = bench.daemon(ZOO_DELAY="40", RESUMED_ATTEMPT_TIMEOUT="1s").until_ready()
+    daemon = bench.daemon(ZOO_DELAY="40", RESUMED_ATTEMPT_TIMEOUT="1s", **IMPATIENT).until_ready()
     eventually(lambda: bench.one("select count(*) from resumed.attempts") >= 2, deadline=90)
     ends = bench.rows("select started_at, finished_at from resumed.attempts order by attempt")
     assert ends[0]["finished_at"] <= ends[1]["started_at"]
@@ -157,7 +165,7 @@ def test_a_node_that_ignores_its_cancelling_is_never_run_twice_at_once(bench: Be
 
 def test_a_child_that_a_node_forked_does_not_keep_a_dead_workers_lock(bench: Bench) -> None:
     bench.crashed_application(1, "forking", ends=1, ZOO_DELAY="0.3")
-    daemon = bench.daemon(ZOO_DELAY="2").until_ready()
+    daemon = bench.daemon(ZOO_DELAY="0.7").until_ready()
     eventually(lambda: [line for line in bench.effects("start") if line["node"] == "forked"])
     os.kill(daemon.workers()[0], signal.SIGKILL)
     eventually(lambda: bench.all_closed(1))

@@ -1,14 +1,17 @@
 """What people get wrong: one clear sentence on stderr, the contract's exit code, no traceback, no password."""
 
-import subprocess
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import psycopg
 import pytest
 
-from acceptance.conftest import COMMAND, Bench, Daemon, eventually
 from resumed.demo.postgres import PrivateServer
+from support.bench import Bench
+from support.daemon import Daemon
+from support.servers import fresh_server
+from support.waiting import eventually
 
 DATABASE_COMMANDS = (["run"], ["once"], ["scan"], ["threads"], ["show", "linear_0"], ["resume", "linear_0"])
 READING = [command for command in DATABASE_COMMANDS if command != ["run"]]
@@ -32,7 +35,7 @@ def test_a_database_that_cannot_be_reached_is_exit_3(bench: Bench, command: list
 
 
 def test_run_waits_for_its_database_alive_and_not_ready_and_then_judges_it(bench: Bench) -> None:
-    with PrivateServer() as server:
+    with fresh_server() as server:
         server.stop()
         daemon = bench.daemon(RESUMED_DATABASE_URL=server.dsn())
         assert eventually(lambda: get(daemon, "livez")).status_code == 200
@@ -44,7 +47,7 @@ def test_run_waits_for_its_database_alive_and_not_ready_and_then_judges_it(bench
 
 
 def test_a_running_daemon_outlives_its_database(bench: Bench) -> None:
-    with PrivateServer() as server:
+    with fresh_server() as server:
         assert bench.resumed("migrate", RESUMED_DATABASE_URL=server.dsn()).returncode == 0
         setup(server.dsn())
         bench.dsn = server.dsn()
@@ -88,8 +91,8 @@ def test_without_the_index_everything_works_and_the_daemon_says_what_is_missing(
     bench.crashed_application(2, "linear", ends=2, ZOO_DELAY="0.3")
     daemon = bench.daemon()
     eventually(lambda: bench.all_closed(2))
-    assert len(daemon.lines("index.missed")) == 1
-    assert "resumed migrate" in daemon.lines("index.missed")[0]["reason"]
+    assert len(daemon.lines("index.missing")) == 1
+    assert "resumed migrate" in daemon.lines("index.missing")[0]["reason"]
     assert daemon.terminate() == 0
 
 
@@ -157,20 +160,17 @@ def test_a_thread_that_does_not_exist_is_exit_1_whatever_its_name(bench: Bench, 
 
 
 def test_a_nul_in_a_thread_id_is_wrong_usage(bench: Bench) -> None:
-    done = subprocess.run(
-        [str(COMMAND), "show", "-"],
-        env=bench.environment(),
-        cwd=bench.folder,
-        input="linear\0_0\n",
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = bench.resumed("show", "-", given="linear\0_0\n")
     refused(done, 2, "NUL")
 
 
-@pytest.mark.parametrize("thread", ['o\'clock "quoted"; --', "two\nlines\ttab", "é✓ " * 200, "%s%(a)s"])
+@pytest.mark.parametrize(
+    "thread",
+    [
+        'o\'clock "quoted"; --',
+        *(pytest.param(one, marks=pytest.mark.thorough) for one in ("two\nlines\ttab", "é✓ " * 200, "%s%(a)s")),
+    ],
+)
 def test_a_thread_with_an_odd_name_is_found_and_finished_like_any_other(bench: Bench, thread: str) -> None:
     bench.crashed_application(1, "linear", ends=1, ZOO_DELAY="0.3")
     for table in ("checkpoints", "checkpoint_writes", "checkpoint_blobs"):
@@ -229,9 +229,14 @@ def setup(dsn: str) -> None:
         saver.setup()
 
 
-@pytest.fixture
-def guarded(private_server: PrivateServer) -> str:
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[str]:
     """An address with a wrong password, on a server that asks for one."""
+    with fresh_server() as server:
+        yield guard(server)
+
+
+def guard(private_server: PrivateServer) -> str:
     with psycopg.connect(private_server.dsn(), autocommit=True) as connection:
         connection.execute("create role guarded login password 'right'")
         rules = private_server.data / "pg_hba.conf"

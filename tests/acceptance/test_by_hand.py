@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from acceptance.conftest import Bench, eventually
-from acceptance.undisturbed import final_state, undisturbed
+from support.bench import Bench
+from support.undisturbed import final_state, undisturbed
+from support.waiting import eventually
 
 LOCK = "select pg_advisory_lock(('x' || substr(encode(sha256('resume_linear_0'), 'hex'), 1, 16))::bit(64)::bigint)"
 

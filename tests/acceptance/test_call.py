@@ -7,7 +7,8 @@ from typing import Any
 
 import httpx
 
-from acceptance.conftest import GRAPHS, Bench, eventually
+from support.bench import GRAPHS, Bench
+from support.waiting import eventually
 
 THREADS = 2
 SCALARS = {"tenant": "acme", "retries": 3, "share": 0.5, "dry": True, "api_key": "sk-live-hunter2", "delta_days": 7}

@@ -3,10 +3,12 @@
 import os
 import time
 
-from acceptance.conftest import Bench, eventually
+from support.bench import Bench
+from support.waiting import eventually
 
 ALL = bool(os.environ.get("RESUMED_TEST_ALL"))
-THREADS, SECONDS = (10_000, 300) if ALL else (500, 12)
+THREADS, SECONDS = (10_000, 300) if ALL else (300, 5)
+PROBES = {} if ALL else {"RESUMED_TEST_TIMINGS": "between_probes=3s"}
 TABLES = {
     "checkpoints": "checkpoint_ns, checkpoint_id, parent_checkpoint_id, type, checkpoint, metadata",
     "checkpoint_blobs": "checkpoint_ns, channel, version, type, blob",
@@ -28,7 +30,7 @@ def test_a_workflow_that_keeps_failing_is_probed_by_all_replicas_together_until_
     broken.touch()
     bench.application(1, "fragile", ZOO_BREAK=str(broken), ZOO_DELAY="0").wait(30)
     copy(bench, THREADS)
-    settings = {"ZOO_BREAK": str(broken), "ZOO_DELAY": "0", "RESUMED_RETRY_BASE": "1s"}
+    settings = {"ZOO_BREAK": str(broken), "ZOO_DELAY": "0", "RESUMED_RETRY_BASE": "1s", **PROBES}
     daemons = [bench.daemon(**settings).until_ready() for _ in range(2)]
     eventually(lambda: all(daemon.lines("circuit.opened") for daemon in daemons))
     time.sleep(SECONDS)

@@ -7,8 +7,11 @@ from typing import Any
 import httpx
 import pytest
 
-from acceptance.conftest import Bench, Daemon, eventually, shifted
-from acceptance.undisturbed import final_state, undisturbed
+from support.bench import Bench
+from support.clocks import shifted
+from support.daemon import Daemon
+from support.undisturbed import final_state, undisturbed
+from support.waiting import eventually
 
 TEN_MINUTES = 600
 ATTEMPTS = "select count(*) from resumed.attempts"
@@ -23,16 +26,16 @@ def clock(bench: Bench, **settings: str) -> list[dict[str, Any]]:
     return [one for one in json.loads(found.stdout)["findings"] if one["check"] == "clock"]
 
 
-@pytest.mark.parametrize("seconds", [TEN_MINUTES, -TEN_MINUTES])
+@pytest.mark.parametrize("seconds", [TEN_MINUTES, pytest.param(-TEN_MINUTES, marks=pytest.mark.thorough)])
 def test_a_daemon_whose_clock_is_wrong_tries_nothing_and_shows_it(bench: Bench, seconds: int) -> None:
     bench.crashed_application(1, "linear", ends=1, ZOO_DELAY="0.3")
     daemon = bench.daemon(**shifted(seconds))
-    eventually(lambda: daemon.lines("clock.doubted"))
+    eventually(lambda: daemon.lines("clock_skew.detected"))
     eventually(lambda: daemon.sweeps() >= 5)
     refused = readiness(daemon)
     assert refused.status_code == 503
     assert "clock" in refused.text
-    assert len(daemon.lines("clock.doubted")) == 1
+    assert len(daemon.lines("clock_skew.detected")) == 1
     assert bench.one(ATTEMPTS) == 0
     assert [one["level"] for one in clock(bench, **shifted(seconds))] == ["error"]
     assert daemon.terminate() == 0
@@ -42,13 +45,13 @@ def test_a_daemon_whose_clock_is_wrong_tries_nothing_and_shows_it(bench: Bench, 
     assert honest.terminate() == 0
 
 
-@pytest.mark.parametrize("seconds", [TEN_MINUTES, -TEN_MINUTES])
+@pytest.mark.parametrize("seconds", [TEN_MINUTES, pytest.param(-TEN_MINUTES, marks=pytest.mark.thorough)])
 def test_a_clock_that_jumps_stops_attempts_but_not_sweeps_until_it_is_right_again(bench: Bench, seconds: int) -> None:
     told = bench.folder / "clock"
     told.write_text("+0s")
     daemon = bench.daemon(**shifted(told)).until_ready()
     told.write_text(f"{seconds:+}s")
-    eventually(lambda: daemon.lines("clock.doubted"))
+    eventually(lambda: daemon.lines("clock_skew.detected"))
     bench.crashed_application(1, "linear", ends=1, ZOO_DELAY="0.3")
     before = daemon.sweeps()
     eventually(lambda: daemon.sweeps() >= before + 5)

@@ -4,9 +4,11 @@ import json
 from typing import Any
 
 import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from acceptance.conftest import Bench, eventually
+from support.bench import Bench
+from support.waiting import eventually
 
 SCANNED = {"thread_id", "workflow", "verdict", "reason", "head", "last_activity", "action", "due_at"}
 TRIED = {"attempt", "started_at", "finished_at", "outcome", "error_type", "error", "before", "after", "worker"}
@@ -140,6 +142,23 @@ def test_tables_for_people_name_every_thread(bench: Bench) -> None:
     assert bench.resumed("threads").stdout == "no open cases\n"
 
 
+@pytest.mark.parametrize(
+    ("code", "command"),
+    [
+        (0, "scan"), (0, "threads"), (0, "workflows"), (0, "audit"), (0, "survey"), (0, "config"), (0, "doctor"),
+        (0, "once"), (0, "migrate"), (0, "pause --reason x"), (1, "unpause"), (1, "show nobody"), (1, "resume nobody"),
+        (1, "release nobody"), (1, "cancel nobody --reason x"), (1, "quarantine nobody --reason x"), (0, "demo --help"),
+    ],
+)  # fmt: skip
+def test_every_command_is_a_process_that_ends_as_it_does_inside_ours(bench: Bench, code: int, command: str) -> None:
+    here = bench.resumed(*command.split(), workflows=["linear"])
+    bench.execute("delete from resumed.pauses")
+    done = bench.resumed(*command.split(), workflows=["linear"], process=True)
+    assert (done.returncode, here.returncode) == (code, code), done.stderr + here.stderr
+    assert bool(done.stdout) == bool(here.stdout)
+    assert "Traceback" not in done.stderr
+
+
 def test_help_lists_every_command_whole_under_a_heading(bench: Bench) -> None:
     told = bench.resumed("--help").stdout
     headings = ("See it work:", "Look:", "Act:", "Operate:")
@@ -151,7 +170,7 @@ def test_help_lists_every_command_whole_under_a_heading(bench: Bench) -> None:
 
 
 def test_a_shell_can_complete_commands(bench: Bench) -> None:
-    done = bench.resumed(_RESUMED_COMPLETE="complete_bash", COMP_WORDS="resumed sur", COMP_CWORD="1")
+    done = bench.resumed(process=True, _RESUMED_COMPLETE="complete_bash", COMP_WORDS="resumed sur", COMP_CWORD="1")
     assert done.stdout.split() == ["survey"]
 
 

@@ -6,9 +6,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from acceptance.conftest import Bench, eventually
-from acceptance.undisturbed import final_state, undisturbed
-from conftest import in_database
+from support.bench import Bench
+from support.databases import in_database
+from support.undisturbed import final_state, undisturbed
+from support.waiting import eventually
 
 THREADS = 30
 LIMIT = 5

@@ -1,13 +1,13 @@
 """Threads that kill, hang or starve their worker: they harm themselves alone, and are quarantined for it."""
 
-import subprocess
-import sys
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from acceptance.conftest import Bench, Daemon, eventually
+from support.bench import Bench
+from support.daemon import Daemon
+from support.waiting import eventually
 
 MISCHIEVOUS = {"killing": 2, "hanging": 2, "hoarding": 1, "leaving": 1, "crashing": 1, "blocking": 1}
 SETTINGS: Any = {
@@ -16,15 +16,15 @@ SETTINGS: Any = {
     "RESUMED_MAX_ATTEMPTS": "2",
     "RESUMED_ATTEMPT_TIMEOUT": "4s",
     "RESUMED_WORKER_MEMORY": "512MiB",
+    "RESUMED_TEST_TIMINGS": "worker_silence=5s,stuck_grace=3s,thread_grace=1s,stop_grace=1s,isolation_turn=5s",
 }
 STATES = "select state, count(*)::int as threads from resumed.cases where workflow {} 'healthy' group by 1"
 
 
-def leave(bench: Bench, workflow: str, count: int) -> None:
-    environment = {**bench.environment([]), "ZOO_DELAY": "0"}
-    subprocess.run(
-        [sys.executable, "-m", "faults.leave", bench.dsn, str(count), workflow], env=environment, check=True, timeout=60
-    )
+def leave(bench: Bench, **counts: int) -> None:
+    """Leave so many threads of each workflow, failed in their second node."""
+    wanted = [f"{workflow}={count}" for workflow, count in counts.items()]
+    assert bench.module("faults.leave", bench.dsn, *wanted, workflows=[], ZOO_DELAY="0").wait(60) == 0
 
 
 def entries(*names: str) -> list[str]:
@@ -45,9 +45,7 @@ def started(daemon: Daemon, *, alone: bool) -> int:
 
 @pytest.mark.timeout(480)
 def test_threads_that_harm_their_worker_are_quarantined_and_harm_no_other(bench: Bench) -> None:
-    for workflow, count in MISCHIEVOUS.items():
-        leave(bench, workflow, count)
-    leave(bench, "healthy", 100)
+    leave(bench, **MISCHIEVOUS, healthy=100)
     daemon = bench.daemon(entries(*MISCHIEVOUS, "healthy"), **SETTINGS).until_ready()
     eventually(lambda: states(bench, "=") == {"closed": 100}, 120)
     eventually(lambda: states(bench, "<>") == {"quarantined": 8}, 300)
@@ -67,7 +65,7 @@ def test_threads_that_harm_their_worker_are_quarantined_and_harm_no_other(bench:
 
 
 def test_a_workflow_that_asks_for_it_is_always_tried_alone(bench: Bench) -> None:
-    leave(bench, "healthy", 3)
+    leave(bench, healthy=3)
     daemon = bench.daemon(["healthy = faults.mischief:isolated"], **{**SETTINGS, "ZOO_DELAY": "0.3"})
     eventually(lambda: bench.all_closed(3))
     attempts = bench.rows("select worker, started_at, finished_at from resumed.attempts order by started_at")
@@ -79,9 +77,9 @@ def test_a_workflow_that_asks_for_it_is_always_tried_alone(bench: Bench) -> None
     assert daemon.terminate() == 0
 
 
-@pytest.mark.parametrize("graph", ["leaking", "leaking_alone"])
+@pytest.mark.parametrize("graph", ["leaking", pytest.param("leaking_alone", marks=pytest.mark.thorough)])
 def test_a_worker_that_leaks_is_replaced_before_it_meets_its_limit(bench: Bench, graph: str) -> None:
-    leave(bench, "leaking", 24)
+    leave(bench, leaking=24)
     settings = {**SETTINGS, "RESUMED_WORKER_MEMORY": "1GiB", "RESUMED_CONCURRENCY": "2"}
     daemon = bench.daemon([f"leaking = faults.mischief:{graph}"], **settings)
     eventually(lambda: bench.all_closed(24))
@@ -94,9 +92,9 @@ def test_a_worker_that_leaks_is_replaced_before_it_meets_its_limit(bench: Bench,
     assert daemon.terminate() == 0
 
 
+@pytest.mark.thorough
 def test_once_sees_suspects_to_their_end(bench: Bench) -> None:
-    leave(bench, "killing", 1)
-    leave(bench, "healthy", 5)
+    leave(bench, killing=1, healthy=5)
     done = bench.resumed("once", "--wait", workflows=entries("killing", "healthy"), **SETTINGS)
     assert done.returncode == 1
     assert states(bench, "=") == {"closed": 5}
@@ -106,8 +104,7 @@ def test_once_sees_suspects_to_their_end(bench: Bench) -> None:
 
 
 def test_a_state_that_ends_the_process_which_loads_it_is_tried_alone_and_quarantined(bench: Bench) -> None:
-    leave(bench, "deadly", 1)
-    leave(bench, "healthy", 5)
+    leave(bench, deadly=1, healthy=5)
     daemon = bench.daemon(entries("deadly", "healthy"), **SETTINGS).until_ready()
     eventually(lambda: states(bench, "=") == {"closed": 5})
     eventually(lambda: states(bench, "<>") == {"quarantined": 1}, 120)
@@ -118,6 +115,6 @@ def test_a_state_that_ends_the_process_which_loads_it_is_tried_alone_and_quarant
     [told] = daemon.lines("case.quarantined")
     assert (told["thread_id"], told["reason"]) == (
         "deadly_0",
-        "the process that loads its state ends, before an attempt can begin",
+        "loading this thread's state crashes the worker before an attempt can start",
     )
     assert daemon.terminate() == 0

@@ -7,8 +7,10 @@ from typing import Any
 
 import psutil
 
-from acceptance.conftest import Bench, Daemon, eventually
-from acceptance.undisturbed import final_state, undisturbed
+from support.bench import Bench
+from support.daemon import Daemon
+from support.undisturbed import final_state, undisturbed
+from support.waiting import eventually
 
 KINDS = ("linear", "alinear", "fan", "sends", "nested", "functional")
 

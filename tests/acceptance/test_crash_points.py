@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from langgraph.checkpoint.postgres import PostgresSaver
 
-from acceptance.conftest import COMMAND, GRAPHS, Bench
+from support.bench import GRAPHS, Bench
+from support.command import Done, run_here
 
 SHARE = 1 if os.environ.get("RESUMED_TEST_ALL") else 8
 UNFINISHED = ("failed", "stopped")
@@ -90,12 +91,9 @@ def kill_everywhere(bench: Bench) -> dict[str, tuple[int, int]]:
     return {name: tuple(told) for line in done.stdout.splitlines() for name, told in json.loads(line).items()}
 
 
-def resumed(bench: Bench, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+def resumed(bench: Bench, *arguments: str, **settings: str) -> Done:
     """Run the command to its end, however many threads it has to do with."""
-    command = [str(COMMAND), *arguments]
-    return subprocess.run(
-        command, env=bench.environment([], **settings), capture_output=True, text=True, check=False, timeout=1200
-    )
+    return run_here(arguments, bench.environment([], **settings), bench.folder)
 
 
 def scan(bench: Bench, **settings: str) -> list[dict[str, Any]]:
@@ -147,7 +145,7 @@ def stored(bench: Bench) -> dict[str, str]:
 
 
 def tell(points: dict[str, tuple[int, int]], threads: dict[str, Left], finished: int) -> None:
-    """Print the figures of docs/verdicts.md."""
+    """Print the figures of docs/reliability.md."""
     killed, calls = (sum(told[place] for told in points.values()) for place in (0, 1))
     flows = {name.partition(":")[0] for name in points}
     print(f"\n{len(flows)} flows in {len(points)} series with {calls} points, killed at {killed} of them;")

@@ -8,10 +8,11 @@ import psycopg
 import pytest
 from langgraph.checkpoint.postgres import PostgresSaver
 
-from acceptance.conftest import Bench, eventually
 from postgres.test_databases import restricted, settle
 from postgres.test_partitions import FLAT
 from resumed.demo.postgres import PrivateServer
+from support.bench import Bench
+from support.waiting import eventually
 
 READING = (["threads"], ["scan"], ["show", "linear_0"], ["once"])
 NOTHING = ("nothing was due", "no open cases", "no unfinished threads", "there is no thread")
@@ -28,7 +29,10 @@ def refused(bench: Bench, *arguments: str, says: str, code: int = 3, **settings:
     assert not any(one in done.stdout for one in NOTHING), done.stdout
 
 
-@pytest.mark.parametrize("isolation", ["serializable", "repeatable read", "read committed"])
+@pytest.mark.parametrize(
+    "isolation",
+    ["serializable", *(pytest.param(one, marks=pytest.mark.thorough) for one in ("repeatable read", "read committed"))],
+)
 def test_eighty_killed_threads_are_finished_at_any_default_isolation(bench: Bench, isolation: str) -> None:
     settle(
         bench.dsn, {"default_transaction_isolation": isolation, "datestyle": "SQL, DMY", "intervalstyle": "iso_8601"}
@@ -57,14 +61,19 @@ def test_hidden_rows_are_said_and_not_taken_for_nothing(bench: Bench) -> None:
     assert "BYPASSRLS" in doctor.stdout
 
 
-def test_a_table_that_somebody_has_locked_is_busy(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    ("table", "command"),
+    [
+        ("resumed.cases", ["threads"]),
+        pytest.param("checkpoints", ["show", "linear_0"], marks=pytest.mark.thorough),
+        pytest.param("checkpoints", ["once"], marks=pytest.mark.thorough),
+    ],
+)
+def test_a_table_that_somebody_has_locked_is_busy(bench: Bench, table: str, command: list[str]) -> None:
     bench.crashed_application(1, "linear", ends=1, ZOO_DELAY="0.3")
     with psycopg.connect(bench.dsn) as other:
-        other.execute("lock table resumed.cases in access exclusive mode")
-        refused(bench, "threads", says="the database is busy")
-        other.execute("lock table checkpoints in access exclusive mode")
-        refused(bench, "show", "linear_0", says="the database is busy")
-        refused(bench, "once", says="the database is busy")
+        other.execute(f"lock table {table} in access exclusive mode")
+        refused(bench, *command, says="the database is busy")
 
 
 def test_a_small_time_limit_of_the_role_is_not_ours(bench: Bench) -> None:
@@ -130,6 +139,7 @@ def _others() -> list[Path]:
     return [one for one in [*named, *found, *Path("/usr/lib/postgresql").glob("*/bin")] if (one / "initdb").is_file()]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("folder", _others(), ids=str)
 def test_threads_are_finished_on_every_server_at_hand(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -20,8 +20,9 @@ import pytest
 import rich
 
 import resumed
-from acceptance.conftest import COMMAND, eventually
 from resumed.demo.tally import Tally
+from support.command import COMMAND
+from support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = ("orders", "documents", "invoices", "approvals")
@@ -154,13 +155,14 @@ def told_whole(told: str) -> bool:
     return "30 of 40 threads are finished, each with the state of an undisturbed run; 10 wait for a person." in told
 
 
+@pytest.mark.thorough
 def test_twice_at_once_with_a_path_that_holds_spaces_one_kept_by_an_ordinary_user(player: Player) -> None:
     ours, kept = player.start(), player.start("--keep", by=ordinary() or (sys.executable,))
     told, complaints = ours.communicate(timeout=PATIENCE)
     assert (ours.returncode, complaints) == (0, ""), told + complaints
     assert told_whole(told)
     assert "\x1b" not in told
-    said = until(kept, "Ctrl-C ends everything")
+    said = until(kept, "Ctrl-C stops everything")
     assert told_whole(said)
     held = asked(player, said)
     assert "approvals_40" in held
@@ -226,6 +228,7 @@ def test_a_folder_that_the_servers_user_cannot_enter_is_named(player: Player) ->
     assert str(player.folder) in complaints
 
 
+@pytest.mark.thorough
 def test_the_example_ends_the_same_way_every_time(player: Player) -> None:
     first, second = (player.application("undisturbed", "--threads", "8") for _ in range(2))
     assert Counter(one.partition("_")[0] for one in first) == dict.fromkeys(WORKFLOWS, 2)
@@ -286,8 +289,8 @@ def stand(thread_id: str, **changes: Any) -> dict[str, Any]:
 )
 def test_what_is_not_as_undisturbed_is_said(order: dict[str, Any], approval: dict[str, Any], said: list[str]) -> None:
     tally = Tally(EXPECTED)
-    tally.stopped({**stand("orders_01", next=["charge"]), **stand("approvals_04")})
-    tally.judged(
+    tally.record_stops({**stand("orders_01", next=["charge"]), **stand("approvals_04")})
+    tally.record_verdicts(
         [{"thread_id": "orders_01", "verdict": "stopped"}, {"thread_id": "approvals_04", "verdict": "waiting"}]
     )
-    assert tally.wrong({**order, **approval}) == said
+    assert tally.find_faults({**order, **approval}) == said

@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from acceptance.conftest import Bench, eventually
-from acceptance.undisturbed import final_state, undisturbed
+from support.bench import Bench
+from support.undisturbed import final_state, undisturbed
+from support.waiting import eventually
 
 WORKFLOWS = ("alinear", "linear", "fan", "sends", "nested")
 THREADS = 2
@@ -49,7 +50,9 @@ def deployed_away(bench: Bench, workflows: Sequence[str], linger: str) -> None:
     server.wait(30)
 
 
-@pytest.mark.parametrize("linger", ["0", "1"], ids=["gone at once", "lingering"])
+@pytest.mark.parametrize(
+    "linger", ["0", pytest.param("1", marks=pytest.mark.thorough)], ids=["gone at once", "lingering"]
+)
 def test_a_service_that_is_stopped_in_mid_node_leaves_nothing_unfinished(bench: Bench, linger: str) -> None:
     """A service that is gone at once leaves hardly a row of it; one that lingers saves that it was cancelled."""
     deployed_away(bench, WORKFLOWS, linger)

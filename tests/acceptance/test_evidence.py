@@ -8,7 +8,7 @@ from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, interrupt
 
-from acceptance.conftest import Bench
+from support.bench import Bench
 
 VALUE = "hunter2-in-the-state"
 HOSTILE = "\x1b]0;owned\x07" + "n" * 300

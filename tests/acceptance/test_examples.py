@@ -10,7 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from acceptance.conftest import Bench, Daemon, eventually
+from support.bench import Bench
+from support.daemon import Daemon
+from support.waiting import eventually
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SERVICE = EXAMPLES / "service" / "src"

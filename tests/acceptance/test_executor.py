@@ -10,19 +10,20 @@ import psycopg
 import pytest
 from langgraph.checkpoint.postgres import PostgresSaver
 
-from acceptance.conftest import Bench, eventually
 from acceptance.test_crash import assert_one_at_a_time
-from acceptance.undisturbed import final_state, undisturbed
 from resumed.demo.postgres import PrivateServer
 from resumed.store import schema
 from resumed.store.connection import Target
+from support.bench import Bench
+from support.undisturbed import final_state, undisturbed
+from support.waiting import eventually
 
 RUNS = 20
 STATES = "select state, count(*)::int as runs from resumed.runs group by 1 order by 1"
 ATTEMPTS = "select count(*) from resumed.attempts"
 
 
-@pytest.mark.parametrize("min_age", ["10m", "1s"])
+@pytest.mark.parametrize("min_age", ["10m", pytest.param("1s", marks=pytest.mark.thorough)])
 def test_the_runs_of_a_killed_application_are_resumed_within_seconds_and_not_before(bench: Bench, min_age: str) -> None:
     slow = {"RESUMED_MIN_AGE": min_age, "RESUMED_POLL_INTERVAL": "1s", "RESUMED_CONCURRENCY": str(2 * RUNS)}
     daemon = bench.daemon(ZOO_DELAY="0.1", **slow).until_ready()
@@ -83,7 +84,14 @@ def test_the_input_of_a_later_turn_is_applied_by_the_daemon(bench: Bench) -> Non
 
 
 @pytest.mark.parametrize(
-    "death", ["after:resumed.begin_run", "after:INTO checkpoint_writes", "before:INTO checkpoints "]
+    "death",
+    [
+        "after:resumed.begin_run",
+        *(
+            pytest.param(one, marks=pytest.mark.thorough)
+            for one in ("after:INTO checkpoint_writes", "before:INTO checkpoints ")
+        ),
+    ],
 )
 def test_an_answer_that_a_dead_application_had_been_given_reaches_its_question_once(bench: Bench, death: str) -> None:
     assert bench.executed(1, "asking").wait(60) == 0
@@ -114,6 +122,7 @@ def test_a_finished_run_whose_application_died_before_it_said_so_is_not_touched(
     assert daemon.terminate() == 0
 
 
+@pytest.mark.thorough
 def test_live_runs_outlive_restarts_of_postgres_in_their_own_process(
     private_server: PrivateServer, tmp_path: Path
 ) -> None:
@@ -140,7 +149,7 @@ def test_live_runs_outlive_restarts_of_postgres_in_their_own_process(
         bench.end()
 
 
-@pytest.mark.parametrize("grace", ["0s", "10s"])
+@pytest.mark.parametrize("grace", ["0s", pytest.param("10s", marks=pytest.mark.thorough)])
 def test_after_a_lost_session_either_the_application_or_the_daemon_finishes(
     bench: Bench, tmp_path: Path, grace: str
 ) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from acceptance.conftest import Bench
 from resumed import CheckpointerManager, get_checkpoint_status
+from support.bench import Bench
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "library.md").read_text()

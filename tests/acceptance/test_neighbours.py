@@ -6,9 +6,12 @@ from typing import Any
 import pytest
 from langgraph.checkpoint.postgres import PostgresSaver
 
-from acceptance.conftest import Bench, Daemon, eventually, everything, shifted
-from acceptance.undisturbed import final_state, undisturbed
 from resumed.judge.checkpoint_id import made_at
+from support.bench import Bench, everything
+from support.clocks import shifted
+from support.daemon import Daemon
+from support.undisturbed import final_state, undisturbed
+from support.waiting import eventually
 
 ROWS = "select checkpoint_id, checkpoint, metadata from checkpoints where thread_id = %(thread)s order by 1"
 
@@ -41,6 +44,7 @@ def test_a_head_that_moves_under_an_attempt_is_superseded_and_the_others_rows_st
     assert daemon.terminate() == 0
 
 
+@pytest.mark.thorough
 def test_a_superseded_thread_that_is_left_unfinished_is_gone_on_with_and_not_for_ever(bench: Bench) -> None:
     bench.crashed_application(1, "linear", ends=1, ZOO_DELAY="0.3")
     daemon = bench.daemon(ZOO_DELAY="2").until_ready()
@@ -95,7 +99,10 @@ def test_a_thread_that_waits_for_a_person_is_never_touched(bench: Bench) -> None
     assert daemon.terminate() == 0
 
 
-@pytest.mark.parametrize("workflow", ["gated", "gated_after", "gated_inside"])
+@pytest.mark.parametrize(
+    "workflow",
+    ["gated", *(pytest.param(one, marks=pytest.mark.thorough) for one in ("gated_after", "gated_inside"))],
+)
 def test_a_breakpoint_of_a_graph_or_its_subgraph_is_never_passed(bench: Bench, workflow: str) -> None:
     waiting = bench.application(2, workflow, ZOO_DELAY="0.01")
     assert waiting.wait(30) == 0

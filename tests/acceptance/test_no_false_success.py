@@ -1,14 +1,12 @@
 """Nothing is reported as success that did nothing, or less than an undisturbed run would have done."""
 
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.postgres import PostgresSaver
 
-from acceptance.conftest import Bench, everything
+from support.bench import Bench, everything
 
 ATTEMPTS = "select thread_id, outcome, charged, advanced, error_type from resumed.attempts order by started_at"
 CASES = "select thread_id, verdict, state, reason, quarantine_reason from resumed.cases"
@@ -45,12 +43,9 @@ HEALTHY = ["kept", "kept_listed", "kept_encrypted", "kept_wrapped", "stateful_fi
 
 def died(bench: Bench, *names: str, faults: tuple[str, ...] = ()) -> None:
     """Have the application start these flows; each dies or fails in its own process."""
-    done = subprocess.run(
-        [sys.executable, "-m", "broken.app", bench.dsn, *names],
-        env=bench.environment(**faulty(bench, *faults)), cwd=bench.folder, capture_output=True, text=True,
-        check=False, timeout=60,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    log = bench.folder / "application.log"
+    done = bench.module("broken.app", bench.dsn, *names, log=log, **faulty(bench, *faults))
+    assert done.wait(60) == 0, log.read_text()
 
 
 def faulty(bench: Bench, *faults: str) -> dict[str, str]:

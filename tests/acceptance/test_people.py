@@ -7,9 +7,11 @@ import pytest
 from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.types import Command
 
-from acceptance.conftest import Bench, Daemon, eventually, everything
-from acceptance.undisturbed import final_state
 from resumed.judge.verdict import NULL_TASK
+from support.bench import Bench, everything
+from support.daemon import Daemon
+from support.undisturbed import final_state
+from support.waiting import eventually
 
 ROWS = "select thread_id, checkpoint_ns, checkpoint_id from checkpoints order by 1, 2, 3"
 WRITES = "select thread_id, checkpoint_id, task_id, idx, blob from checkpoint_writes order by 1, 2, 3, 4"
@@ -62,7 +64,7 @@ def test_no_question_of_any_kind_is_answered_by_us(bench: Bench) -> None:
     assert daemon.terminate() == 0
 
 
-@pytest.mark.parametrize("workflow", ["asking_twice", "asking_inside"])
+@pytest.mark.parametrize("workflow", ["asking_twice", pytest.param("asking_inside", marks=pytest.mark.thorough)])
 def test_the_answer_to_one_question_never_reaches_the_next(bench: Bench, workflow: str) -> None:
     asked(bench, workflow)
     assert answered(bench, workflow, "x1")
@@ -75,7 +77,10 @@ def test_the_answer_to_one_question_never_reaches_the_next(bench: Bench, workflo
     assert daemon.terminate() == 0
 
 
-@pytest.mark.parametrize("workflow", ["asking", "asking_inside", "asking_twice"])
+@pytest.mark.parametrize(
+    "workflow",
+    ["asking", *(pytest.param(one, marks=pytest.mark.thorough) for one in ("asking_inside", "asking_twice"))],
+)
 def test_an_answer_whose_process_died_reaches_its_question_and_no_other(bench: Bench, workflow: str) -> None:
     asked(bench, workflow)
     answer_and_die(bench, workflow, "yes")

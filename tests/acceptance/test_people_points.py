@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
-from acceptance.conftest import COMMAND, GRAPHS, Bench, eventually
+from support.bench import GRAPHS, Bench
+from support.command import Done, run_here
+from support.waiting import eventually
 
 if str(GRAPHS) not in sys.path:
     sys.path.insert(0, str(GRAPHS))
@@ -92,6 +94,9 @@ class People:
             capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL, check=False,
         )  # fmt: skip
 
+    def command(self, *arguments: str) -> Done:
+        return run_here(arguments, self.bench.environment(ENTRIES, **self.settings()), self.bench.folder)
+
     def held_talks(self, *plans: dict[str, Any]) -> Truth:
         made = [{"flows": list(FLOWS), **plan} for plan in plans]
         done = self.ran([sys.executable, "-m", "people.driver", self.bench.dsn, json.dumps(made)])
@@ -104,14 +109,14 @@ class People:
         return Truth(truth.points, evidence.texts(dsn), evidence.asked(dsn), evidence.ahead(dsn))
 
     def scanned(self) -> dict[str, Any]:
-        done = self.ran([str(COMMAND), "scan", "--json"])
+        done = self.command("scan", "--json")
         assert done.returncode == 0, done.stderr
         return {one["thread_id"]: one for one in json.loads(done.stdout)["threads"]}
 
     def forced(self, threads: Sequence[str]) -> None:
         """Nobody's decision is taken, not even when somebody insists."""
         for thread in threads:
-            done = self.ran([str(COMMAND), "resume", thread, "--force"])
+            done = self.command("resume", thread, "--force")
             assert (done.returncode, "that is for a person to decide" in done.stdout) == (1, True), done
 
     def swept(self, sweeps: int) -> None:
@@ -121,7 +126,7 @@ class People:
         assert daemon.terminate() == 0
 
     def resumed(self) -> None:
-        done = self.ran([str(COMMAND), "once", "--wait"])
+        done = self.command("once", "--wait")
         assert done.returncode == 0, done.stderr
 
     def forged(self, threads: Sequence[str]) -> dict[str, Any]:
@@ -248,35 +253,41 @@ def knowable(thread: str) -> bool:
 FEW = sorted({*UNKNOWABLE, "inside", "beside_inside", "function_beside"})
 
 
-def plans() -> list[dict[str, Any]]:
+def plans(half: int) -> list[dict[str, Any]]:
     """Give what is tried: all of it, or a sample that has each flow, saver, style and variant in it."""
     if ALL:
         styles = ["null", "map", "all"]
-        return [
+        exhaustive: list[dict[str, Any]] = [
             {"styles": styles, "lanes": [*BOTH, *CROSSED]},
             {"serde": "slow", "styles": styles, "lanes": BOTH, "at_once": 8},
             {"serde": "late", "styles": ["null", "map"], "lanes": BOTH, "at_once": 8},
             {"one_transaction": True, "lanes": BOTH, "styles": styles},
         ]
-    return [
+        return exhaustive[half::2]
+    sample: list[dict[str, Any]] = [
         {"lanes": BOTH[:1], "styles": ["null"], "every": 4},
         {"lanes": BOTH[1:], "styles": ["map"], "every": 6},
         {"flows": FEW, "serde": "slow", "lanes": BOTH[1:], "styles": ["null"], "every": 4, "at_once": 6},
         {"flows": FEW, "serde": "late", "lanes": BOTH[1:], "styles": ["null"], "every": 2, "at_once": 6},
         {"flows": FEW, "one_transaction": True, "lanes": BOTH[:1], "styles": ["null"], "every": 4},
     ]
+    return sample[:2] if half == 0 else sample[2:]
 
 
 @pytest.mark.timeout(PATIENCE * 2)
-def test_killed_at_any_call_no_answer_is_forged_or_lost_and_every_talk_comes_to_its_end(bench: Bench) -> None:
+@pytest.mark.parametrize("half", [0, pytest.param(1, marks=pytest.mark.thorough)])
+def test_killed_at_any_call_no_answer_is_forged_or_lost_and_every_talk_comes_to_its_end(
+    bench: Bench, half: int
+) -> None:
     people = People(bench, "slow")
-    truth = people.held_talks(*plans())
+    truth = people.held_talks(*plans(half))
     unknown = taken_through(people, truth)
     assert {one for one in unknown if ":null:" not in one} == set()
     assert {one for one in unknown if one.split(":")[1] == "plain" and knowable(one)} == set()
     assert [one for one in truth.threads if one.split(":")[1] == "transaction" and truth.resumable(one)] == []
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(PATIENCE * 2)
 def test_after_dump_and_restore_no_answer_is_forged_and_what_needs_none_goes_on(bench: Bench) -> None:
     people = People(bench)

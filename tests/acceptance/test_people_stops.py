@@ -1,7 +1,6 @@
 """Breakpoints, edits, forks and commands: what a person did is gone on with, and nobody else's step is taken."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.postgres import PostgresSaver
 
-from acceptance.conftest import GRAPHS, Bench, eventually
+from support.bench import GRAPHS, Bench
+from support.waiting import eventually
 
 if str(GRAPHS) not in sys.path:
     sys.path.insert(0, str(GRAPHS))
@@ -44,11 +44,8 @@ def test_what_a_person_has_to_decide_stays_theirs_and_what_they_decided_is_gone_
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings: Any = {"workflows": ENTRIES, "PEOPLE_LOG": str(bench.effects_file)}
-    staged = subprocess.run(
-        [sys.executable, "-m", "people.stage", bench.dsn], env=bench.environment(**settings),
-        capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
-    assert staged.returncode == 0, staged.stderr
+    log = bench.folder / "stage.log"
+    assert bench.module("people.stage", bench.dsn, log=log, **settings).wait(120) == 0, log.read_text()
     scanned = {one["thread_id"]: one for one in bench.ask("scan", **settings)["threads"]}
     said = {name: scanned[name]["verdict"] if name in scanned else None for name in SCENES}
     assert {name: said[name] for name, sweep_context in SCENES.items() if said[name] != sweep_context.verdict} == {}

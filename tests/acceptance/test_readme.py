@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from acceptance.conftest import COMMAND, Bench, Daemon, eventually
+from support.bench import Bench
+from support.command import COMMAND
+from support.daemon import Daemon
+from support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text()

@@ -1,14 +1,14 @@
 """Registrations that break, beside one that does not: each is named with its error, and nobody else is harmed."""
 
 import json
-import subprocess
-import sys
 from typing import Any
 
 import psutil
 import pytest
 
-from acceptance.conftest import COMMAND, Bench, Daemon, eventually
+from support.bench import Bench
+from support.daemon import Daemon
+from support.waiting import eventually
 
 LONG = 400.0
 BAD = {
@@ -16,7 +16,7 @@ BAD = {
     "patching": "it replaces _thread.start_new_thread",
     "sleepless": "it replaces time.sleep",
     "socketless": "it replaces socket.socket",
-    "hanging": "did not end within 20 s",
+    "hanging": "did not end within 8 s",
     "dying": "ended the worker process (exit 3)",
     "dying_later": "s after it was loaded",
     "flaky": "its context ended by itself: ConnectionError at",
@@ -26,17 +26,19 @@ BAD = {
     "signalling": "signal only works in main thread",
 }
 HARMLESS = ("lasting", "looping", "elsewhere", "wrapping")
-SETTINGS: Any = {"MISCHIEF": "1", "ZOO_DELAY": "0.05", "RESUMED_MAX_ATTEMPTS": "2"}
+SETTINGS: Any = {
+    "MISCHIEF": "1",
+    "ZOO_DELAY": "0.05",
+    "RESUMED_MAX_ATTEMPTS": "2",
+    "RESUMED_TEST_TIMINGS": "entry_deadline=8s,first_answers=10s,trial_dwell=15s,retry_load=4s,closing=2s",
+}
 SECRET = "hunter2"  # noqa: S105 - the very thing that must not be seen
 
 
 def leave(bench: Bench, *wanted: tuple[str, int]) -> None:
     """Leave threads of `healthy` that failed in their second node, under these names."""
-    for workflow, count in wanted:
-        subprocess.run(
-            [sys.executable, "-m", "loading.leave", bench.dsn, str(count), workflow],
-            env={**bench.environment([]), "ZOO_DELAY": "0"}, check=True, timeout=60,
-        )  # fmt: skip
+    counts = [f"{workflow}={count}" for workflow, count in wanted]
+    assert bench.module("loading.leave", bench.dsn, *counts, workflows=[], ZOO_DELAY="0").wait(60) == 0
 
 
 def entries(*names: str) -> list[str]:
@@ -58,6 +60,7 @@ def closed(bench: Bench, workflow: str) -> int:
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(600)
 def test_bad_registrations_harm_nobody_and_are_named_with_their_errors(bench: Bench) -> None:
     leave(bench, ("healthy", 100), ("flaky", 3), ("late", 3))
@@ -94,18 +97,16 @@ def test_a_registration_is_not_blamed_for_what_others_kill(bench: Bench) -> None
         return len(killed) >= 3  # the worker, and two processes that were to find out why it died
 
     eventually(three_died)
-    eventually(lambda: len(daemon.lines("worker.greeted")) == 2)
+    eventually(lambda: len(daemon.lines("worker.registered")) == 2)
     assert daemon.lines("workflow.failed") == []
     assert daemon.terminate() == 0
 
 
 def test_the_command_names_every_bad_registration(bench: Bench) -> None:
     bad = [name for name in BAD if name not in ("dying_later", "flaky", "hanging")]  # those take their time
-    done = subprocess.run(
-        [str(COMMAND), "workflows", "--json"],
-        cwd=bench.folder, capture_output=True, text=True, timeout=240, check=True,
-        env=bench.environment(entries(*bad, "lasting", "good"), LATE_SERVER=str(bench.folder / "nowhere")),
-    )  # fmt: skip
+    names, nowhere = entries(*bad, "lasting", "good"), str(bench.folder / "nowhere")
+    done = bench.resumed("workflows", "--json", workflows=names, LATE_SERVER=nowhere)
+    assert done.returncode == 0, done.stderr
     found = {one["name"]: one for one in json.loads(done.stdout)["workflows"]}
     assert {name for name, one in found.items() if one["loaded"]} == {"good", "lasting"}
     assert {name: BAD[name] for name in bad if BAD[name] not in found[name]["reason"]} == {}, found
@@ -114,13 +115,14 @@ def test_the_command_names_every_bad_registration(bench: Bench) -> None:
     assert SECRET not in done.stdout + done.stderr
 
 
+@pytest.mark.thorough
 def test_the_isolation_worker_loads_only_what_it_tries(bench: Bench) -> None:
     leave(bench, ("killing", 2), ("healthy", 3), ("flaky", 2))
     names = ["killing = faults.mischief:killing", "healthy = faults.mischief:isolated", *entries("flaky")]
     daemon = bench.daemon(names, **SETTINGS, FLAKY_AFTER="1")
     eventually(lambda: closed(bench, "healthy") == 3, LONG)
     eventually(lambda: len(bench.rows("select from resumed.cases where state = 'quarantined'")) == 2, LONG)
-    greeted = [one for one in daemon.lines("worker.greeted") if one["worker"].endswith("-isolation")]
+    greeted = [one for one in daemon.lines("worker.registered") if one["worker"].endswith("-isolation")]
     assert {tuple(one["workflows"]) for one in greeted} >= {("killing",), ("healthy",)}
     assert all(len(one["workflows"]) == 1 for one in greeted)
     charged = bench.rows("select distinct workflow, outcome from resumed.attempts where charged")

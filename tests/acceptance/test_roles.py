@@ -13,12 +13,13 @@ import pytest
 from langgraph.checkpoint.postgres import PostgresSaver
 from psycopg import conninfo, sql
 
-from acceptance.conftest import DEADLINE, Bench, eventually
-from acceptance.undisturbed import final_state, undisturbed
 from resumed.demo.postgres import find_binaries
 from resumed.errors import DatabaseUnusableError
 from resumed.store import schema
 from resumed.store.connection import Target, open_session
+from support.bench import Bench
+from support.undisturbed import final_state, undisturbed
+from support.waiting import DEADLINE, eventually
 
 ROLES = Path(__file__).parents[2] / "deploy" / "sql" / "roles.sql"
 PASSWORD = "of this test"  # noqa: S105
@@ -53,8 +54,12 @@ LEAST = {
     "function resumed.begin_run": {"EXECUTE"},
     "function resumed.regain_run": {"EXECUTE"},
     "function resumed.end_run": {"EXECUTE"},
+    "function resumed.begin_run_v1": {"EXECUTE"},
+    "function resumed.regain_run_v1": {"EXECUTE"},
+    "function resumed.end_run_v1": {"EXECUTE"},
     "function resumed.lock_key": {"EXECUTE"},
     "function resumed.require_head": {"EXECUTE"},
+    "function resumed.require_head_v1": {"EXECUTE"},
 }
 
 

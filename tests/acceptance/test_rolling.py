@@ -1,7 +1,8 @@
 """A rolling deploy and a database that turns read-only: each thread finds who takes it, and nobody gives up."""
 
-from acceptance.conftest import Bench, eventually
-from acceptance.undisturbed import final_state, undisturbed
+from support.bench import Bench
+from support.undisturbed import final_state, undisturbed
+from support.waiting import eventually
 
 TERMINATE = "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'resumed%'"
 

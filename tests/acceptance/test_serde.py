@@ -6,7 +6,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from acceptance.conftest import GRAPHS, Bench
+from support.bench import GRAPHS, Bench
 
 NAMES = ("plain", "smuggler", "sealed", "listed", "unlisted")
 REGISTERED: Any = [f"{name}=sealed.graphs:{name}" for name in NAMES]

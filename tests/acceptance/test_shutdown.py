@@ -3,7 +3,8 @@
 import signal
 import time
 
-from acceptance.conftest import Bench, eventually
+from support.bench import Bench
+from support.waiting import eventually
 
 COUNT = 25
 ATTEMPTS = "select outcome, charged, finished_at is null as open from resumed.attempts"

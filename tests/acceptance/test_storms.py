@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 from langgraph.checkpoint.postgres import PostgresSaver
 
-from acceptance.conftest import Bench, Daemon, eventually
 from acceptance.test_crash import assert_one_at_a_time
-from acceptance.undisturbed import final_state, undisturbed
 from resumed.demo.postgres import PrivateServer
 from resumed.store import schema
 from resumed.store.connection import Target
 from soak import checks
 from soak.fleet import Fleet, every
+from support.bench import Bench
+from support.daemon import Daemon
+from support.undisturbed import final_state, undisturbed
+from support.waiting import eventually
 
 ALL = bool(os.environ.get("RESUMED_TEST_ALL"))
 KINDS = ("linear", "alinear", "fan", "sends", "nested")

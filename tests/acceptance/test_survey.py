@@ -6,7 +6,7 @@ import textwrap
 import tomllib
 from collections import Counter
 
-from acceptance.conftest import Bench
+from support.bench import Bench
 
 STATUS = {"failed": "failed", "stopped": "stopped", "waiting": "waiting"}
 LOADED = """

@@ -8,14 +8,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from acceptance import test_crash_points as crash
-from acceptance.conftest import GRAPHS, Bench
+from support.bench import GRAPHS, Bench
+from support.command import run_process
 
 ROOT = Path(__file__).parents[2]
 KILLER = Path(__file__).parent / "some.py"
@@ -83,7 +84,7 @@ def killed(bench: Bench, writer: Path, left_out: tuple[str, ...]) -> dict[str, A
 
 
 def judged_and_finished(bench: Bench, points: dict[str, Any], said: str) -> None:
-    """Have the daemon judge and finish what was killed; prints a line of the table in docs/verdicts.md."""
+    """Have the daemon judge and finish what was killed; prints a line of the table in docs/reliability.md."""
     sys.path.insert(0, str(GRAPHS))
     from points.flows import FLOWS  # noqa: PLC0415 - found only now
 
@@ -129,7 +130,7 @@ def test_every_crash_point_under_one_version(
 ) -> None:
     commands, bench = install(*requirements, str(ROOT)), Bench(bare_database, tmp_path)
     left_out = () if requirements is OWN[-1] else DEAF
-    monkeypatch.setattr(crash, "COMMAND", commands / "resumed")
+    monkeypatch.setattr(crash, "run_here", partial(run_process, command=commands / "resumed", patience=1200))
     judged_and_finished(bench, killed(bench, commands, left_out), versions(commands))
 
 

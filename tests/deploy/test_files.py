@@ -213,13 +213,14 @@ def test_the_public_workflow_runs_targets_of_the_makefile_on_every_python_that_i
     workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
     steps = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
     targets = {words[1] for step in steps if (words := step.split())[0] == "make"}
-    assert targets == {"check", "compat"}
+    assert targets == {"check", "compat", "install", "test"}
     makefile = (ROOT / "Makefile").read_text()
     assert all(f"\n{target}:" in makefile for target in targets)
     matrix = workflow["jobs"]["check"]["strategy"]["matrix"]["include"]
     promised = (ROOT / "pyproject.toml").read_text()
     assert all(f"Python :: {one['python']}" in promised for one in matrix)
     assert len(matrix) == promised.count("Python :: 3.")
+    assert len({one["postgres"] for one in matrix}) == 3
 
 
 def test_a_commit_hook_runs_the_linters_of_the_makefile() -> None:

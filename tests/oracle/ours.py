@@ -8,8 +8,7 @@ from oracle.journal import COPIES, Journal, Rows
 from oracle.plain import State, bound, limit_of, state_of, stops_of
 from oracle.recording import Call
 from oracle.savers import BothFaces
-from postgres.attempting import Place
-from resumed.judge.verdict import open_question
+from resumed.judge.verdict import needs_graph
 from resumed.model import Judgement, Verdict
 from resumed.runtime.assessment import assess_thread
 from resumed.runtime.context import AttemptRequest
@@ -17,6 +16,7 @@ from resumed.store import watermark
 from resumed.store.connection import open_session
 from resumed.workflows.loaded_workflow import LoadedWorkflow, load_workflow
 from resumed.workflows.workflow import Workflow
+from support.attempting import Place
 
 NAME = "oracle"
 _LAST_ATTEMPT = """
@@ -42,7 +42,7 @@ class Ours:
 
     def __init__(self, journal: Journal, place: Place, pool: Any) -> None:
         self._journal, self._pool = journal, pool
-        place.desk = replace(place.desk, target=journal.target(COPIES))
+        place.worker = replace(place.worker, target=journal.target(COPIES))
         self._place = place
 
     def load(self, call: Call, upto: int) -> Rows:
@@ -72,13 +72,13 @@ class Ours:
         """The verdict that `scan` would name; None where there is no thread."""
         request = self._place.request(self.workflow(call), call.thread)
         seen = await self._seen(request)
-        if seen is None or not open_question(seen):
+        if seen is None or not needs_graph(seen):
             return seen
         said = await self._place.inspect(request.workflow, call.thread)
         return said if said is not None else seen
 
     async def _seen(self, request: AttemptRequest) -> Judgement | None:
-        async with open_session(self._place.desk.target) as session:
+        async with open_session(self._place.worker.target) as session:
             found = await assess_thread(session, await watermark.database_clock(session), request)
         return found.judgement if found is not None else None
 

@@ -22,8 +22,8 @@ from oracle.journal import COPIES, PLAIN, journal_on
 from oracle.ours import Ours
 from oracle.plain import Plain
 from oracle.recording import RECORDING, Call
-from postgres.attempting import place_at
 from resumed.library import connection_pools
+from support.attempting import place_at
 
 PATIENCE = 120.0  # for all positions and cuts of one test
 SILENCE = 60.0  # without any ruling: the process is lost

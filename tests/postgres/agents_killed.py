@@ -16,9 +16,9 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.types import Command, Send
 
-from postgres.attempting import Place, place_at, workflow_of
 from resumed.model import Outcome, Verdict
 from resumed.workflows.loaded_workflow import LoadedWorkflow
+from support.attempting import Place, place_at, workflow_of
 
 GRAPHS = Path(__file__).parent.parent / "graphs"
 sys.path.insert(0, str(GRAPHS)) if str(GRAPHS) not in sys.path else None

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 
-from postgres.attempting import Place, place_at
+from support.attempting import Place, place_at
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from conftest import in_database
+from postgres.case_writes import begin, settle
 from resumed.daemon.sweep import run_sweep
-from resumed.judge.case import CasePlacement, CaseUpdate
+from resumed.judge.case import AttemptOutcomeFields, CasePlacement, CaseUpdate
 from resumed.judge.checkpoint_id import first_at
 from resumed.model import Attempt, Case, Ending, Judgement, Outcome, PolicyLimits, Registration, State, Verdict
 from resumed.operations import containment, pause
@@ -22,8 +22,9 @@ from resumed.operations.assess import SweepRules
 from resumed.operations.containment import CommandResult, OperatorCommand, OperatorContext
 from resumed.store import attempts, audit, cases, locks, pauses, workflow_versions
 from resumed.store import case_commands as stored
-from resumed.store.cases import AttemptOutcomeFields, ClaimRequest
+from resumed.store.cases import ClaimRequest
 from resumed.store.connection import Session, Target, open_session
+from support.databases import in_database
 
 MINUTE = timedelta(minutes=1)
 NUMBERS = PolicyLimits(timedelta(0), timedelta(days=1), 5, 50, MINUTE, MINUTE, MINUTE, 4)
@@ -113,7 +114,7 @@ def standing(thread: str, head: str, **changes: Any) -> CaseUpdate:
 
 async def begun(session: Session, head: str, thread: str = "t1") -> Attempt:
     """Begin an attempt as a worker does, the thread's lock apart."""
-    assert await cases.begin_attempt(session, standing(thread, head)) is not None
+    assert await begin(session, standing(thread, head)) is not None
     at = datetime.now(UTC)
     blank = Attempt(thread, 0, "orders", "1", "w", at, None, None, advanced=False, before=head, after=None, **ERRORLESS)
     return await attempts.start(session, blank)
@@ -124,7 +125,7 @@ async def closed(session: Session, attempt: Attempt, head: str, placement: CaseP
     async with session.transaction():
         await attempts.finish(session, attempt, Ending(Outcome.DRAINED, advanced=True, after=head))
         left = standing(attempt.thread_id, head, placement=placement)
-        await cases.settle_attempt(session, left, AttemptOutcomeFields(consecutive=0, own=True))
+        await settle(session, left, AttemptOutcomeFields(consecutive=0, own=True))
     return await case(session, attempt.thread_id)
 
 
@@ -173,7 +174,7 @@ async def test_neither_an_unknown_nor_a_finished_thread_is_touched(session: Sess
     await saved(session, "asked the graph")
     seen = await swept(session, "asked the graph")
     gone = standing(seen.thread_id, seen.head, fingerprint=seen.fingerprint, placement=CasePlacement(State.CLOSED))
-    await cases.settle_attempt(session, gone)
+    await settle(session, gone)
     for thread in ("nobody", "over", "asked the graph"):
         answer = await deed(office(session), thread)
         assert not answer.done
@@ -202,18 +203,18 @@ async def test_the_head_where_a_running_attempt_stops_is_the_cancelled_one(sessi
     attempt = await begun(session, await saved(session, "t1"))
     answer = await containment.cancel_thread(office(session), "t1")
     assert (answer.done, "attempt 1" in answer.said) == (True, True)
-    assert await stored.to_stop(session, ["t1", "t2"]) == {"t1": True}
+    assert await stored.find_stops(session, ["t1", "t2"]) == {"t1": True}
     head = await saved(session, "t1", timedelta(seconds=1))
     if orphaned:
         await attempts.finish(session, attempt, Ending(Outcome.CRASHED))
-        await stored.resolve(session, "t1", head)
+        await stored.resolve_cancel(session, "t1", head)
     else:
         found = await closed(session, attempt, head, CasePlacement(State.DUE, datetime.now(UTC)))
         assert (found.verdict, found.state, found.due_at) == (Verdict.CANCELLED, State.HELD, None)
     assert await claimed(session) == []
     found = await swept(session)
     assert (found.verdict, found.state, found.cancelled_head) == (Verdict.CANCELLED, State.HELD, head)
-    assert await stored.to_stop(session, ["t1"]) == {}
+    assert await stored.find_stops(session, ["t1"]) == {}
     await saved(session, "t1", timedelta(0))
     await asyncio.sleep(0.05)
     assert (await swept(session)).state is State.DUE
@@ -225,7 +226,7 @@ async def test_a_cancelled_attempt_that_came_to_its_end_leaves_a_closed_case(ses
     head = await saved(session, "t1", timedelta(0), channel="messages")
     found = await closed(session, attempt, head, CasePlacement(State.CLOSED))
     assert (found.state, found.verdict, found.cancelled_head) == (State.CLOSED, Verdict.STOPPED, None)
-    assert await stored.to_stop(session, ["t1"]) == {}
+    assert await stored.find_stops(session, ["t1"]) == {}
 
 
 # Quarantine
@@ -247,7 +248,7 @@ async def test_the_closing_of_an_attempt_does_not_end_a_persons_quarantine(sessi
     attempt = await begun(session, await saved(session, "t1"))
     answer = await containment.quarantine_thread(office(session), "t1")
     assert "attempt 1" in answer.said
-    assert await stored.to_stop(session, ["t1"]) == {"t1": False}
+    assert await stored.find_stops(session, ["t1"]) == {"t1": False}
     head = await saved(session, "t1", timedelta(seconds=1))
     reason = "5 charged attempts" if state is State.QUARANTINED else None
     found = await closed(session, attempt, head, CasePlacement(state, datetime.now(UTC), None, reason))
@@ -334,15 +335,19 @@ async def test_thousands_are_released_page_by_page_those_of_one_workflow_alone(s
 # What happens at the same moment
 
 
+@pytest.mark.parametrize("stale", [True, False], ids=["since the look", "before the look"])
 @pytest.mark.parametrize("forbidden", ["pinned = true", "cancelled_head = head", "cancel_pending = true"])
-async def test_no_attempt_begins_on_what_was_forbidden_since_it_was_looked_at(session: Session, forbidden: str) -> None:
+async def test_no_attempt_begins_on_what_was_forbidden_since_it_was_looked_at(
+    session: Session, forbidden: str, *, stale: bool
+) -> None:
     head = await saved(session, "t1")
-    await swept(session)
-    await session.execute(f"update resumed.cases set {forbidden}")
-    assert await cases.begin_attempt(session, standing("t1", head)) is None
-    assert not await cases.make_due(session, standing("t1", head), "us", pinned=False)
+    seen = await swept(session)
+    await session.execute(f"update resumed.cases set {forbidden}, revision = revision + 1")
+    known, update, now = seen if stale else await case(session), standing("t1", head), datetime.now(UTC)
+    assert await cases.begin_attempt(session, update, known=known, now=now) is None
+    assert not await cases.make_due(session, update, "us", known=known, pinned=False)
     assert (await case(session)).attempts == 0
-    assert await cases.make_due(session, standing("t1", head), "us", pinned=True) is (forbidden == "pinned = true")
+    assert await cases.make_due(session, update, "us", known=known, pinned=True) is (forbidden == "pinned = true")
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["a case", "no case yet"])
@@ -352,11 +357,11 @@ async def test_no_attempt_begins_on_a_paused_workflow(session: Session, *, known
         await swept(session)
     for workflow in ("orders", ""):
         await pause.pause_workflow(session, workflow, "ada", WHY)
-        assert await cases.begin_attempt(session, standing("t1", head)) is None
+        assert await begin(session, standing("t1", head)) is None
         assert await claimed(session) == []
         await pause.unpause_workflow(session, workflow, "ada")
     await pause.pause_workflow(session, "another", "ada", WHY)
-    assert await cases.begin_attempt(session, standing("t1", head)) is not None
+    assert await begin(session, standing("t1", head)) is not None
 
 
 async def test_a_cancelling_that_meets_a_beginning_attempt_waits_and_stops_it(session: Session, other: Session) -> None:
@@ -380,7 +385,7 @@ async def test_a_word_that_meets_a_closing_attempt_counts_for_where_it_stopped(
     head = await saved(session, "t1", timedelta(seconds=1))
     async with other.transaction():
         await attempts.finish(other, attempt, Ending(Outcome.DRAINED, after=head))
-        await cases.settle_attempt(other, standing("t1", head, placement=CasePlacement(State.DUE, datetime.now(UTC))))
+        await settle(other, standing("t1", head, placement=CasePlacement(State.DUE, datetime.now(UTC))))
         doing = asyncio.ensure_future(deed(office(session), "t1"))
         await waits_for_a_row(other, doing)
     assert (await doing).done
@@ -436,7 +441,7 @@ async def _released(office: OperatorContext, thread: str) -> CommandResult:
 
 
 async def _paused(office: OperatorContext, _: str) -> CommandResult:
-    return CommandResult("", (await pause.pause_workflow(office.session, "orders", office.word.actor, WHY)).said)
+    return CommandResult("", (await pause.pause_workflow(office.session, "orders", office.command.actor, WHY)).said)
 
 
 @pytest.mark.parametrize("deed", [containment.cancel_thread, containment.quarantine_thread, _released, _paused])

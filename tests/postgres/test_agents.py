@@ -18,13 +18,17 @@ GROUPS = {
     "a person who decides of one call at a time": ("each_approved", "half_approved", "deep_approved"),
 }
 
+USUAL = ("an agent with its tools", "a person who decides")
+
 
 def test_every_agent_is_tried() -> None:
     assert sorted(name for names in GROUPS.values() for name in names) == sorted(EVERY)
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize(
+    "group", [one if one in USUAL else pytest.param(one, marks=pytest.mark.thorough) for one in GROUPS]
+)
 async def test_what_is_killed_at_a_call_of_its_saver_is_finished_as_if_nothing_had_been(
     group: str, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

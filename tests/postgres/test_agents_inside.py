@@ -15,8 +15,8 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.errors import GraphRecursionError
 
 from postgres.agents_killed import GO, compiled, noted
-from postgres.attempting import Place, place_at, workflow_of
 from resumed.model import Outcome, Verdict
+from support.attempting import Place, place_at, workflow_of
 
 from agents import shapes  # isort: skip - found only once the graphs are on the path
 from agents.flows import comparable  # isort: skip
@@ -166,7 +166,7 @@ async def test_an_agent_goes_as_far_as_it_says_itself_whatever_the_setting(sweep
     async with sweep_context.saver() as saver:
         with pytest.raises(DiedError):
             await compiled(graph, dying(saver, 3)).ainvoke(GO, CONFIG, durability="sync")
-    sweep_context.place.desk = replace(sweep_context.place.desk, recursion_limit=5)
+    sweep_context.place.worker = replace(sweep_context.place.worker, recursion_limit=5)
     assert await sweep_context.attempts(workflow_of("agent", graph)) == [Outcome.FINISHED]
 
 

@@ -20,10 +20,10 @@ from langgraph.prebuilt import ToolNode
 from langgraph.pregel import Pregel
 from langgraph.types import Command, interrupt
 
-from postgres.attempting import Place, workflow_of
 from resumed.judge.verdict import NULL_TASK, RESUME
 from resumed.model import Outcome, Verdict
 from resumed.runtime.answer_delivery import OTHER_QUESTION, UNKNOWN_ORDER
+from support.attempting import Place, workflow_of
 
 
 class State(TypedDict):

@@ -11,11 +11,11 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from conftest import in_database
 from resumed.judge.retry_policy import is_charged
 from resumed.model import Attempt, Ending, Outcome
 from resumed.store import attempts, locks
 from resumed.store.connection import Session, Target, open_session
+from support.databases import in_database
 
 DEADLINE = 10.0
 OTHERS = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
@@ -86,7 +86,7 @@ async def _closed(session: Session, thread_id: str = "t1", ending: Ending = FINI
 
 
 async def _orphans(session: Session, *excepted: str, rows: int = 100) -> list[str]:
-    return [one.thread_id for one in await attempts.orphans(session, excepted, rows)]
+    return [one.thread_id for one in await attempts.find_orphans(session, excepted, rows)]
 
 
 # Starting
@@ -210,12 +210,12 @@ async def test_after_an_attempt_has_ended_the_next_may_start(session: Session) -
 
 
 async def test_the_attempt_that_was_left_open_on_a_thread_is_found(session: Session) -> None:
-    assert await attempts.open_of(session, "t1") is None
+    assert await attempts.get_open(session, "t1") is None
     await _closed(session)
-    assert await attempts.open_of(session, "t1") is None
+    assert await attempts.get_open(session, "t1") is None
     left = await _started(session)
     await _started(session, "t2")
-    assert await attempts.open_of(session, "t1") == left
+    assert await attempts.get_open(session, "t1") == left
 
 
 async def test_the_attempts_of_a_thread_come_in_their_order_beyond_the_ninth(session: Session) -> None:
@@ -235,7 +235,7 @@ async def test_an_open_attempt_is_an_orphan_only_while_nobody_holds_the_threads_
         left = await _started(holder)
         assert await _orphans(session) == []
         await locks.unlock(holder, "t1")
-        assert await attempts.orphans(session, [], 100) == [left]
+        assert await attempts.find_orphans(session, [], 100) == [left]
 
 
 async def test_an_attempt_is_an_orphan_as_soon_as_the_session_that_held_its_lock_is_gone(

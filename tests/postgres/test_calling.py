@@ -18,12 +18,12 @@ from langgraph.types import Command, interrupt
 from psycopg.rows import dict_row
 from pydantic import BaseModel
 
-from postgres.attempting import place_at, workflow_of
 from postgres.test_faces import State, agent, async_model, built, sync_model, sync_tools
 from resumed.errors import RunCancelledError
 from resumed.library.executor import AsyncWorkflowExecutor
 from resumed.library.sync_executor import WorkflowExecutor
 from resumed.model import Outcome, Verdict
+from support.attempting import place_at, workflow_of
 
 RAN: list[str] = []
 

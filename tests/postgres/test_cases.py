@@ -12,14 +12,15 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from conftest import in_database
-from resumed.judge.case import CasePlacement, CaseUpdate
+from postgres.case_writes import begin, settle
+from resumed.judge.case import AttemptOutcomeFields, CasePlacement, CaseUpdate
 from resumed.judge.retry_policy import Tally
 from resumed.judge.workflow_match import accepts
 from resumed.model import Case, Judgement, PolicyLimits, Registration, State, Verdict
 from resumed.store import cases
-from resumed.store.cases import AttemptOutcomeFields, Claimed, ClaimRequest
+from resumed.store.cases import Claimed, ClaimRequest
 from resumed.store.connection import Session, Target, open_session
+from support.databases import in_database
 
 NOW = datetime.now(UTC).replace(microsecond=123456)
 MINUTE = timedelta(minutes=1)
@@ -157,7 +158,7 @@ async def test_a_look_is_recorded_over_the_revision_that_it_saw(session: Session
 
 async def test_a_case_that_was_written_since_the_look_is_left_alone(session: Session) -> None:
     seen = await _recorded(session)
-    await cases.settle_attempt(session, replace(LOOK, judgement=WAITING, placement=CasePlacement(State.HELD)))
+    await settle(session, replace(LOOK, judgement=WAITING, placement=CasePlacement(State.HELD)))
     settled = await _case(session)
     await cases.record(session, [(replace(LOOK, head="head-2"), seen)], NOW)
     assert await _case(session) == settled
@@ -174,9 +175,9 @@ async def test_every_write_to_a_case_outdates_the_looks_before_it(session: Sessi
     seen = await _recorded(session)
     match write:
         case "settle":
-            await cases.settle_attempt(session, LOOK)
+            await settle(session, LOOK)
         case "begin":
-            await cases.begin_attempt(session, LOOK)
+            await begin(session, LOOK)
         case "postpone":
             await cases.postpone(session, "t1", MINUTE)
         case "record":
@@ -219,7 +220,7 @@ async def _until_blocked(session: Session, blocked: Session) -> None:
 
 async def test_recording_nothing_does_nothing(session: Session) -> None:
     await cases.record(session, [], NOW)
-    assert await cases.listing(session) == []
+    assert await cases.list_open(session) == []
 
 
 async def test_a_change_of_the_control_rows_on_a_known_head_is_dated(session: Session) -> None:
@@ -253,8 +254,8 @@ async def test_a_closed_case_that_opens_again_was_first_seen_then(session: Sessi
 
 async def test_a_new_head_starts_the_count_of_charged_attempts_anew_but_not_that_of_all(session: Session) -> None:
     await _recorded(session)
-    await cases.begin_attempt(session, LOOK)
-    await cases.settle_attempt(session, LOOK, AttemptOutcomeFields(consecutive=3))
+    await begin(session, LOOK)
+    await settle(session, LOOK, AttemptOutcomeFields(consecutive=3))
     case = await _recorded(session, replace(LOOK, judgement=WAITING))
     assert (case.attempts, case.consecutive) == (1, 3)
     case = await _recorded(session, replace(LOOK, head="head-2"))
@@ -264,9 +265,9 @@ async def test_a_new_head_starts_the_count_of_charged_attempts_anew_but_not_that
 @pytest.mark.parametrize("head", ["head-1", "head-2"])
 async def test_a_closed_case_that_opens_again_starts_all_counts_anew(session: Session, head: str) -> None:
     await _recorded(session)
-    await cases.begin_attempt(session, LOOK)
+    await begin(session, LOOK)
     closed = replace(LOOK, placement=CasePlacement(State.CLOSED))
-    await cases.settle_attempt(session, closed, AttemptOutcomeFields(consecutive=3, spent_by="1"))
+    await settle(session, closed, AttemptOutcomeFields(consecutive=3, spent_by="1"))
     case = await _recorded(session, replace(LOOK, head=head))
     assert (case.state, case.attempts, case.consecutive, case.spent_by) == (State.DUE, 0, 0, ())
 
@@ -276,7 +277,7 @@ async def test_a_case_that_leaves_quarantine_has_its_charged_attempts_again_and_
 ) -> None:
     await _recorded(session)
     quarantined = replace(LOOK, placement=CasePlacement(State.QUARANTINED, None, None, "five in a row"))
-    await cases.settle_attempt(session, quarantined, AttemptOutcomeFields(consecutive=5, spent_by="1"))
+    await settle(session, quarantined, AttemptOutcomeFields(consecutive=5, spent_by="1"))
     assert (await _recorded(session, quarantined)).consecutive == 5
     case = await _recorded(session)
     assert (case.state, case.consecutive, case.spent_by) == (State.DUE, 0, ("1",))
@@ -287,8 +288,8 @@ async def test_a_persons_quarantine_and_cancelling_outlive_every_look_until_the_
 ) -> None:
     await _recorded(session)
     await session.execute("update resumed.cases set pinned = true, cancelled_head = 'head-1', revision = revision + 1")
-    await cases.begin_attempt(session, LOOK)
-    await cases.settle_attempt(session, LOOK)
+    await begin(session, LOOK)
+    await settle(session, LOOK)
     case = await _recorded(session, replace(LOOK, judgement=WAITING))
     assert (case.pinned, case.cancelled_head) == (True, "head-1")
     await _recorded(session, replace(LOOK, placement=CasePlacement(State.CLOSED)))
@@ -298,7 +299,7 @@ async def test_a_persons_quarantine_and_cancelling_outlive_every_look_until_the_
 @pytest.mark.parametrize("moved", [{"head": "head-2"}, {"fingerprint": "rows-2"}], ids=["head", "control rows"])
 async def test_who_refused_a_head_and_why_is_forgotten_once_it_changes(session: Session, moved: dict[str, str]) -> None:
     await _recorded(session)
-    await cases.settle_attempt(session, replace(LOOK, judgement=WAITING), AttemptOutcomeFields(refused_by="1"))
+    await settle(session, replace(LOOK, judgement=WAITING), AttemptOutcomeFields(refused_by="1"))
     case = await _recorded(session)
     assert (case.refused_by, case.refusal, case.refusal_reason) == (("1",), Verdict.WAITING, "a person is asked")
     case = await _recorded(session, replace(LOOK, **moved))
@@ -314,9 +315,9 @@ async def test_the_listing_comes_oldest_first_without_closed_ones(session: Sessi
     await _recorded(session, replace(LOOK, thread_id="t0", placement=CasePlacement(State.CLOSED)), NOW)
     held = replace(LOOK, thread_id="t4", placement=CasePlacement(State.HELD))
     await _recorded(session, held, NOW + 4 * MINUTE)
-    assert [one.thread_id for one in await cases.listing(session)] == ["t1", "t2", "t3", "t4"]
-    assert [one.thread_id for one in await cases.listing(session, "held")] == ["t4"]
-    assert await cases.listing(session, "closed") == []
+    assert [one.thread_id for one in await cases.list_open(session)] == ["t1", "t2", "t3", "t4"]
+    assert [one.thread_id for one in await cases.list_open(session, "held")] == ["t4"]
+    assert await cases.list_open(session, "closed") == []
     assert "t0" in await cases.of_threads(session, ["t0"])
 
 
@@ -325,9 +326,9 @@ async def test_cases_are_looked_at_again_when_their_time_has_come_the_longest_wa
         placement = CasePlacement(State.HELD, None, NOW + minutes * MINUTE)
         await _recorded(session, replace(LOOK, thread_id=f"t{number}", placement=placement))
     await _recorded(session, replace(LOOK, thread_id="never", placement=CasePlacement(State.CLOSED)))
-    assert await cases.to_look_at(session, NOW, 100) == ["t1", "t0", "t2"]
-    assert await cases.to_look_at(session, NOW, 2) == ["t1", "t0"]
-    assert await cases.to_look_at(session, NOW - timedelta(hours=1), 100) == []
+    assert await cases.find_due_looks(session, NOW, 100) == ["t1", "t0", "t2"]
+    assert await cases.find_due_looks(session, NOW, 2) == ["t1", "t0"]
+    assert await cases.find_due_looks(session, NOW - timedelta(hours=1), 100) == []
 
 
 # Claiming
@@ -433,19 +434,19 @@ async def test_a_claim_accepts_the_versions_that_the_judge_accepts(session: Sess
     for own, accepted in product(("", "1", "2"), ((), ("1",), ("1", "3"))):
         taker = _taker(own, *accepted)
         assert (await _claimed(session, taker) == ["t1"]) == accepts(taker, version), taker
-        await cases.unclaim(session, ["t1"], "us")
+        await cases.release_claims(session, ["t1"], "us")
 
 
 async def test_a_version_that_refused_the_head_is_not_handed_it_again_but_another_is(session: Session) -> None:
     await _due(session, "t1", version=None)
-    await cases.settle_attempt(session, replace(LOOK, version=None), AttemptOutcomeFields(refused_by="1"))
+    await settle(session, replace(LOOK, version=None), AttemptOutcomeFields(refused_by="1"))
     assert await _claimed(session, _taker("1")) == []
     assert await _claimed(session, _taker("1"), _taker("2")) == ["t1"]
 
 
 async def test_a_version_that_has_used_up_its_attempts_is_not_handed_the_case_but_another_is(session: Session) -> None:
     await _due(session, "t1", version=None)
-    await cases.settle_attempt(session, replace(LOOK, version=None), AttemptOutcomeFields(spent_by="1"))
+    await settle(session, replace(LOOK, version=None), AttemptOutcomeFields(spent_by="1"))
     assert await _claimed(session, _taker("1")) == []
     assert await _claimed(session, _taker("1"), _taker("2")) == ["t1"]
 
@@ -462,14 +463,14 @@ async def test_what_was_given_back_can_be_claimed_at_once(session: Session) -> N
     await _due(session, "t1")
     await _due(session, "t2")
     await _claimed(session)
-    await cases.unclaim(session, ["t1"], "us")
+    await cases.release_claims(session, ["t1"], "us")
     assert await _claimed(session, claimant="them") == ["t1"]
 
 
 async def test_nobody_gives_back_what_another_has_claimed(session: Session) -> None:
     await _due(session, "t1")
     await _claimed(session, claimant="them")
-    await cases.unclaim(session, ["t1"], "us")
+    await cases.release_claims(session, ["t1"], "us")
     assert await _claimed(session) == []
 
 
@@ -504,7 +505,7 @@ async def test_settling_writes_what_was_said_and_frees_the_claim(session: Sessio
     said = replace(
         LOOK, head="head-2", fingerprint="rows-2", last_activity_at=NOW, judgement=WAITING, placement=placement
     )
-    await cases.settle_attempt(session, said)
+    await settle(session, said)
     case = await _case(session)
     assert (case.verdict, case.reason, case.state) == (Verdict.WAITING, "a person is asked", State.QUARANTINED)
     assert (case.head, case.fingerprint, case.last_activity_at) == ("head-2", "rows-2", NOW)
@@ -515,23 +516,23 @@ async def test_settling_writes_what_was_said_and_frees_the_claim(session: Sessio
 async def test_settling_touches_no_other_case(session: Session) -> None:
     await _recorded(session)
     second = await _recorded(session, replace(LOOK, thread_id="t2"))
-    await cases.settle_attempt(session, replace(LOOK, judgement=WAITING))
+    await settle(session, replace(LOOK, judgement=WAITING))
     assert await _case(session, "t2") == second
 
 
 async def test_settling_keeps_the_count_of_failures_unless_a_new_one_is_given(session: Session) -> None:
     await _recorded(session)
-    await cases.settle_attempt(session, LOOK, AttemptOutcomeFields(consecutive=2))
-    await cases.settle_attempt(session, LOOK)
+    await settle(session, LOOK, AttemptOutcomeFields(consecutive=2))
+    await settle(session, LOOK)
     assert (await _case(session)).consecutive == 2
-    await cases.settle_attempt(session, LOOK, AttemptOutcomeFields(consecutive=0))
+    await settle(session, LOOK, AttemptOutcomeFields(consecutive=0))
     assert (await _case(session)).consecutive == 0
 
 
 async def test_each_version_that_refuses_a_head_is_named_once(session: Session) -> None:
     await _recorded(session)
     for version in ("1", "2", "1", "2"):
-        await cases.settle_attempt(session, LOOK, AttemptOutcomeFields(refused_by=version))
+        await settle(session, LOOK, AttemptOutcomeFields(refused_by=version))
     assert sorted((await _case(session)).refused_by) == ["1", "2"]
 
 
@@ -540,15 +541,15 @@ async def test_a_refusal_of_a_new_head_takes_the_place_of_those_of_the_old(
     session: Session, moved: dict[str, str]
 ) -> None:
     await _recorded(session)
-    await cases.settle_attempt(session, LOOK, AttemptOutcomeFields(refused_by="1"))
-    await cases.settle_attempt(session, replace(LOOK, **moved), AttemptOutcomeFields(refused_by="2"))
+    await settle(session, LOOK, AttemptOutcomeFields(refused_by="1"))
+    await settle(session, replace(LOOK, **moved), AttemptOutcomeFields(refused_by="2"))
     assert (await _case(session)).refused_by == ("2",)
 
 
 async def test_an_attempt_that_moved_the_head_takes_the_refusals_of_the_old_one_away(session: Session) -> None:
     await _recorded(session)
-    await cases.settle_attempt(session, LOOK, AttemptOutcomeFields(refused_by="1"))
-    await cases.settle_attempt(session, replace(LOOK, head="head-2"), AttemptOutcomeFields(own=True))
+    await settle(session, LOOK, AttemptOutcomeFields(refused_by="1"))
+    await settle(session, replace(LOOK, head="head-2"), AttemptOutcomeFields(own=True))
     case = await _case(session)
     assert (case.refused_by, case.refusal, case.refusal_reason) == ((), None, None)
 
@@ -564,32 +565,32 @@ async def test_an_attempt_on_what_has_changed_unseen_takes_the_refusals_of_the_o
     session: Session, moved: dict[str, str]
 ) -> None:
     await _recorded(session)
-    await cases.settle_attempt(session, LOOK, AttemptOutcomeFields(refused_by="1"))
-    await cases.begin_attempt(session, replace(LOOK, **moved))
+    await settle(session, LOOK, AttemptOutcomeFields(refused_by="1"))
+    await begin(session, replace(LOOK, **moved))
     case = await _case(session)
     assert (case.refused_by, case.refusal, case.refusal_reason) == ((), None, None)
 
 
 async def test_an_attempt_on_the_very_head_that_was_refused_leaves_the_refusal_on_record(session: Session) -> None:
     await _recorded(session)
-    await cases.settle_attempt(session, LOOK, AttemptOutcomeFields(refused_by="1"))
-    await cases.begin_attempt(session, LOOK)
+    await settle(session, LOOK, AttemptOutcomeFields(refused_by="1"))
+    await begin(session, LOOK)
     assert (await _case(session)).refused_by == ("1",)
 
 
 async def test_each_version_that_has_used_up_its_attempts_is_named_once_whatever_the_head(session: Session) -> None:
     await _recorded(session)
     for version, head in (("1", "head-1"), ("2", "head-1"), ("1", "head-2")):
-        await cases.settle_attempt(session, replace(LOOK, head=head), AttemptOutcomeFields(spent_by=version))
-    await cases.settle_attempt(session, replace(LOOK, head="head-3"))
+        await settle(session, replace(LOOK, head=head), AttemptOutcomeFields(spent_by=version))
+    await settle(session, replace(LOOK, head="head-3"))
     assert sorted((await _case(session)).spent_by) == ["1", "2"]
 
 
 async def test_a_head_that_an_attempt_left_was_first_seen_then(session: Session) -> None:
     await _recorded(session, now=NOW - 5 * MINUTE)
-    await cases.settle_attempt(session, LOOK)
+    await settle(session, LOOK)
     assert (await _case(session)).head_seen_at == NOW - 5 * MINUTE
-    await cases.settle_attempt(session, replace(LOOK, head="head-2"))
+    await settle(session, replace(LOOK, head="head-2"))
     case = await _case(session)
     assert case.first_seen_at == NOW - 5 * MINUTE
     assert case.head_seen_at > NOW - MINUTE
@@ -597,9 +598,9 @@ async def test_a_head_that_an_attempt_left_was_first_seen_then(session: Session)
 
 async def test_the_head_where_an_attempt_of_ours_left_off_is_kept_until_the_next(session: Session) -> None:
     await _recorded(session)
-    await cases.settle_attempt(session, replace(LOOK, head="head-2"), AttemptOutcomeFields(own=True))
+    await settle(session, replace(LOOK, head="head-2"), AttemptOutcomeFields(own=True))
     assert (await _case(session)).own_head == "head-2"
-    await cases.settle_attempt(session, replace(LOOK, head="head-3"))
+    await settle(session, replace(LOOK, head="head-3"))
     case = await _case(session)
     assert (case.head, case.own_head) == ("head-3", "head-2")
 
@@ -607,37 +608,37 @@ async def test_the_head_where_an_attempt_of_ours_left_off_is_kept_until_the_next
 async def test_the_date_of_a_change_stays_with_its_head(session: Session) -> None:
     await _recorded(session)
     await _recorded(session, replace(LOOK, fingerprint="rows-2"), NOW + MINUTE)
-    await cases.settle_attempt(session, replace(LOOK, fingerprint="rows-2"))
+    await settle(session, replace(LOOK, fingerprint="rows-2"))
     assert (await _case(session)).changed_at == NOW + MINUTE
-    await cases.settle_attempt(session, replace(LOOK, head="head-2"))
+    await settle(session, replace(LOOK, head="head-2"))
     assert (await _case(session)).changed_at is None
 
 
 async def test_settling_a_thread_without_a_case_makes_none(session: Session) -> None:
-    await cases.settle_attempt(session, LOOK)
+    await settle(session, LOOK)
     assert await cases.of_threads(session, ["t1"]) == {}
 
 
 async def test_beginning_counts_every_attempt_and_none_as_failed(session: Session) -> None:
     await _recorded(session)
-    assert await cases.begin_attempt(session, LOOK) == Tally(1, 0)
-    await cases.settle_attempt(session, LOOK, AttemptOutcomeFields(consecutive=1))
-    assert await cases.begin_attempt(session, LOOK) == Tally(2, 1)
+    assert await begin(session, LOOK) == Tally(1, 0)
+    await settle(session, LOOK, AttemptOutcomeFields(consecutive=1))
+    assert await begin(session, LOOK) == Tally(2, 1)
     assert (await _case(session)).attempts == 2
 
 
 async def test_beginning_marks_the_case_as_running_and_takes_it_off_every_list(session: Session) -> None:
     await _recorded(session, replace(LOOK, placement=CasePlacement(State.DUE, NOW - MINUTE, NOW - MINUTE)))
-    await cases.begin_attempt(session, replace(LOOK, head="head-2", fingerprint="rows-2"))
+    await begin(session, replace(LOOK, head="head-2", fingerprint="rows-2"))
     case = await _case(session)
     assert (case.state, case.head, case.fingerprint) == (State.RUNNING, "head-2", "rows-2")
     assert (case.due_at, case.next_look_at) == (None, None)
     assert await _claimed(session) == []
-    assert await cases.to_look_at(session, NOW, 10) == []
+    assert await cases.find_due_looks(session, NOW, 10) == []
 
 
 async def test_beginning_on_a_thread_without_a_case_makes_one(session: Session) -> None:
-    assert await cases.begin_attempt(session, LOOK) == Tally(1, 0)
+    assert await begin(session, LOOK) == Tally(1, 0)
     case = await _case(session)
     assert (case.state, case.workflow, case.version, case.head) == (State.RUNNING, "orders", "1", "head-1")
 
@@ -645,7 +646,7 @@ async def test_beginning_on_a_thread_without_a_case_makes_one(session: Session) 
 async def test_an_attempt_that_is_rolled_back_was_never_counted(session: Session) -> None:
     before = await _recorded(session)
     async with session.transaction(force_rollback=True):
-        await cases.begin_attempt(session, LOOK)
+        await begin(session, LOOK)
     assert await _case(session) == before
 
 
@@ -655,7 +656,7 @@ async def test_an_attempt_that_is_rolled_back_was_never_counted(session: Session
 async def test_suspects_are_claimed_only_by_who_wants_suspects(session: Session) -> None:
     await _due(session, "healthy")
     await _due(session, "suspicious")
-    await cases.settle_attempt(session, replace(LOOK, thread_id="suspicious"), AttemptOutcomeFields(suspect=True))
+    await settle(session, replace(LOOK, thread_id="suspicious"), AttemptOutcomeFields(suspect=True))
     await session.execute("update resumed.cases set state = 'due', due_at = now() - interval '1 minute'")
     assert await _claimed(session) == ["healthy"]
     assert [
@@ -666,13 +667,13 @@ async def test_suspects_are_claimed_only_by_who_wants_suspects(session: Session)
 async def test_only_an_end_that_tells_something_clears_a_suspect(session: Session) -> None:
     await _due(session, "t1")
     for said, after in ((None, False), (True, True), (None, True), (False, False)):
-        await cases.settle_attempt(session, LOOK, AttemptOutcomeFields(suspect=said))
+        await settle(session, LOOK, AttemptOutcomeFields(suspect=said))
         assert (await _case(session)).suspect is after
 
 
 async def test_a_suspect_whose_application_finished_it_is_none_when_it_stops_again(session: Session) -> None:
     await _due(session, "t1")
-    await cases.settle_attempt(session, LOOK, AttemptOutcomeFields(suspect=True))
+    await settle(session, LOOK, AttemptOutcomeFields(suspect=True))
     await _recorded(session, replace(LOOK, placement=CasePlacement(State.CLOSED)))
     assert (await _recorded(session, replace(LOOK, head="head-2"))).suspect is False
 
@@ -703,9 +704,9 @@ async def test_nothing_is_claimed_of_a_workflow_that_is_paused(session: Session,
     await _due(session, "t1")
     await session.execute("insert into resumed.pauses values (%s, true, 'me', 'why', now())", [paused])
     assert await _claimed(session) == []
-    assert not await cases.any_due(session, [ClaimRequest(_taker(), 1)])
+    assert not await cases.is_any_due(session, [ClaimRequest(_taker(), 1)])
     await session.execute("update resumed.pauses set paused = false")
-    assert await cases.any_due(session, [ClaimRequest(_taker(), 1)])
+    assert await cases.is_any_due(session, [ClaimRequest(_taker(), 1)])
     assert await _claimed(session) == ["t1"]
 
 
@@ -722,8 +723,8 @@ async def test_nothing_is_claimed_that_a_person_cancelled(session: Session) -> N
 async def test_whether_anything_of_the_kind_is_due_is_told_without_claiming(session: Session) -> None:
     await _due(session, "t1")
     await _due(session, "later", due_at=NOW + timedelta(days=9999))
-    assert not await cases.any_due(session, [ClaimRequest(_taker(), 1, suspects=True)])
-    assert not await cases.any_due(session, [ClaimRequest(_taker(), 1)], NOW - timedelta(days=1))
-    assert await cases.any_due(session, [ClaimRequest(_taker(), 1)])
+    assert not await cases.is_any_due(session, [ClaimRequest(_taker(), 1, suspects=True)])
+    assert not await cases.is_any_due(session, [ClaimRequest(_taker(), 1)], NOW - timedelta(days=1))
+    assert await cases.is_any_due(session, [ClaimRequest(_taker(), 1)])
     assert await _claimed(session) == ["t1"]
-    assert not await cases.any_due(session, [ClaimRequest(_taker(), 1)])
+    assert not await cases.is_any_due(session, [ClaimRequest(_taker(), 1)])

@@ -13,17 +13,17 @@ from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.checkpoint.postgres.shallow import ShallowPostgresSaver
 from psycopg import conninfo, sql
 
-from conftest import in_database
-from postgres.attempting import NUMBERS, workflow_of
 from postgres.test_faults import died_in, graph_of
 from resumed import AsyncWorkflowExecutor, CheckpointerManager, PostgresLockManager, find_failed_workflows, needs_resume
 from resumed.daemon.sweep import run_sweep
 from resumed.errors import DatabaseUnusableError
 from resumed.model import Outcome
 from resumed.operations.assess import SweepRules
-from resumed.store import attempts, cases, checkpoints, schema, vitals
+from resumed.store import attempts, cases, checkpoints, schema, statistics
 from resumed.store.connection import Session, Target, open_session
 from resumed.store.lock_selftest import run_lock_selftest
+from support.attempting import NUMBERS, workflow_of
+from support.databases import in_database
 
 RULES = SweepRules(NUMBERS, "w", timedelta(minutes=15))
 DEFAULTS = [
@@ -86,9 +86,9 @@ async def looked_through(dsn: str) -> None:
         assert await schema.has_index(session)
         report = await run_sweep(session, RULES)
         assert report is not None
-        assert [case.thread_id for case in await cases.listing(session)] == ["t"]
-        assert (await vitals.server(session)).uptime > timedelta(0)
-        assert await attempts.orphans(session, [], 5) == []
+        assert [case.thread_id for case in await cases.list_open(session)] == ["t"]
+        assert (await statistics.server(session)).uptime > timedelta(0)
+        assert await attempts.find_orphans(session, [], 5) == []
 
 
 @pytest.mark.parametrize("defaults", DEFAULTS, ids=lambda one: ", ".join(f"{k} {v}" for k, v in one.items()))
@@ -127,7 +127,7 @@ async def test_a_database_of_another_encoding_is_worked_with(server_dsn: str, en
 
 async def named(session: Session) -> dict[str, str | None]:
     """The threads of the open cases, each with the workflow that its metadata names."""
-    found = await checkpoints.snapshots(session, [case.thread_id for case in await cases.listing(session)])
+    found = await checkpoints.snapshots(session, [case.thread_id for case in await cases.list_open(session)])
     return {thread: one.head.metadata_workflow for thread, one in found.items()}
 
 
@@ -168,7 +168,7 @@ async def test_an_id_that_is_no_text_is_told_and_hides_no_other_thread(server_ds
             )
             told: list[str] = []
             async with open_session(Target(dsn)) as session:
-                assert await run_sweep(session, RULES, on_trouble=lambda thread, _: told.append(thread)) is not None
+                assert await run_sweep(session, RULES, on_unjudged=lambda thread, _: told.append(thread)) is not None
                 found = await named(session)
     assert found == {"t": None, "odd": "caf\udce9"}
     assert set(told) == {"caf\udce9"}
@@ -288,7 +288,7 @@ async def test_security_that_comes_later_closes_no_case(database: str) -> None:
                     await run_sweep(session, RULES)
             execute(database, "alter table checkpoints disable row level security")
     async with open_session(Target(database)) as session:
-        assert [case.thread_id for case in await cases.listing(session)] == ["t"]
+        assert [case.thread_id for case in await cases.list_open(session)] == ["t"]
 
 
 def test_the_pool_of_an_application_keeps_its_row_level_security(database: str) -> None:

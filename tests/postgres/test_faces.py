@@ -19,7 +19,6 @@ from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.prebuilt import ToolNode
 
-from postgres.attempting import place_at, workflow_of
 from resumed.model import Outcome
 from resumed.runtime.attempt import run_attempt
 from resumed.runtime.graph_run import StopReason
@@ -27,6 +26,7 @@ from resumed.store import checkpoints, locks
 from resumed.store.connection import Target, open_session
 from resumed.workflows.loaded_workflow import load_workflow
 from resumed.workflows.workflow import Workflow
+from support.attempting import place_at, workflow_of
 
 RAN: Counter[str] = Counter()
 
@@ -380,7 +380,7 @@ async def test_a_synchronous_run_that_is_stopped_saves_nothing_more_and_keeps_it
         if ending is StopReason.TIMED_OUT:
             numbers = replace(request.registration.numbers, timeout=timedelta(seconds=1))
             request.registration = replace(request.registration, numbers=numbers)
-        trying = asyncio.create_task(run_attempt(request, place.desk))
+        trying = asyncio.create_task(run_attempt(request, place.worker))
         await asyncio.to_thread(began.wait, 60)
         if ending is StopReason.DRAINED:
             request.stop.set()
@@ -392,7 +392,7 @@ async def test_a_synchronous_run_that_is_stopped_saves_nothing_more_and_keeps_it
             before = await checkpoints.root_head(session, "x_1")
             assert not trying.done()
             goes_on.set()
-            while place.desk.executor.busy("x_1"):
+            while place.worker.executor.busy("x_1"):
                 await asyncio.sleep(0.05)
             assert await checkpoints.root_head(session, "x_1") == before
             assert "x_1" in await locks.held_threads(session, ["x_1"])

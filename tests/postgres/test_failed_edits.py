@@ -8,8 +8,8 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.graph import StateGraph
 from langgraph.types import interrupt
 
-from postgres.attempting import Place, chain, workflow_of
 from resumed.model import Verdict
+from support.attempting import Place, chain, workflow_of
 
 THREAD = "failed:1"
 CONFIG: Any = {"configurable": {"thread_id": THREAD}, "metadata": {"workflow": "failed"}}

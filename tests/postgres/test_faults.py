@@ -11,12 +11,12 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import interrupt
 
-from postgres.attempting import Place, place_at, workflow_of
 from resumed import AsyncWorkflowExecutor
 from resumed.model import Attempt, Outcome
 from resumed.store import connection as connecting
 from resumed.store.connection import Target, is_alive, is_usable, open_session
 from resumed.store.database_errors import ErrorKind, explain, kind_of
+from support.attempting import Place, place_at, workflow_of
 
 DIED = {"now": True}
 REFUSING = """

@@ -12,8 +12,8 @@ from langgraph.graph import START, StateGraph
 from langgraph.pregel._loop import PregelLoop
 from langgraph.types import Durability, RetryPolicy, Send
 
-from postgres.attempting import Place, chain, workflow_of
 from resumed.model import Outcome, Verdict
+from support.attempting import Place, chain, workflow_of
 
 THREAD = "calls:1"
 CONFIG: Any = {"configurable": {"thread_id": THREAD}, "metadata": {"workflow": "calls"}}

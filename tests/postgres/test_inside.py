@@ -11,8 +11,8 @@ from langgraph.graph import START, StateGraph
 from langgraph.pregel import Pregel
 from langgraph.types import Command, interrupt
 
-from postgres.attempting import Place, chain, workflow_of
 from resumed.model import Outcome, Verdict
+from support.attempting import Place, chain, workflow_of
 
 
 class State(TypedDict):

@@ -8,8 +8,8 @@ import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 
-from postgres.attempting import Place, chain, workflow_of
 from resumed.model import Outcome, Verdict
+from support.attempting import Place, chain, workflow_of
 
 THREAD = "kept:1"
 CONFIG: Any = {"configurable": {"thread_id": THREAD}, "metadata": {"workflow": "kept"}}

@@ -19,6 +19,7 @@ from resumed import (
     AsyncCheckpointerManager,
     AsyncPostgresLockManager,
     CheckpointerManager,
+    DatabaseUnreachableError,
     PostgresLockManager,
     RunCancelledError,
     WorkflowExecutor,
@@ -31,6 +32,8 @@ from resumed import (
     resume_workflow,
 )
 from resumed.judge.checkpoint_id import first_at
+from resumed.library import connection_pools
+from resumed.store.connection import Target
 
 
 class State(TypedDict, total=False):
@@ -72,6 +75,20 @@ def failed(app: Any, thread: str, **metadata: Any) -> None:
 def manager(bare_database: str) -> Any:
     with CheckpointerManager.get_or_create(bare_database) as made:
         yield made
+
+
+def test_a_database_that_is_away_at_first_has_its_tables_made_later(
+    bare_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_: Target) -> None:
+        raise DatabaseUnreachableError
+
+    with CheckpointerManager.get_or_create(bare_database) as manager:
+        with monkeypatch.context() as patch:
+            patch.setattr(connection_pools, "set_up", fail)
+            with pytest.raises(DatabaseUnreachableError):
+                manager.get_checkpointer()
+        assert list(manager.get_checkpointer().list(None)) == []
 
 
 def test_a_thread_that_failed_is_found_resumed_and_finished(bare_database: str, manager: CheckpointerManager) -> None:

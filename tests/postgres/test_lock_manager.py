@@ -35,6 +35,12 @@ def advisory_locks(dsn: str) -> int:
         return int(row[0]) if row else -1
 
 
+def is_awaited(dsn: str) -> bool:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        query = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+        return connection.execute(query).fetchone() != (0,)
+
+
 def kill(dsn: str, name: str = "resumed locks") -> int:
     with psycopg.connect(dsn, autocommit=True) as connection:
         query = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = %s"
@@ -258,9 +264,10 @@ async def test_a_wait_that_is_cancelled_as_the_lock_comes_leaves_nothing_locked(
             for _ in range(20):
                 with outside.acquire_workflow_lock("one"):
                     waiting = asyncio.create_task(_hold_for(manager, 60))
-                    await asyncio.sleep(0.02)
+                    while not is_awaited(database):
+                        await asyncio.sleep(0.01)
                 while not outside.is_locked("one"):  # it is the waiter's, whose loop has not heard of it
-                    pass
+                    await asyncio.sleep(0)
                 waiting.cancel()
                 await asyncio.gather(waiting, return_exceptions=True)
                 assert not outside.is_locked("one")

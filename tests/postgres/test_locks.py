@@ -15,9 +15,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from conftest import in_database
 from resumed.store import locks, schema
 from resumed.store.connection import Session, Target, connect, is_alive, open_session
+from support.databases import in_database
 
 ODD = {
     "empty": "",

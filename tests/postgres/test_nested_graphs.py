@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from psycopg import sql
 
-from conftest import in_database
-from postgres.attempting import Place, place_at, workflow_of
 from resumed.model import Outcome
 from resumed.store import cases
 from resumed.store.connection import Target, open_session
+from support.attempting import Place, place_at, workflow_of
+from support.databases import in_database
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "graphs"))
 
@@ -34,6 +34,7 @@ from nested.life import Stop, configured, live, undisturbed
 FEW = 40
 EXAMPLES = 1000 if os.environ.get("RESUMED_TEST_ALL") else FEW
 NEVER = 10_000
+USUAL = ("itself", "method", "tool")
 MOST_ATTEMPTS = 12
 
 
@@ -170,8 +171,10 @@ STOPPING = {
 }
 
 
-@pytest.mark.parametrize("asynchronous", [True, False], ids=["async", "sync"])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("asynchronous", [True, pytest.param(False, marks=pytest.mark.thorough)], ids=["async", "sync"])
+@pytest.mark.parametrize(
+    "way", [one if one in USUAL else pytest.param(one, marks=pytest.mark.thorough) for one in WAYS]
+)
 def test_whatever_way_an_inner_graph_is_called_it_stops_where_it_would_have(
     rig: Rig, way: str, asynchronous: bool
 ) -> None:

@@ -6,13 +6,13 @@ import psycopg
 import pytest
 from langgraph.checkpoint.postgres import PostgresSaver
 
-from postgres.attempting import workflow_of
 from postgres.test_databases import execute, looked_through
 from postgres.test_faults import died_in, graph_of
 from resumed.model import Outcome
 from resumed.store import schema
 from resumed.store.connection import Target, open_session
 from resumed.store.sql_files import load_sql
+from support.attempting import workflow_of
 
 FLAT = [
     (

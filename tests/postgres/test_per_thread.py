@@ -10,7 +10,6 @@ from langgraph.graph import START, StateGraph
 from langgraph.pregel import NodeBuilder, Pregel
 from typing_extensions import TypedDict
 
-from postgres.attempting import NUMBERS, Place, place_at
 from resumed import Workflow
 from resumed.errors import GraphNotMadeError
 from resumed.judge.verdict import ANY_CHANNEL, Ages, Circumstances, judge_snapshot
@@ -25,6 +24,7 @@ from resumed.store.connection import open_session
 from resumed.workflows.factories import Factory
 from resumed.workflows.loader import resolve
 from resumed.workflows.thread_graphs import ThreadGraphs
+from support.attempting import NUMBERS, Place, place_at
 
 
 class Said(TypedDict):
@@ -91,15 +91,15 @@ def _any() -> Any:
 
 
 def request(orders: ThreadGraphs, thread: str) -> AttemptRequest:
-    return AttemptRequest(thread, orders, registration(), asked=True)
+    return AttemptRequest(thread, orders, registration(), by_person=True)
 
 
 async def attempted(place: Place, orders: ThreadGraphs, thread: str) -> str:
     from resumed.runtime.attempt import run_attempt  # noqa: PLC0415 - beside what it is for
 
     one = request(orders, thread)
-    async with one.leases:
-        return await run_attempt(one, place.desk)
+    async with one.resources:
+        return await run_attempt(one, place.worker)
 
 
 async def values(dsn: str, graph: Any, thread: str) -> Any:
@@ -109,7 +109,7 @@ async def values(dsn: str, graph: Any, thread: str) -> Any:
 
 
 async def judged(dsn_place: Place, thread: str) -> Verdict:
-    async with open_session(dsn_place.desk.target) as session:
+    async with open_session(dsn_place.worker.target) as session:
         snapshot = (await checkpoints.snapshots(session, [thread]))[thread]
     now = datetime.now(UTC) + timedelta(seconds=1)
     claim = WorkflowMatch("orders", (Registration(**{**_fields(registration()), "seen_at": now}),))
@@ -164,8 +164,8 @@ async def test_a_thread_for_which_the_factory_fails_is_not_charged_and_not_forgo
         assert "hunter2" not in str(e.value)
         assert await place.attempts("1") == []
         asked = request(orders, "1")
-        async with asked.leases:
-            said = await inspect_thread(asked, place.desk)
+        async with asked.resources:
+            said = await inspect_thread(asked, place.worker)
         assert said is not None
         assert said.verdict is Verdict.FAILED
         assert "its factory fails for what the thread's call stored: ConnectionError" in said.reason

@@ -5,6 +5,7 @@ import re
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from importlib import resources
 from itertools import pairwise
 from typing import Any
 
@@ -12,12 +13,12 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from conftest import in_database
 from resumed.judge.checkpoint_id import first_at, made_at, plausible_span
 from resumed.judge.verdict import CONTROL_CHANNELS
 from resumed.store import checkpoints
 from resumed.store.connection import Session, Target, open_session
 from resumed.store.sql_files import load_sql, sql_modules
+from support.databases import in_database
 
 THREADS = 50_000
 CHECKPOINTS = 4
@@ -121,6 +122,13 @@ def test_every_file_of_queries_has_sections_and_no_section_is_empty() -> None:
     for module in sql_modules():
         assert load_sql(module)
         assert all(re.search(rb"^\s*[a-z(]", query, re.MULTILINE) for query in load_sql(module).values()), module
+
+
+def test_every_fragment_is_included_and_every_include_was_found() -> None:
+    folder = resources.files("resumed.store") / "sql"
+    written = "".join((folder / f"{module}.sql").read_text(encoding="utf-8") for module in sql_modules())
+    assert set(load_sql("fragments")) == set(re.findall(r"-- include: (\w+)", written))
+    assert [(module, name) for module, name in SECTIONS if b"-- include" in load_sql(module)[name]] == []
 
 
 def test_every_parameter_has_a_type_of_its_own() -> None:
@@ -229,10 +237,13 @@ async def test_control_rows_are_read_by_index_and_only_those_of_their_own_thread
 
 CASE = {
     "thread_id": "orders-7", "workflow": "orders", "version": "1", "verdict": "stopped", "reason": "x", "state": "due",
-    "head": "head", "fingerprint": "rows", "last_activity_at": NOW, "now": NOW, "changed_at": None, "same": True,
-    "due_at": NOW, "next_look_at": None, "quarantine_reason": None, "anew": False, "revision": 1, "consecutive": None,
-    "refused_by": None, "spent_by": None, "own": False, "suspect": None,
+    "head": "head", "fingerprint": "rows", "last_activity_at": NOW, "first_seen_at": NOW, "head_seen_at": NOW,
+    "changed_at": None, "due_at": NOW, "next_look_at": None, "attempts": 0, "consecutive": 0, "refused_by": "{}",
+    "refusal": None, "refusal_reason": None, "spent_by": "{}", "own_head": None, "cancelled_head": None,
+    "cancel_pending": False, "pinned": False, "suspect": False, "quarantine_reason": None, "revision": 2,
 }  # fmt: skip
+HOW = {"claim": "keep", "claimant": None, "unless_paused": True}
+CASES = {**{name: [value] * PAGE_ROWS for name, value in CASE.items()}, "thread_id": _some(PAGE_ROWS)}
 ATTEMPT = {
     "thread_id": "orders-7", "attempt": 2, "workflow": "orders", "version": "1", "worker": "host", "before": "head",
     "outcome": "finished", "advanced": True, "charged": False, "after": "head", "error_type": None, "error_at": None,
@@ -250,28 +261,27 @@ CLAIM = {
 }
 BY_INDEX: list[tuple[str, str, dict[str, Any]]] = [
     ("cases", "of_threads", {"threads": _some(16)}),  # for many, of 20 000, older majors rather read all
-    ("cases", "to_look_at", {"now": NOW + timedelta(minutes=1), "rows": LOOK_ROWS}),
-    ("cases", "to_look_at", {"now": NOW + timedelta(days=1), "rows": LOOK_ROWS}),
+    ("cases", "due_looks", {"now": NOW + timedelta(minutes=1), "rows": LOOK_ROWS}),
+    ("cases", "due_looks", {"now": NOW + timedelta(days=1), "rows": LOOK_ROWS}),
     ("cases", "claim", {**CLAIM, "rows": 1}),
     ("cases", "claim", {**CLAIM, "rows": 16}),
     ("cases", "claim", {**CLAIM, "rows": 64}),
     ("cases", "any_due", {"workflows": ["orders"], "suspects": [True], "due_by": None}),
     ("attempts", "recent", {"workflows": ["orders"], "rows": 20}),
     ("attempts", "open_by_workflow", {"workflows": ["orders"]}),
-    ("cases", "unclaim", {"threads": _some(16), "claimant": "us", "due_by": None}),
+    ("cases", "release_claims", {"threads": _some(16), "claimant": "us", "due_by": None}),
     ("cases", "postpone", {"thread": "orders-7", "delay": timedelta(seconds=5)}),
-    ("cases", "record", CASE),
-    ("cases", "settle", CASE),
-    ("cases", "begin", CASE),
+    ("cases", "write", {**CASE, **HOW}),
+    ("cases", "write_all", {**CASES, **HOW}),
     ("checkpoints", "root_head", {"thread": "orders-7"}),
     ("checkpoints", "history", {"thread": "orders-7", "rows": 50}),
     ("attempts", "start", ATTEMPT),
     ("attempts", "finish", ATTEMPT),
-    ("attempts", "open_of", {"thread": "orders-7"}),
+    ("attempts", "open", {"thread": "orders-7"}),
     ("attempts", "orphans", {"except": _some(16), "rows": 200}),
     ("attempts", "of_thread", {"thread": "orders-7"}),
     ("locks", "held", {"threads": _some(PAGE_ROWS), "keys": list(range(PAGE_ROWS))}),
-    ("census", "threads", {}),
+    ("statistics", "open_cases", {}),
 ]
 
 

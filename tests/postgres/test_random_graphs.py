@@ -17,7 +17,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, given, seed, settings
 from hypothesis import strategies as st
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.checkpoint.memory import InMemorySaver
@@ -27,10 +27,10 @@ from langgraph.errors import GraphRecursionError
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from conftest import in_database
-from postgres.attempting import Place, place_at, workflow_of
 from resumed.model import Outcome, Verdict
 from resumed.workflows.loaded_workflow import LoadedWorkflow
+from support.attempting import Place, place_at, workflow_of
+from support.databases import in_database
 
 GRAPHS = Path(__file__).parent.parent / "graphs"
 sys.path.insert(0, str(GRAPHS))
@@ -40,6 +40,7 @@ from drawn.runner import LIMIT  # noqa: E402
 
 FEW = 200
 EXAMPLES = 5000 if os.environ.get("RESUMED_TEST_ALL") else FEW
+PARTS = 5
 LONGEST = 60
 NODES = 8
 
@@ -223,11 +224,12 @@ def follow(rig: Rig, workflow: LoadedWorkflow, whose: tuple[Drawn, str], expecte
 
 
 @pytest.mark.timeout(170 if EXAMPLES == FEW else 7200)
-def test_a_random_graph_killed_anywhere_is_judged_and_finished_as_if_nothing_had_happened(rig: Rig) -> None:
+@pytest.mark.parametrize("part", [0, *(pytest.param(one, marks=pytest.mark.thorough) for one in range(1, PARTS))])
+def test_a_random_graph_killed_anywhere_is_judged_and_finished_as_if_nothing_had_happened(rig: Rig, part: int) -> None:
+    @seed(part)
     @settings(
-        max_examples=EXAMPLES,
+        max_examples=EXAMPLES // PARTS,
         deadline=None,
-        derandomize=True,
         database=None,
         print_blob=True,
         suppress_health_check=list(HealthCheck),
@@ -242,5 +244,5 @@ def test_a_random_graph_killed_anywhere_is_judged_and_finished_as_if_nothing_had
         look(rig, drawn, {"before": before, "saver": saver, "durability": durability})
 
     check()
-    print(f"\n{EXAMPLES} random graphs: {dict(sorted(rig.met.items()))}")
-    assert rig.met["killed: stopped"] > EXAMPLES / 8
+    print(f"\n{EXAMPLES // PARTS} random graphs: {dict(sorted(rig.met.items()))}")
+    assert rig.met["killed: stopped"] > EXAMPLES / PARTS / 8

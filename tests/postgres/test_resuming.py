@@ -10,8 +10,8 @@ import psycopg
 import pytest
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 
-from postgres.attempting import Place, workflow_of
 from resumed.model import Outcome, Verdict
+from support.attempting import Place, workflow_of
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "graphs"))
 

@@ -7,8 +7,8 @@ import pytest
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.graph import END, START, StateGraph
 
-from postgres.attempting import place_at, workflow_of
 from resumed.model import Outcome
+from support.attempting import place_at, workflow_of
 
 THREAD = "routers:1"
 CONFIG: Any = {"configurable": {"thread_id": THREAD}, "metadata": {"workflow": "routers"}}

@@ -243,7 +243,7 @@ async def test_a_thread_is_not_begun_again_while_a_cancelled_run_of_the_same_pro
     async with AsyncWorkflowExecutor(database, sessions=1) as executor:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(executor.run("orders", graph(worker), {"steps": []}, thread_id="orders-1"), 0.5)
-        with pytest.raises(WorkflowAlreadyRunningError, match="this process is at the thread already"):
+        with pytest.raises(WorkflowAlreadyRunningError, match="this process is running the thread already"):
             await executor.run("orders", graph(worker), None, thread_id="orders-1")
         worker.enough.set()
         await until_free(database, "orders-1")
@@ -383,8 +383,8 @@ async def test_a_session_that_is_busy_for_longer_than_a_run_waits_keeps_no_lock(
     async with AsyncWorkflowExecutor(database, sessions=1) as executor:
         run = asyncio.create_task(executor.run("orders", graph(slow), {"steps": []}, thread_id="orders-1"))
         await begun.wait()
-        (line,) = executor._desk._lines  # noqa: SLF001 - nothing else makes its session busy for so long
-        async with line.turn:
+        (lock_session,) = executor._coordinator.lock_sessions  # noqa: SLF001 - nothing else makes its session busy for so long
+        async with lock_session.turn:
             run.cancel()
             await asyncio.wait({run})
         await until_free(database, "orders-1")

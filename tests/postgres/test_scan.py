@@ -18,6 +18,7 @@ from resumed.observability.events import Events
 from resumed.operations.assess import SweepContext, assess, build_sweep_context, with_own_registrations
 from resumed.store.connection import Session, Target, open_session
 from resumed.workers.pool import WorkerPlan, WorkerPool
+from resumed.workers.protocol import WorkerSettings
 
 DAY = timedelta(days=1)
 
@@ -38,8 +39,8 @@ def page_rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 async def inspector(session: Session) -> Inspector:
     """A surveyor whose workers have not been started: it judges by rows."""
-    monitor = WorkerMonitor(Events(log_errors=True), freed=lambda: None, worker_exited=lambda: None)
-    pool = WorkerPool(WorkerPlan(1, 1, {}, {}, None), monitor.listener())
+    monitor = WorkerMonitor(Events(log_errors=True), on_slot_free=lambda: None, on_worker_exit=lambda: None)
+    pool = WorkerPool(WorkerPlan(1, WorkerSettings("", "public", None, 1, 25, NUMBERS), None, {}), monitor.listener())
     return Inspector(session, await build_sweep_context(session, RULES, NOW), monitor, pool)
 
 
@@ -47,7 +48,7 @@ async def named(session: Session, limit: int | None = None, **options: Any) -> l
     found: list[str] = []
     async with aclosing((await inspector(session)).unfinished(**options)) as all_of_them:
         async for one in all_of_them:
-            found.append(one.standing.thread_id)
+            found.append(one.update.thread_id)
             if len(found) == limit:
                 break
     return found
@@ -119,17 +120,17 @@ async def test_whoever_has_enough_has_no_more_judged_than_a_page(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inspect, "PAGE_ROWS", 4)
-    looked: list[str] = []
+    assessed: list[str] = []
 
     async def counted(session: Session, sweep_context: SweepContext, threads: Any, known: Any) -> Any:
-        looked.extend(threads)
+        assessed.extend(threads)
         return await assess(session, sweep_context, threads, known)
 
     monkeypatch.setattr(inspect, "assess", counted)
     for number in range(40):
         await saved(session, f"orders_{number:02}", NOW - (60 - number) * MINUTE)
     assert await named(session, limit=3) == ["orders_00", "orders_01", "orders_02"]
-    assert len(looked) <= 4
+    assert len(assessed) <= 4
     assert len(await named(session)) == 40
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,11 @@ from langgraph.checkpoint.postgres import PostgresSaver
 from psycopg import conninfo, sql
 from psycopg.rows import dict_row
 
-from conftest import in_database
 from resumed.errors import DatabaseUnreachableError, DatabaseUnusableError
 from resumed.store import schema
 from resumed.store.connection import Target, open_session
+from resumed.store.sql_files import load_sql, sql_modules
+from support.databases import in_database
 
 COMMAND = Path(sys.executable).parent / "resumed"
 DEADLINE = 60.0
@@ -349,6 +352,74 @@ async def test_missing_tables_of_langgraph_are_named(bare_database: str) -> None
         await _check(Target(bare_database))
 
 
+FUNCTIONS = {"begin_run", "regain_run", "end_run", "require_head"}
+BEGIN = "select said, head from resumed.begin_run{}(7, %s, 't', 'orders', '1', 'us', null, null, '{{}}', null)"
+REGAIN = "select said, head from resumed.regain_run{}(7, %s, 't')"
+END = "select resumed.end_run{}(7, %s, %s) as unlocked"
+
+
+def _in_version(dsn: str, version: int) -> None:
+    """Make our schema as an earlier release left it."""
+    folder = resources.files("resumed.store") / "migrations"
+    for number, entry in enumerate(sorted(folder.iterdir(), key=lambda entry: entry.name), 1):
+        if number <= version:
+            made = f"insert into resumed.schema_version (version, compatible_from) values ({number}, 1)"
+            _execute(dsn, entry.read_text(encoding="utf-8"), made)
+
+
+def _definitions(dsn: str) -> dict[str, str]:
+    rows = _rows(
+        dsn,
+        "select p.proname::text as name, pg_get_functiondef(p.oid) as body from pg_proc p"
+        " where p.pronamespace = 'resumed'::regnamespace",
+    )
+    return {row["name"]: row["body"] for row in rows}
+
+
+async def test_an_upgrade_adds_versioned_functions_and_leaves_those_that_older_releases_call(
+    langgraph_database: str,
+) -> None:
+    _in_version(langgraph_database, 3)
+    before = _definitions(langgraph_database)
+    assert set(before) == {*FUNCTIONS, "lock_key"}
+    told = await _told(Target(langgraph_database))
+    assert [line for line in told if "applied" in line] == ["schema resumed: migration 4 applied"]
+    after = _definitions(langgraph_database)
+    assert {name: body for name, body in after.items() if name in before} == before
+    assert set(after) == {*before, *(f"{name}_v1" for name in FUNCTIONS)}
+    await _check(Target(langgraph_database))
+
+
+def test_our_own_queries_call_no_function_without_a_version_but_that_of_the_lock_key() -> None:
+    called = {
+        name.decode()
+        for module in sql_modules()
+        for query in load_sql(module).values()
+        for name in re.findall(rb"resumed\.(\w+)\(", query)
+    }
+    assert called == {*(f"{name}_v1" for name in FUNCTIONS), "lock_key"}
+
+
+@pytest.mark.parametrize(("old", "new"), [("", "_v1"), ("_v1", "")], ids=["the old one begins", "the new one begins"])
+def test_applications_of_two_releases_register_runs_side_by_side(database: str, old: str, new: str) -> None:
+    _execute(database, _checkpoint("t", 5))
+    with (
+        psycopg.connect(database, autocommit=True, row_factory=dict_row) as one,
+        psycopg.connect(database, autocommit=True, row_factory=dict_row) as other,
+    ):
+        assert one.execute(BEGIN.format(old), ["run-1"]).fetchone() == {"said": "begun", "head": "5"}
+        assert other.execute(BEGIN.format(new), ["run-2"]).fetchone() == {"said": "locked", "head": None}
+        assert one.execute(END.format(old), ["run-1", None]).fetchone() == {"unlocked": True}
+        assert other.execute(BEGIN.format(new), ["run-2"]).fetchone() == {"said": "unfinished", "head": "5"}
+        assert other.execute(END.format(new), ["none", None]).fetchone() == {"unlocked": True}
+        assert one.execute(REGAIN.format(old), ["run-1"]).fetchone() == {"said": "regained", "head": "5"}
+        assert one.execute(END.format(old), ["run-1", "finished"]).fetchone() == {"unlocked": True}
+        assert other.execute(BEGIN.format(new), ["run-2"]).fetchone() == {"said": "begun", "head": "5"}
+        assert other.execute(END.format(new), ["run-2", "failed"]).fetchone() == {"unlocked": True}
+    ended = _rows(database, "select run_id, state from resumed.runs order by run_id")
+    assert ended == [{"run_id": "run-1", "state": "finished"}, {"run_id": "run-2", "state": "failed"}]
+
+
 @contextmanager
 def _killed_half_way(dsn: str, folder: Path) -> Iterator[list[int]]:
     """Start `migrate`, wait until its backend is blocked, kill its process; gives the backends that live on."""
@@ -443,7 +514,7 @@ async def test_the_check_of_the_head_looks_into_the_schema_of_the_session(langgr
     _langgraph_in(langgraph_database, ODD_SCHEMA)
     await _told(Target(langgraph_database))
     _execute(langgraph_database, _checkpoint("a", 5))
-    ask = "select resumed.require_head('a', '', %s, '9') as good"
+    ask = "select resumed.require_head_v1('a', '', %s, '9') as good"
     async with (
         open_session(Target(langgraph_database)) as public,
         open_session(Target(langgraph_database, ODD_SCHEMA)) as odd,

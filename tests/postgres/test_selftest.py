@@ -18,13 +18,13 @@ import pytest
 from langgraph.checkpoint.postgres import PostgresSaver
 from psycopg import conninfo
 
-from conftest import in_database
 from resumed import AsyncWorkflowExecutor
 from resumed.demo.postgres import PrivateServer, find_binaries
 from resumed.errors import DatabaseUnreachableError, DatabaseUnusableError
 from resumed.store import schema
 from resumed.store.connection import Target
 from resumed.store.lock_selftest import run_lock_selftest
+from support.databases import in_database
 
 COMMAND = Path(sys.executable).parent / "resumed"
 PGBOUNCER = Path("/usr/sbin/pgbouncer")

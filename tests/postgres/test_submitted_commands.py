@@ -1,5 +1,6 @@
 """A `Command` that is submitted for the daemon to begin: given once, and a person's word at the root's breakpoint."""
 
+import asyncio
 import operator
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, TypedDict
@@ -9,9 +10,9 @@ import pytest
 from langgraph.graph import StateGraph
 from langgraph.types import Command
 
-from postgres.attempting import Place, chain, workflow_of
 from resumed import AsyncWorkflowExecutor
 from resumed.model import Outcome
+from support.attempting import Place, chain, workflow_of
 
 THREAD, TWIN = "submitted:1", "submitted:2"
 
@@ -30,8 +31,8 @@ def config(thread: str) -> Any:
     return {"configurable": {"thread_id": thread}, "metadata": {"workflow": "submitted"}}
 
 
-def drafts() -> StateGraph[Any, Any, Any, Any]:
-    return chain(State, ("draft", lambda _: {"told": ["draft"]}), ("send", lambda _: {"told": ["send"]}))
+def drafts(send: Any = lambda _: {"told": ["send"]}) -> StateGraph[Any, Any, Any, Any]:
+    return chain(State, ("draft", lambda _: {"told": ["draft"]}), ("send", send))
 
 
 def run_of(dsn: str) -> Any:
@@ -98,5 +99,32 @@ async def test_it_is_not_given_again_where_the_attempt_that_gave_it_has_failed(
     for _ in range(2):
         assert await place.attempt(workflow_of("submitted", app), THREAD) == "tried"
     down = False
+    assert await place.attempt(workflow_of("submitted", app), THREAD) == "tried"
+    assert (await app.aget_state(config(THREAD))).values["told"] == ["draft", "approved", "send"]
+
+
+async def test_it_is_not_given_again_where_the_application_that_began_it_has_died(
+    place: Place, executor: AsyncWorkflowExecutor
+) -> None:
+    begun, fate = asyncio.Event(), "fails"
+
+    async def send(_: State) -> State:
+        if fate == "fails":
+            raise ConnectionError
+        if fate == "hangs":
+            begun.set()
+            await asyncio.sleep(60)
+        return {"told": ["send"]}
+
+    app = drafts(send).compile(checkpointer=executor.checkpointer)
+    with pytest.raises(ConnectionError):
+        await app.ainvoke({"told": []}, config(THREAD))
+    await executor.submit("submitted", Command(update={"told": ["approved"]}), thread_id=THREAD)
+    fate = "hangs"
+    running = asyncio.create_task(executor.run("submitted", app, None, thread_id=THREAD))
+    await begun.wait()
+    running.cancel()
+    await asyncio.wait({running})
+    fate = "works"
     assert await place.attempt(workflow_of("submitted", app), THREAD) == "tried"
     assert (await app.aget_state(config(THREAD))).values["told"] == ["draft", "approved", "send"]

@@ -1,7 +1,7 @@
 """One pass: what it finds, where it goes on, what it passes over. Driven by hand, on a clock of the test's own."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +11,7 @@ import pytest
 from resumed.daemon.sweep import PAGE_ROWS, run_sweep
 from resumed.judge.checkpoint_id import first_at
 from resumed.model import Case, PolicyLimits, Registration, State, Verdict
+from resumed.observability.redaction import ErrorReport
 from resumed.operations.assess import SweepRules
 from resumed.store import cases, workflow_versions
 from resumed.store.connection import Session, Target, open_session
@@ -132,7 +133,7 @@ async def test_a_row_of_any_shape_hides_no_other_thread(session: Session, channe
     await saved(session, "orders_odd", NOW, channels=channels, workflow={"not": "text"}, version=[1])
     await saved(session, "orders_z", NOW)
 
-    def tell(thread: str, _: Mapping[str, Any]) -> None:
+    def tell(thread: str, _: ErrorReport) -> None:
         told.append(thread)
 
     await run_sweep(session, RULES, NOW + 10 * MINUTE, tell)

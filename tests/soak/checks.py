@@ -3,7 +3,7 @@
 from itertools import pairwise
 from typing import Any
 
-from acceptance.conftest import Bench
+from support.bench import Bench
 
 _OPEN = "select thread_id, attempt, worker from resumed.attempts where finished_at is null"
 _CHARGED = """

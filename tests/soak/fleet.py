@@ -13,7 +13,8 @@ from typing import Any
 import psutil
 import psycopg
 
-from acceptance.conftest import Bench, Daemon
+from support.bench import Bench
+from support.daemon import Daemon
 
 SESSIONS = "select pid from pg_stat_activity where application_name like 'resumed%' and pid <> pg_backend_pid()"
 

@@ -16,13 +16,14 @@ from pathlib import Path
 import pytest
 from langgraph.checkpoint.postgres import PostgresSaver
 
-from acceptance.conftest import Bench, eventually
-from acceptance.undisturbed import final_state, undisturbed
 from resumed.demo.postgres import PrivateServer
 from resumed.store import schema
 from resumed.store.connection import Target
 from soak import checks
 from soak.fleet import Fleet
+from support.bench import Bench
+from support.undisturbed import final_state, undisturbed
+from support.waiting import eventually
 
 MINUTES = float(os.environ.get("SOAK_MINUTES", "20"))
 KINDS = ("linear", "alinear", "fan", "sends", "nested")

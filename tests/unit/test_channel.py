@@ -6,29 +6,31 @@ import sys
 
 import pytest
 
-from resumed.workers.protocol import decode, encode
+from resumed.workers.protocol import EntryLoading, Ping, decode_from_worker, encode
 
 DEADLINE = 60
 LISTENING = """
 import sys, threading
 from resumed.runtime.channel import Channel
+from resumed.workers.protocol import EntryLoading, Pong
 channel = Channel(int(sys.argv[1]))
 channel.listen(lambda message: None)
-channel.send({"kind": "hello"})
+channel.send(Pong())
 threading.Event().wait()
 """
 FORKING = """
 import os, sys
 from resumed.runtime.channel import Channel
+from resumed.workers.protocol import EntryLoading, Pong
 channel = Channel(int(sys.argv[1]))
 child = os.fork()
 if child == 0:
     try:
-        channel.send({"kind": "child"})
+        channel.send(EntryLoading("child"))
     finally:
         os._exit(0)
 os.waitpid(child, 0)
-channel.send({"kind": "parent"})
+channel.send(EntryLoading("parent"))
 """
 
 
@@ -49,7 +51,7 @@ def test_a_worker_ends_with_its_control_process_however_that_leaves_the_line(how
             if how != "unread":
                 ours.recv(4096)
             if how == "in_a_message":
-                ours.sendall(encode({"kind": "ping"})[:5])
+                ours.sendall(encode(Ping())[:5])
             ours.close()
             assert process.wait(DEADLINE) == 0
         finally:
@@ -59,6 +61,6 @@ def test_a_worker_ends_with_its_control_process_however_that_leaves_the_line(how
 def test_a_forked_child_never_speaks_as_the_worker() -> None:
     ours, process = started(FORKING)
     with process, ours, ours.makefile("rb") as lines:
-        said = [decode(line)["kind"] for line in lines]
+        said = [decode_from_worker(line) for line in lines]
         assert process.wait(DEADLINE) == 0
-    assert said == ["parent"]
+    assert said == [EntryLoading("parent")]

@@ -104,8 +104,8 @@ def test_what_is_accepted_in_pairs_libpq_can_take_apart(value: str) -> None:
 
 @pytest.mark.parametrize("name", ["PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE"])
 def test_libpqs_own_variables_locate_a_database(name: str) -> None:
-    assert dsn.located_by({name: "x"})
+    assert dsn.has_libpq_address({name: "x"})
 
 
 def test_a_password_or_an_empty_variable_alone_locates_nothing() -> None:
-    assert not dsn.located_by({"PGPASSWORD": "x", "PGHOST": ""})
+    assert not dsn.has_libpq_address({"PGPASSWORD": "x", "PGHOST": ""})

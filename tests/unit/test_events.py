@@ -19,6 +19,7 @@ from resumed.model import Attempt, Outcome, State, ThreadCount, Verdict
 from resumed.observability import logs
 from resumed.observability.events import Events, configure
 from resumed.observability.metrics import BUCKETS
+from resumed.observability.redaction import ErrorReport
 
 WORKFLOW = {"workflow"}
 CONTRACT = {
@@ -283,7 +284,7 @@ def test_a_sweep_is_counted_and_one_that_changed_nothing_is_not_news(
 
 def test_what_happens_to_workers_is_told_and_counted(events: Events, capsys: pytest.CaptureFixture[str]) -> None:
     events.worker_started("w1", 42)
-    events.worker_greeted("w1", {"refunds", "orders"})
+    events.worker_registered("w1", {"refunds", "orders"})
     events.worker_killed("w1", "its attempt timed out")
     events.worker_died("w1", -9, 3)
     events.worker_restarted("w1")
@@ -291,7 +292,7 @@ def test_what_happens_to_workers_is_told_and_counted(events: Events, capsys: pyt
     events.workers_counted({"ready": 2})
     events.workers_counted({"draining": 1})
     said = [line["event"] for line in lines(capsys)]
-    assert said == [f"worker.{done}" for done in ("started", "greeted", "killed", "died", "restarted", "stopped")]
+    assert said == [f"worker.{done}" for done in ("started", "registered", "killed", "died", "restarted", "stopped")]
     assert value(events, "resumed_worker_restarts_total") == 1
     assert value(events, "resumed_workers", state="ready") == 0
     assert value(events, "resumed_workers", state="draining") == 1
@@ -329,17 +330,17 @@ def test_what_happens_to_workflows_is_told_and_counted(events: Events, capsys: p
 
 def test_what_happens_to_the_process_is_told_and_counted(events: Events, capsys: pytest.CaptureFixture[str]) -> None:
     events.service_started("0.1.0", dry_run=False)
-    events.settings_warned(["RESUMED_X is no setting and has no effect"])
+    events.settings_ignored(["RESUMED_X is no setting and has no effect"])
     events.http_opened("127.0.0.1", 9764)
     events.readiness_changed(ready=True, reason="")
     events.database_failed("sweep", ConnectionError("to postgresql://u:hunter2@h failed\nmore"))
     events.lock_contended("orders_1", "orders")
     events.case_refused("orders_1", "orders", "waiting", "an interrupt has no answer")
     events.case_quarantined("orders_1", "orders", "5 charged attempts in a row made no progress")
-    events.clock_doubted(timedelta(seconds=3))
+    events.clock_skew_detected(timedelta(seconds=3))
     events.application_clock_doubted(timedelta(minutes=10))
     events.attempt_unreachable("orders_1")
-    events.thread_failed("orders_1", {"error_type": "OSError", "error": "token=hunter2"})
+    events.thread_failed("orders_1", ErrorReport("OSError", None, "token=hunter2"))
     events.shutdown_started(timedelta(seconds=25))
     events.shutdown_finished()
     said = {line["event"]: line for line in lines(capsys)}
@@ -348,7 +349,7 @@ def test_what_happens_to_the_process_is_told_and_counted(events: Events, capsys:
     assert said["shutdown.started"]["grace"] == "25s"
     assert said["thread.failed"]["error"] == "token=***"
     assert value(events, "resumed_database_errors_total", operation="attempt") == 1
-    assert said["clock.doubted"]["ahead_ms"] == 3000
+    assert said["clock_skew.detected"]["ahead_ms"] == 3000
     assert said["application_clock.doubted"]["ahead_ms"] == 600_000
     assert value(events, "resumed_ready") == 1
     assert value(events, "resumed_database_errors_total", operation="sweep") == 1
@@ -357,8 +358,8 @@ def test_what_happens_to_the_process_is_told_and_counted(events: Events, capsys:
     assert value(events, "resumed_ready") == 0
 
 
-def test_a_clock_may_be_doubted_without_a_measure(events: Events, capsys: pytest.CaptureFixture[str]) -> None:
-    events.clock_doubted()
+def test_a_clock_skew_may_be_reported_without_a_measure(events: Events, capsys: pytest.CaptureFixture[str]) -> None:
+    events.clock_skew_detected()
     assert lines(capsys)[0]["ahead_ms"] is None
 
 

@@ -8,7 +8,7 @@ import pytest
 from resumed import Workflow
 from resumed.judge.retry_policy import RetryInputs, Tally, after_attempt
 from resumed.model import Ending, Outcome, State
-from resumed.runtime.retry_hooks import is_lasting, is_permanent, own_back_off
+from resumed.runtime.retry_hooks import get_backoff, get_permanent_reason, is_lasting
 from unit.judge.builders import NOW, NUMBERS
 
 FAILED = Ending(Outcome.FAILED, error_type="KeyError")
@@ -21,12 +21,12 @@ def broken(_: Any) -> Any:
 
 @pytest.mark.parametrize("retry_on", [None, KeyError, (OSError, LookupError), [Exception], lambda _: True, broken])
 def test_an_error_that_passes_is_tried_again(retry_on: Any) -> None:
-    assert is_permanent(Workflow(graph=1, retry_on=retry_on), KeyError("x")) is None
+    assert get_permanent_reason(Workflow(graph=1, retry_on=retry_on), KeyError("x")) is None
 
 
 @pytest.mark.parametrize("retry_on", [OSError, (OSError, ValueError), lambda _: False])
 def test_an_error_that_does_not_pass_quarantines_at_once(retry_on: Any) -> None:
-    reason = is_permanent(Workflow(graph=1, retry_on=retry_on), KeyError("password"))
+    reason = get_permanent_reason(Workflow(graph=1, retry_on=retry_on), KeyError("password"))
     assert reason is not None
     assert "password" not in reason
     placement = after_attempt(FIRST, FAILED, NUMBERS, RetryInputs(NOW, 0.5, permanent=reason))
@@ -51,7 +51,7 @@ def test_what_was_no_failure_of_the_graph_is_never_permanent() -> None:
     ],
 )
 def test_a_back_off_of_its_own_is_asked_with_the_number_of_failures(backoff: Any, expected: timedelta | None) -> None:
-    assert own_back_off(Workflow(graph=1, backoff=backoff), 3) == expected
+    assert get_backoff(Workflow(graph=1, backoff=backoff), 3) == expected
 
 
 def test_a_back_off_of_its_own_takes_the_place_of_the_daemons() -> None:

@@ -57,7 +57,7 @@ def test_a_node_that_ends_or_replaces_its_loop_leaves_the_next_one_a_new_one() -
 @pytest.mark.usefixtures("installed")
 def test_a_module_keeps_the_loop_that_it_asked_for_while_it_was_imported() -> None:
     def imports() -> asyncio.AbstractEventLoop:
-        with event_loops.lent_loop(kept=True):
+        with event_loops.loop_on_demand(kept=True):
             return asks()
 
     with ThreadPoolExecutor(1) as threads:

@@ -8,17 +8,17 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import START, StateGraph
 from langgraph.pregel._loop import PregelLoop
 
-from resumed.runtime.langgraph_loops import (
+from resumed.runtime.langgraph_internals import (
     calling_loop,
+    graph_of_loop,
     let_unsaved_graphs_run,
     loading_in_thread,
     namespace_of,
+    on_loop_end,
     parents_of,
     resumes,
-    steps_of,
     stopped_at,
     task_of,
-    when_over,
 )
 
 CONFIG: Any = {"configurable": {"thread_id": "1"}}
@@ -48,7 +48,7 @@ class Watching(InMemorySaver):
         resuming = loop is not None and loaded is not None and resumes(loop, loaded)
         self.loads.append((loop, loaded, resuming))
         if loop is not None:
-            when_over(loop, lambda: self.over.append((namespace_of(loop), stopped_at(loop))))
+            on_loop_end(loop, lambda: self.over.append((namespace_of(loop), stopped_at(loop))))
         return loaded
 
 
@@ -91,9 +91,9 @@ def seen_of(saver: Watching) -> None:
     assert (namespace_of(root), task_of(root), dict(parents_of(root))) == ("", None, {})
     assert namespace_of(inner) == f"node:{task_of(inner)}"
     assert set(parents_of(inner)) == {""}
-    assert steps_of(inner).interrupt_before_nodes == ["node"]
-    assert set(steps_of(inner).nodes) == {"__start__", "node"}
-    assert steps_of(inner).trigger_to_nodes
+    assert graph_of_loop(inner).interrupt_before_nodes == ["node"]
+    assert set(graph_of_loop(inner).nodes) == {"__start__", "node"}
+    assert graph_of_loop(inner).trigger_to_nodes
     assert (stopped_at(root), stopped_at(inner)) == (None, "before node")
     assert [resuming for _, _, resuming in saver.loads] == [False, False, True, True]
     where = namespace_of(inner)

@@ -130,9 +130,9 @@ async def test_each_tenant_is_given_its_own_graph_and_threads_of_one_share_it() 
     made: list[LoadedWorkflow] = []
     orders = ThreadGraphs(factory_of(by_tenant), made.append)
     for tenant, thread in (("acme", "1"), ("globex", "2"), ("acme", "3")):
-        async with orders.lent({"tenant": tenant, "thread_id": thread}, nobody) as workflow:
+        async with orders.borrow({"tenant": tenant, "thread_id": thread}, nobody) as workflow:
             assert await said(workflow) == tenant
-    async with orders.lent({"thread_id": "4"}, nobody) as workflow:
+    async with orders.borrow({"thread_id": "4"}, nobody) as workflow:
         assert await said(workflow) == "nobody"
     assert len(made) == 3
     assert await orders.end()
@@ -144,7 +144,7 @@ async def test_a_node_that_reads_the_config_later_never_sees_another_threads() -
 
     orders = ThreadGraphs(factory_of(make))
     for tenant in ("acme", "globex"):
-        async with orders.lent({"tenant": tenant, "thread_id": tenant}, nobody) as workflow:
+        async with orders.borrow({"tenant": tenant, "thread_id": tenant}, nobody) as workflow:
             assert await said(workflow) == tenant
     assert await orders.end()
 
@@ -161,11 +161,11 @@ async def test_only_so_many_graphs_are_kept_and_what_is_used_is_never_closed() -
     def called(config: Any) -> Any:
         return make(config["configurable"]["tenant"])
 
-    orders = ThreadGraphs(factory_of(called), kept=2)
+    orders = ThreadGraphs(factory_of(called), cache_size=2)
     async with AsyncExitStack() as stack:
-        used = await stack.enter_async_context(orders.lent({"tenant": "used"}, nobody))
+        used = await stack.enter_async_context(orders.borrow({"tenant": "used"}, nobody))
         for number in range(5):
-            async with orders.lent({"tenant": str(number)}, nobody):
+            async with orders.borrow({"tenant": str(number)}, nobody):
                 assert {"used", str(number)} <= set(open_now)
         assert await said(used) == "used"
         await settled(lambda: len(open_now) <= 2)
@@ -184,7 +184,7 @@ async def test_a_context_that_holds_the_config_is_closed_once_its_thread_is_done
         open_now.pop()
 
     orders = ThreadGraphs(factory_of(make))
-    async with orders.lent({"tenant": "acme"}, nobody):
+    async with orders.borrow({"tenant": "acme"}, nobody):
         assert open_now == ["acme"]
     await settled(lambda: not open_now)
     assert await orders.end()
@@ -204,11 +204,11 @@ async def test_who_uses_a_graph_is_told_that_its_context_ends() -> None:
             yield graph_of("any")
 
     orders = ThreadGraphs(factory_of(make))
-    async with orders.lent({"tenant": "acme"}, lost.set):
+    async with orders.borrow({"tenant": "acme"}, lost.set):
         gate.set()
         await asyncio.wait_for(lost.wait(), 30)
     gate.clear()
-    async with orders.lent({"tenant": "acme"}, nobody) as again:  # the next one is made anew
+    async with orders.borrow({"tenant": "acme"}, nobody) as again:  # the next one is made anew
         assert await said(again) == "any"
 
 
@@ -221,10 +221,10 @@ async def test_what_a_factory_raises_for_one_thread_is_that_threads(error: BaseE
 
     orders = ThreadGraphs(factory_of(make))
     with pytest.raises(RegistrationError if isinstance(error, SystemExit) else KeyError):
-        async with orders.lent({}, nobody):
+        async with orders.borrow({}, nobody):
             pass
     assert orders.reads
-    async with orders.lent({"tenant": "acme"}, nobody) as workflow:
+    async with orders.borrow({"tenant": "acme"}, nobody) as workflow:
         assert await said(workflow) == "any"
     assert await orders.end()
 

@@ -261,6 +261,27 @@ def test_an_unknown_variable_is_a_warning_that_names_the_nearest_setting_and_not
     )
 
 
+def test_a_setting_of_a_later_version_is_a_warning_that_names_it_and_not_its_value(env: Setter, tmp_path: Path) -> None:
+    secret = tmp_path / "token"
+    secret.write_text("hunter2", encoding="utf-8")
+    Path("resumed.toml").write_text('prune_older_than = "7d"', encoding="utf-8")
+    env(RESUMED_CONSOLE_TOKEN_FILE=str(secret))
+    assert load_settings().warnings == (
+        "RESUMED_CONSOLE_TOKEN_FILE has no effect yet: this version has no console, remove it",
+        "prune_older_than in resumed.toml has no effect yet: this version does not prune, remove it",
+    )
+
+
+def test_a_setting_that_only_the_environment_can_carry_is_a_warning_in_a_file(env: Setter) -> None:
+    Path("resumed.toml").write_text(f"pg_bin = '/x'\ntest_database_url = '{DSN}'", encoding="utf-8")
+    assert load_settings().warnings == (
+        "pg_bin in resumed.toml has no effect in a file: set RESUMED_PG_BIN in the environment",
+        "test_database_url in resumed.toml has no effect in a file: set RESUMED_TEST_DATABASE_URL in the environment",
+    )
+    env(RESUMED_PG_BIN="/x", RESUMED_TEST_DATABASE_URL=DSN)
+    assert load_settings().warnings == ()
+
+
 def test_what_kubernetes_injects_for_a_service_called_resumed_is_ignored(env: Setter) -> None:
     env(
         RESUMED_PORT="tcp://10.0.0.7:9764",

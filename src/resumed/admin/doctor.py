@@ -1,4 +1,4 @@
-"""Examines every precondition, each on its own, and says what to do about it. Changes nothing."""
+"""Checks every precondition on its own, and says what to do where one is not met. It changes nothing."""
 
 import shlex
 from collections.abc import Awaitable, Callable
@@ -8,14 +8,14 @@ from enum import StrEnum
 
 from resumed import durations
 from resumed.config.settings import Settings
-from resumed.daemon.periodic_tasks import CLOCK_LIMIT
+from resumed.daemon.clock_check import CLOCK_LIMIT
 from resumed.daemon.worker_monitor import WorkerMonitor
 from resumed.daemon.worker_plan import registered_workflows, sweep_rules
 from resumed.errors import DatabaseError, ResumedError
 from resumed.observability.events import Events
 from resumed.operations.assess import build_sweep_context, with_own_registrations
 from resumed.operations.step_durations import LongestStep, longest_steps
-from resumed.store import pauses, schema, vitals, watermark
+from resumed.store import pauses, schema, statistics, watermark
 from resumed.store.connection import PostgresError, Session, Target, open_session
 from resumed.store.database_errors import ErrorKind, explain, kind_of
 from resumed.store.lock_selftest import run_lock_selftest
@@ -25,7 +25,7 @@ _CONTROL_SESSIONS = 5
 
 
 class Level(StrEnum):
-    """How bad a finding is."""
+    """How serious a finding is."""
 
     OK = "ok"
     WARNING = "warning"
@@ -34,7 +34,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found, and what to do about it where it is not well."""
+    """What one check found, and what to do about it unless it is ok."""
 
     check: str
     level: Level
@@ -44,7 +44,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class DoctorContext:
-    """What every check is given."""
+    """What every check uses."""
 
     session: Session
     settings: Settings
@@ -52,18 +52,18 @@ class DoctorContext:
 
 
 async def run_checks(settings: Settings, events: Events) -> list[Finding]:
-    """Make every check; where the database cannot be had, those that need none."""
+    """Run every check; without a database, those that need none."""
     target = Target(settings.dsn, settings.checkpoint_schema)
     found: list[Finding] = []
     monitor = await _workflows(settings, events, found)
     try:
         async with open_session(target, "resumed doctor") as session:
-            practice = DoctorContext(session, settings, monitor)
+            context = DoctorContext(session, settings, monitor)
             for check in _CHECKS:
-                found += await _safely(check, practice)
+                found += await _run_check(check, context)
             found.append(await _locks(target))
     except DatabaseError as error:
-        found.append(_broken("database", error))
+        found.append(_failed_check("database", error))
     return found
 
 
@@ -71,141 +71,175 @@ async def _workflows(settings: Settings, events: Events, found: list[Finding]) -
     try:
         monitor = await registered_workflows(settings, events)
     except ResumedError as error:
-        found.append(Finding("workflows", Level.ERROR, str(error), "mend the import that the log names"))
+        remedy = "correct the import that the log names, then run this again"
+        found.append(Finding("workflows", Level.ERROR, str(error), remedy))
         return WorkerMonitor(events, lambda: None, lambda: None)
     for name, reason in sorted(monitor.unavailable.items()):
-        found.append(Finding("workflows", Level.ERROR, f"{name}: {reason}", "mend it; its threads stay untouched"))
-    for name, one in sorted(monitor.registrations.items()):
-        said = f"version {one.version}" if one.version else "it names no version, so every thread of it is accepted"
+        remedy = f"correct the entry {name} or install what it imports; until then its threads are not resumed"
+        found.append(Finding("workflows", Level.ERROR, f"{name}: {reason}", remedy))
+    for name, registration in sorted(monitor.registrations.items()):
+        version = registration.version
+        said = f"version {version}" if version else "it declares no version, so it accepts every thread of its name"
         found.append(Finding("workflows", Level.OK, f"{name}: {said}"))
     if not monitor.registrations and not monitor.unavailable:
-        remedy = "declare them under the entry-point group resumed.workflows"
+        remedy = "declare them under the entry-point group resumed.workflows, or name a langgraph.json with --graphs"
         found.append(Finding("workflows", Level.WARNING, "no workflows are registered", remedy))
     return monitor
 
 
-async def _safely(check: Callable[[DoctorContext], Awaitable[list[Finding]]], practice: DoctorContext) -> list[Finding]:
+async def _run_check(
+    check: Callable[[DoctorContext], Awaitable[list[Finding]]], context: DoctorContext
+) -> list[Finding]:
     try:
-        return await check(practice)
+        return await check(context)
     except (DatabaseError, PostgresError) as error:
         name = check.__name__.removeprefix("_").replace("_", " ")
         if isinstance(error, PostgresError) and kind_of(error) is ErrorKind.MISSING:
-            return [Finding(name, Level.WARNING, "not checked: no schema", "run `resumed migrate`, then this again")]
-        return [_broken(name, error)]
+            return [
+                Finding(
+                    name,
+                    Level.WARNING,
+                    "not checked: no schema resumed yet",
+                    "run `resumed migrate`, then this again",
+                )
+            ]
+        return [_failed_check(name, error)]
 
 
-def _broken(name: str, error: DatabaseError | PostgresError) -> Finding:
-    """Say what is wrong, and what of that sentence is to be done about it."""
+def _failed_check(name: str, error: DatabaseError | PostgresError) -> Finding:
+    """Return what is wrong, and as the remedy the last part of that sentence, which says what to do."""
     sentence = str(explain(error) if isinstance(error, PostgresError) else error)
-    parts = sentence.rpartition("; ") if "; " in sentence else sentence.rpartition(": ")
-    return Finding(name, Level.ERROR, sentence, parts[2])
+    separator = "; " if "; " in sentence else ": "
+    return Finding(name, Level.ERROR, sentence, sentence.rpartition(separator)[2])
 
 
-async def _database(practice: DoctorContext) -> list[Finding]:
-    server = await vitals.server(practice.session)
+async def _database(context: DoctorContext) -> list[Finding]:
+    server = await statistics.server(context.session)
     if server.standby:
-        return [Finding("database", Level.ERROR, "it is a standby (in recovery)", "give the primary's address")]
+        return [
+            Finding(
+                "database",
+                Level.ERROR,
+                "the server is a standby (in recovery)",
+                "set RESUMED_DATABASE_URL to the primary's address",
+            )
+        ]
     if server.read_only:
         remedy = "set default_transaction_read_only to off for this role or database"
-        return [Finding("database", Level.ERROR, "its transactions are read-only", remedy)]
+        return [Finding("database", Level.ERROR, "transactions are read-only by default", remedy)]
     started = datetime.now(UTC) - server.uptime
     said = f"PostgreSQL {server.version}, up since {started:%Y-%m-%d %H:%M:%S} UTC"
     return [Finding("database", Level.OK, said), *_encoding(server.encoding)]
 
 
 def _encoding(encoding: str) -> list[Finding]:
-    """Warn of an encoding that cannot hold every text."""
+    """Warn about an encoding that cannot store every text."""
     if encoding == "UTF8":
         return []
     said = f"its encoding is {encoding}"
     if encoding == "SQL_ASCII":
-        said += ", which knows no text: a thread whose id is not UTF-8 is not resumed"
+        said += ", which checks no text: a thread whose id is not UTF-8 is not resumed"
     else:
-        said += ": a text that it cannot hold is refused at the save, in the application too"
-    return [Finding("database", Level.WARNING, said, "keep LangGraph's tables in a database with the encoding UTF8")]
+        said += ": saving a text that it cannot store fails, in the application too"
+    return [Finding("database", Level.WARNING, said, "move LangGraph's tables to a database with the encoding UTF8")]
 
 
-async def _schema(practice: DoctorContext) -> list[Finding]:
-    await schema.check_fit(practice.session)
-    return [Finding("schema", Level.OK, f"version {schema.SCHEMA_VERSION}, LangGraph's tables are there")]
+async def _schema(context: DoctorContext) -> list[Finding]:
+    await schema.check_fit(context.session)
+    return [Finding("schema", Level.OK, f"version {schema.SCHEMA_VERSION}; LangGraph's tables are present")]
 
 
-async def _row_security(practice: DoctorContext) -> list[Finding]:
-    """Find nothing where every row can be seen: an error of its own otherwise, whatever else is wrong."""
-    await schema.require_visible(practice.session)
+async def _row_security(context: DoctorContext) -> list[Finding]:
+    """Report nothing where every row is visible, and an error of its own otherwise."""
+    await schema.require_visible(context.session)
     return []
 
 
-async def _pauses(practice: DoctorContext) -> list[Finding]:
-    standing = await pauses.current_pauses(practice.session)
-    if not standing:
+async def _pauses(context: DoctorContext) -> list[Finding]:
+    current = await pauses.current_pauses(context.session)
+    if not current:
         return [Finding("pauses", Level.OK, "nothing is paused")]
-    return [Finding("pauses", Level.WARNING, f"{one}; nothing of it is resumed", _unpausing(one)) for one in standing]
+    return [
+        Finding("pauses", Level.WARNING, f"{one}; its threads are not resumed", _unpause_command(one))
+        for one in current
+    ]
 
 
-def _unpausing(pause: Pause) -> str:
-    """Give the command that ends a pause."""
-    return f"`{shlex.join(['resumed', 'unpause', *filter(None, [pause.workflow])])}` when its reason is gone"
+def _unpause_command(pause: Pause) -> str:
+    command = shlex.join(["resumed", "unpause", *filter(None, [pause.workflow])])
+    return f"run `{command}` when its reason is gone"
 
 
-async def _index(practice: DoctorContext) -> list[Finding]:
-    if await schema.has_index(practice.session):
+async def _index(context: DoctorContext) -> list[Finding]:
+    if await schema.has_index(context.session):
         return [Finding("index", Level.OK, "checkpoints (checkpoint_id)")]
-    said = "there is none on checkpoints (checkpoint_id): sweeps read the whole table, and come twenty times as seldom"
+    said = "checkpoints (checkpoint_id) has none: every sweep scans the whole table, so sweeps run 20 times less often"
     return [Finding("index", Level.WARNING, said, "run `resumed migrate`")]
 
 
-async def _clock(practice: DoctorContext) -> list[Finding]:
-    ahead = datetime.now(UTC) - await watermark.database_clock(practice.session)
+async def _clock(context: DoctorContext) -> list[Finding]:
+    ahead = datetime.now(UTC) - await watermark.database_clock(context.session)
     said = f"this host is {abs(ahead).total_seconds():.3f} s {'ahead of' if ahead.days >= 0 else 'behind'} the database"
     if abs(ahead) > CLOCK_LIMIT:
-        return [Finding("clock", Level.ERROR, said, "synchronise the clocks: beyond 2 s no attempt is made")]
-    return [Finding("clock", Level.OK, said), *await _applications_clock(practice.session)]
+        return [
+            Finding(
+                "clock",
+                Level.ERROR,
+                said,
+                "synchronise the clocks, with NTP for example: beyond 2 s no attempt is made",
+            )
+        ]
+    return [Finding("clock", Level.OK, said), *await _applications_clock(context.session)]
 
 
 async def _applications_clock(session: Session) -> list[Finding]:
-    """Checkpoint ids are made by the application's clock; those of the future have to wait until they are not."""
+    """Warn about applications whose clock is ahead: threads with ids of the future wait until that time has come."""
     now = await watermark.database_clock(session)
-    newest = await vitals.newest_checkpoint(session, now) if await schema.has_index(session) else None
+    newest = await statistics.newest_checkpoint(session, now) if await schema.has_index(session) else None
     if newest is None or newest - now <= CLOCK_LIMIT:
         return []
-    said = f"the newest checkpoint lies {(newest - now).total_seconds():.0f} s ahead: its thread waits as long"
-    return [Finding("clock", Level.WARNING, said, "synchronise the clock of the application's host")]
+    said = f"the newest checkpoint is {(newest - now).total_seconds():.0f} s in the future: its thread waits that long"
+    return [Finding("clock", Level.WARNING, said, "synchronise the clock of the host that runs the application")]
 
 
-async def _connections(practice: DoctorContext) -> list[Finding]:
-    room = await vitals.connections(practice.session)
-    needed = practice.settings.processes * practice.settings.concurrency + _CONTROL_SESSIONS
-    said = f"{room.used} of {room.size} used; this replica may need {needed}"
+async def _connections(context: DoctorContext) -> list[Finding]:
+    room = await statistics.connections(context.session)
+    needed = context.settings.processes * context.settings.concurrency + _CONTROL_SESSIONS
+    said = f"{room.used} of {room.size} connections used; this replica may need {needed}"
     if room.size - room.used < needed:
         remedy = "lower RESUMED_CONCURRENCY or RESUMED_PROCESSES, or raise max_connections"
         return [Finding("connections", Level.WARNING, said, remedy)]
     return [Finding("connections", Level.OK, said)]
 
 
-async def _lock_table(practice: DoctorContext) -> list[Finding]:
-    room = await vitals.lock_table(practice.session)
+async def _lock_table(context: DoctorContext) -> list[Finding]:
+    room = await statistics.lock_table(context.session)
     said = f"{room.used} of about {room.size} locks used"
     if room.used * 2 > room.size:
-        remedy = "raise max_locks_per_transaction: a full lock table stops the whole server"
+        remedy = "raise max_locks_per_transaction and restart the server: a full lock table stops all of it"
         return [Finding("lock table", Level.WARNING, said, remedy)]
     return [Finding("lock table", Level.OK, said)]
 
 
-async def _min_age(practice: DoctorContext) -> list[Finding]:
-    """Compare each workflow's longest step with the silence after which it is taken for dead."""
-    sweep_context = await build_sweep_context(practice.session, sweep_rules(practice.settings))
-    sweep_context = with_own_registrations(sweep_context, practice.monitor.registrations.values())
-    return [_compared(one) for one in await longest_steps(practice.session, sweep_context)]
+async def _min_age(context: DoctorContext) -> list[Finding]:
+    """Compare each workflow's longest step with the silence after which its threads count as dead."""
+    sweep_context = await build_sweep_context(context.session, sweep_rules(context.settings))
+    sweep_context = with_own_registrations(sweep_context, context.monitor.registrations.values())
+    return [_compare_step(step) for step in await longest_steps(context.session, sweep_context)]
 
 
-def _compared(step: LongestStep) -> Finding:
+def _compare_step(step: LongestStep) -> Finding:
     name = step.workflow or "(unclaimed)"
     said = (
         f"{name}: longest step seen {step.took.total_seconds():.1f} s, min_age {durations.duration_text(step.min_age)}"
     )
     if step.too_close:
-        return Finding("min_age", Level.WARNING, said, "raise min_age to at least twice the longest step")
+        return Finding(
+            "min_age",
+            Level.WARNING,
+            said,
+            "raise min_age to at least twice the longest step, so that a thread at work does not look dead",
+        )
     return Finding("min_age", Level.OK, said)
 
 
@@ -213,8 +247,8 @@ async def _locks(target: Target) -> Finding:
     try:
         await run_lock_selftest(target)
     except DatabaseError as error:
-        return _broken("locks", error)
-    return Finding("locks", Level.OK, "session advisory locks lock, and are seen")
+        return _failed_check("locks", error)
+    return Finding("locks", Level.OK, "session advisory locks work and are visible in pg_locks")
 
 
 _CHECKS = (_database, _schema, _row_security, _pauses, _index, _clock, _connections, _lock_table, _min_age)

@@ -1,7 +1,7 @@
-"""Judges threads for people: the same rows, rules and graphs as a sweep and a preflight, and not one write or lock."""
+"""Judges threads for people by the rows, rules and graphs of a sweep and a preflight. It writes and locks nothing."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -14,47 +14,48 @@ from resumed.daemon.worker_monitor import NotInspectedError, WorkerMonitor
 from resumed.judge.case import CaseUpdate, action, place_case
 from resumed.judge.checkpoint_id import first_at, plausible_span
 from resumed.judge.evidence import evidence
-from resumed.judge.verdict import Circumstances, ThreadSnapshot, open_question
+from resumed.judge.verdict import Circumstances, ThreadSnapshot, needs_graph
 from resumed.model import Action, Attempt, Case, Judgement, State, Verdict
+from resumed.observability.redaction import ErrorReport
 from resumed.operations.assess import SweepContext, assess, build_sweep_context, with_own_registrations
 from resumed.store import attempts, audit, cases, checkpoints, pauses, runs, schema, watermark
 from resumed.store.connection import Session, open_session
 from resumed.store.pauses import Pause
 from resumed.workers.pool import WorkerPool
 
-_INSPECTION_PATIENCE = timedelta(seconds=30)
+_INSPECTION_LIMIT = timedelta(seconds=30)
 _AHEAD = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thread as `scan` and `show` tell of it."""
+    """One thread as `scan` and `show` report it."""
 
-    standing: CaseUpdate
+    update: CaseUpdate
     action: Action
     case: Case | None
     evidence: tuple[str, ...] = ()
 
     def as_fields(self) -> dict[str, Any]:
-        """Give the contract's fields of one thread."""
-        judgement, placement = self.standing.judgement, self.standing.placement
+        """Return the contract's fields of one thread."""
+        judgement, placement = self.update.judgement, self.update.placement
         return {
-            "thread_id": self.standing.thread_id,
-            "workflow": self.standing.workflow,
+            "thread_id": self.update.thread_id,
+            "workflow": self.update.workflow,
             "verdict": judgement.verdict.value,
             "reason": judgement.reason,
-            "head": self.standing.head,
-            "last_activity": _text(self.standing.last_activity_at),
+            "head": self.update.head,
+            "last_activity": _text(self.update.last_activity_at),
             "action": self.action.value,
             "due_at": _text(placement.due_at),
         }
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """One thread as its rows show it."""
+class AssessedThread:
+    """One thread as judged by its rows."""
 
-    standing: CaseUpdate
+    update: CaseUpdate
     circumstances: Circumstances
     snapshot: ThreadSnapshot
     known: Case | None
@@ -62,9 +63,9 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Inspector:
-    """Looks at threads with the graphs that this process's workers have.
+    """Judges threads with the graphs that this process's workers have.
 
-    `unjudged` maps the threads that it saw and could not judge to the reason.
+    `unjudged` maps the threads that it could not judge to the reason.
     """
 
     session: Session
@@ -77,56 +78,59 @@ class Inspector:
     async def unfinished(self, workflow: str | None = None) -> AsyncGenerator[Finding, None]:
         """Judge the unfinished threads that a sweep would see one after the other, the longest quiet first.
 
-        Whoever has enough stops: what is not asked for is not judged, and only a few pages are held.
+        A caller may stop early: later threads are then not judged. Only a few pages are in memory.
         """
         window = await self._window()
         timeless = await checkpoints.threads_without_time(self.session, plausible_span(self.sweep_context.now))
-        apart = frozenset({*timeless, *await runs.abandoned_runs(self.session)})
-        given: set[str] = set()
-        streams = (self._apart(apart), self._outside(window, apart), self._inside(window, apart))
-        async for seen in _merged(*streams):
-            standing = seen.standing
-            if standing.thread_id in given or workflow not in (None, standing.workflow):
+        outside_time = frozenset({*timeless, *await runs.abandoned_runs(self.session)})
+        yielded: set[str] = set()
+        streams = (
+            self._threads_without_window(outside_time),
+            self._cases_outside(window, outside_time),
+            self._threads_inside(window, outside_time),
+        )
+        async for seen in _merge(*streams):
+            update = seen.update
+            if update.thread_id in yielded or workflow not in (None, update.workflow):
                 continue
-            found = await self._finding(seen)
-            if found.standing.judgement.verdict is not Verdict.FINISHED:
-                given.add(standing.thread_id)
+            found = await self._judge_with_graph(seen)
+            if found.update.judgement.verdict is not Verdict.FINISHED:
+                yielded.add(update.thread_id)
                 yield found
 
     async def judge(self, threads: Sequence[str]) -> list[Finding]:
-        """Judge these threads, by rows and then by values and graph; those without a checkpoint are left out."""
-        return [await self._finding(one) for one in await self._seen(threads)]
+        """Judge these threads by rows, then by values and graph; those without a checkpoint are left out."""
+        return [await self._judge_with_graph(thread) for thread in await self._judge_by_rows(threads)]
 
-    async def _seen(self, threads: Sequence[str]) -> list[Seen]:
+    async def _judge_by_rows(self, threads: Sequence[str]) -> list[AssessedThread]:
         """Judge these threads by their rows alone, the longest quiet first."""
         known = await cases.of_threads(self.session, threads)
-        sweep_context = replace(self.sweep_context, on_trouble=self._troubled)
-        looks = await assess(self.session, sweep_context, threads, known)
-        seen = [Seen(*found, looks.seen[thread], known.get(thread)) for thread, found in looks.judged.items()]
+        sweep_context = replace(self.sweep_context, on_unjudged=self._on_unjudged)
+        found = await assess(self.session, sweep_context, threads, known)
+        seen = [AssessedThread(*one, found.seen[thread], known.get(thread)) for thread, one in found.judged.items()]
         return sorted(seen, key=_quiet_since)
 
-    async def _finding(self, seen: Seen) -> Finding:
-        found, known = seen.standing, seen.known
-        said = await self._inspected(found) if open_question(found.judgement) else None
-        if said is not None:
-            found = replace(found, judgement=said, placement=place_case(said, seen.circumstances))
+    async def _judge_with_graph(self, seen: AssessedThread) -> Finding:
+        found, known = seen.update, seen.known
+        judgement = await self._ask_worker(found) if needs_graph(found.judgement) else None
+        if judgement is not None:
+            found = replace(found, judgement=judgement, placement=place_case(judgement, seen.circumstances))
         if known is not None and known.state is State.RUNNING and found.placement.state is State.RUNNING:
             found = replace(found, placement=replace(found.placement, due_at=None))
         what = action(found.judgement, found.placement)
         if what is Action.RESUME and pauses.covering_pause(self.paused, found.workflow):
             what = Action.WAIT
-        return _proven(Finding(found, what, known), seen.snapshot, seen.circumstances)
+        return _with_evidence(Finding(found, what, known), seen.snapshot, seen.circumstances)
 
-    def _troubled(self, thread_id: str, report: Mapping[str, Any]) -> None:
-        """Note a thread that could not be judged."""
-        self.unjudged[thread_id] = str(report.get("error_type"))
+    def _on_unjudged(self, thread_id: str, error: ErrorReport) -> None:
+        self.unjudged[thread_id] = error.error_type
 
-    async def _inspected(self, found: CaseUpdate) -> Judgement | None:
-        """Ask a worker for what values and graph say; a worker that cannot tell leaves the thread unjudged."""
-        if found.workflow is None or not self.pool.ask(found.thread_id, found.workflow):
+    async def _ask_worker(self, found: CaseUpdate) -> Judgement | None:
+        """Have a worker judge the thread by values and graph; a worker that cannot leaves it unjudged."""
+        if found.workflow is None or not self.pool.request_inspection(found.thread_id, found.workflow):
             return None
         try:
-            async with asyncio.timeout(_INSPECTION_PATIENCE.total_seconds()):
+            async with asyncio.timeout(_INSPECTION_LIMIT.total_seconds()):
                 return await self.monitor.inspection(found.thread_id)
         except (TimeoutError, NotInspectedError) as error:
             self.unjudged[found.thread_id] = str(error) or "no worker answered in time"
@@ -138,41 +142,40 @@ class Inspector:
         position = await watermark.watermark_position(self.session) or first
         return first_at(min(position, first) - rules.clock_tolerance), first_at(now + _AHEAD)
 
-    async def _apart(self, threads: AbstractSet[str]) -> AsyncIterator[Seen]:
-        """Look at threads that the window cannot show: whose ids tell no time, and runs that were only registered."""
+    async def _threads_without_window(self, threads: AbstractSet[str]) -> AsyncIterator[AssessedThread]:
+        """Judge threads that no window shows: their ids hold no time, or their run was only registered."""
         ordered = sorted(threads)
         for start in range(0, len(ordered), PAGE_ROWS):
-            for seen in await self._seen(ordered[start : start + PAGE_ROWS]):
+            for seen in await self._judge_by_rows(ordered[start : start + PAGE_ROWS]):
                 yield seen
 
-    async def _outside(self, window: tuple[str, str], but: AbstractSet[str]) -> AsyncIterator[Seen]:
-        """Look at open cases whose threads have no checkpoint in the window."""
+    async def _cases_outside(
+        self, window: tuple[str, str], excluded: AbstractSet[str]
+    ) -> AsyncIterator[AssessedThread]:
+        """Judge open cases whose threads have no checkpoint in the window."""
         beyond: tuple[datetime, str] | None = None
         while page := await checkpoints.cases_outside(self.session, window, beyond, PAGE_ROWS):
-            for seen in await self._seen([thread for _, thread in page if thread not in but]):
+            for seen in await self._judge_by_rows([thread for _, thread in page if thread not in excluded]):
                 yield seen
             beyond = page[-1]
 
-    async def _inside(self, window: tuple[str, str], but: AbstractSet[str]) -> AsyncIterator[Seen]:
-        """Look at the threads of the window, each in the page of its newest checkpoint."""
-        after, upper = window
-        while True:
-            page = await checkpoints.window_ends(self.session, after, upper, PAGE_ROWS)
-            for seen in await self._seen([thread for thread in page.threads if thread not in but]):
+    async def _threads_inside(
+        self, window: tuple[str, str], excluded: AbstractSet[str]
+    ) -> AsyncIterator[AssessedThread]:
+        """Judge the threads of the window, each in the page of its newest checkpoint."""
+        async for page in checkpoints.window_pages(self.session, window, PAGE_ROWS, only_ends=True):
+            for seen in await self._judge_by_rows([thread for thread in page.threads if thread not in excluded]):
                 yield seen
-            if page.last_id is None or page.rows < PAGE_ROWS:
-                return
-            after = page.last_id
 
 
 @asynccontextmanager
 async def open_inspector(service: Service) -> AsyncIterator[Inspector]:
-    """Open a survey with the workers of this process, whose workflows count as live; ends both afterwards."""
+    """Start this process's workers, whose workflows count as live, and inspect with them for the length of a block."""
     try:
         async with open_session(service.target, "resumed survey") as session:
             await schema.check(session, writing=False)
-            await service.ready_workers()
-            sweep_context = await build_sweep_context(session, service.rounds.rules)
+            await service.start_workers()
+            sweep_context = await build_sweep_context(session, service.context.rules)
             sweep_context = with_own_registrations(sweep_context, service.monitor.registrations.values())
             paused = tuple(await pauses.current_pauses(session))
             yield Inspector(session, sweep_context, service.monitor, service.pool, paused)
@@ -180,36 +183,36 @@ async def open_inspector(service: Service) -> AsyncIterator[Inspector]:
         await service.close()
 
 
-async def _merged(*streams: AsyncIterator[Seen]) -> AsyncIterator[Seen]:
-    """Merge streams of which each has its longest quiet thread first."""
+async def _merge(*streams: AsyncIterator[AssessedThread]) -> AsyncIterator[AssessedThread]:
+    """Merge streams that each have their longest quiet thread first."""
     heads = {number: head for number, one in enumerate(streams) if (head := await anext(one, None)) is not None}
     while heads:
-        number = min(heads, key=lambda one: _quiet_since(heads[one]))
+        number = min(heads, key=lambda stream: _quiet_since(heads[stream]))
         yield heads.pop(number)
         if (head := await anext(streams[number], None)) is not None:
             heads[number] = head
 
 
-def _quiet_since(seen: Seen) -> datetime:
-    return seen.standing.last_activity_at
+def _quiet_since(seen: AssessedThread) -> datetime:
+    return seen.update.last_activity_at
 
 
-def _proven(found: Finding, snapshot: ThreadSnapshot, circumstances: Circumstances) -> Finding:
-    """Add what the verdict was made of, and why the case is kept out where it is."""
-    triggers = [one for registration in circumstances.claim.registrations for one in registration.triggers]
-    lines = evidence(snapshot, found.standing.judgement, triggers)
-    kept_out = found.standing.placement.quarantine_reason
+def _with_evidence(found: Finding, snapshot: ThreadSnapshot, circumstances: Circumstances) -> Finding:
+    """Add what the verdict is based on, and why the case is in quarantine if it is."""
+    triggers = [trigger for registration in circumstances.claim.registrations for trigger in registration.triggers]
+    lines = evidence(snapshot, found.update.judgement, triggers)
+    kept_out = found.update.placement.quarantine_reason
     return replace(found, evidence=(*lines, f"in quarantine: {kept_out}") if kept_out else lines)
 
 
 async def thread_history(session: Session, thread_id: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Read a thread's attempts and its newest checkpoints in the form in which `show` tells of them."""
-    tried = [_attempt_fields(one) for one in await attempts.of_thread(session, thread_id)]
+    """Read a thread's attempts and its newest checkpoints, as `show` reports them."""
+    tried = [_attempt_fields(attempt) for attempt in await attempts.of_thread(session, thread_id)]
     return tried, await checkpoints.history(session, thread_id, 50)
 
 
 async def thread_audit(session: Session, thread_id: str) -> list[dict[str, Any]]:
-    """Read what people asked for on a thread, in the form in which `show` tells of it."""
+    """Read what people asked for on a thread, as `show` reports it."""
     return [
         {"at": _text(one.at), "actor": one.actor, "action": one.action.value, "reason": one.reason}
         for one in await audit.of_thread(session, thread_id)
@@ -217,7 +220,7 @@ async def thread_audit(session: Session, thread_id: str) -> list[dict[str, Any]]
 
 
 def case_fields(case: Case) -> dict[str, Any]:
-    """Give an open case in the form in which `threads` tells of it."""
+    """Return an open case as `threads` reports it."""
     return {
         "thread_id": case.thread_id,
         "workflow": case.workflow,

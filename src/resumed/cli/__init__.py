@@ -1,10 +1,10 @@
-"""The command `resumed`: arguments in, sentences and exit codes out. What is done, others do."""
+"""The command `resumed`: parses arguments, prints results, returns exit codes. Other packages do the work."""
 
 import os
 
 
 def main() -> None:
-    """Run the command line. What it needs is imported here, so that Ctrl-C ends it quietly from the first moment."""
+    """Run the command line. Imports happen inside, so that Ctrl-C during them ends the process quietly."""
     try:
         from resumed.cli.app import main as run  # noqa: PLC0415 - see above
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Owns reading what a person gives: thread ids, reasons, who acts. Raises SettingsError for what cannot be stored."""
+"""Parses arguments: thread ids, workflow names, durations, reasons, the actor. Raises SettingsError with the remedy."""
 
 import getpass
 import os
@@ -16,74 +16,72 @@ _LONGEST_ACTOR = 200
 
 
 def require_storable(text: str, what: str) -> str:
-    """Give text back that Postgres can hold; `what` names it in the sentence that refuses any other."""
+    """Return the text if Postgres can store it; `what` names it in the error message."""
     if "\0" in text:
-        message = f"{what} cannot hold a NUL character: Postgres stores none"
+        message = f"{what} contains a NUL character, which Postgres cannot store: remove it"
         raise SettingsError(message)
     try:
         text.encode()
     except UnicodeEncodeError:
-        message = f"{what} must be UTF-8 text"
+        message = f"{what} is not valid UTF-8: set the terminal's encoding to UTF-8"
         raise SettingsError(message) from None
     return text
 
 
-def thread_argument(given: str) -> str:
-    """Read a thread id as it was given, `-` from stdin."""
-    return require_storable(sys.stdin.readline().rstrip("\n") if given == "-" else given, "a thread id")
+def thread_argument(text: str) -> str:
+    """Return the thread id; `-` reads it from stdin."""
+    return require_storable(sys.stdin.readline().rstrip("\n") if text == "-" else text, "the thread id")
 
 
-def thread_arguments(given: Sequence[str]) -> list[str]:
-    """Read thread ids as they were given, each once; `-` reads them from stdin, one a line."""
-    found = [one for name in given for one in (_lines() if name == "-" else [name])]
-    if not found:
-        message = "no thread was named: give thread ids, or - and one a line on stdin"
+def thread_arguments(names: Sequence[str]) -> list[str]:
+    """Return the thread ids in order, without duplicates; `-` reads one a line from stdin, blank lines skipped."""
+    threads: list[str] = []
+    for name in names:
+        threads += [line.rstrip("\r\n") for line in sys.stdin if line.strip()] if name == "-" else [name]
+    if not threads:
+        message = "no thread id was given: pass thread ids, or - and one id a line on stdin"
         raise SettingsError(message)
-    return list(dict.fromkeys(require_storable(one, "a thread id") for one in found))
+    return list(dict.fromkeys(require_storable(thread, "a thread id") for thread in threads))
 
 
-def _lines() -> list[str]:
-    return [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
-
-
-def workflow_argument(given: str | None) -> str:
-    """Read the name of a workflow, empty where none was given; an empty one was most likely meant to be something."""
-    if given is not None and not given.strip():
-        message = "the workflow's name is empty: leave it out where every workflow is meant"
+def workflow_argument(name: str | None) -> str:
+    """Return the workflow's name, or "" for every workflow if none was given; a blank name is refused."""
+    if name is not None and not name.strip():
+        message = "the workflow's name is empty: pass a name, or omit it to address every workflow"
         raise SettingsError(message)
-    return require_storable(given or "", "a workflow's name")
+    return require_storable(name or "", "the workflow's name")
 
 
-def duration_option(given: str, option: str) -> timedelta:
-    """Read a length of time such as `7d`; `option` names it in the sentence that refuses any other."""
+def duration_option(text: str, option: str) -> timedelta:
+    """Parse a duration such as `7d`; `option` names it in the error message."""
     try:
-        return durations.parse_duration(given)
+        return durations.parse_duration(text)
     except ValueError as error:
         raise SettingsError(f"{option}: {error}") from None
 
 
-def reason_option(given: str) -> str:
-    """Read why somebody acts, cut to a length that can be read."""
-    said = require_storable(given, "a reason").strip()
-    if not said:
-        message = "the reason is empty: say why, for whoever finds it later"
+def reason_option(text: str) -> str:
+    """Return the reason, cut to `LONGEST_REASON` characters."""
+    reason = require_storable(text, "the reason").strip()
+    if not reason:
+        message = "the reason is empty: write one after --reason, for readers of the audit"
         raise SettingsError(message)
-    return said[:LONGEST_REASON]
+    return reason[:LONGEST_REASON]
 
 
 def current_actor() -> str:
-    """Say who acts: what `--actor` names, else user and host of the operating system."""
+    """Return the actor for the audit: `--actor`, else user@host of the operating system."""
     if GLOBALS.actor is None:
-        return f"{_user()}@{socket.gethostname()}"
-    said = require_storable(GLOBALS.actor, "an actor").strip()
-    if not said:
-        message = "the actor is empty: name somebody, or leave --actor out"
+        return f"{_user_name()}@{socket.gethostname()}"
+    actor = require_storable(GLOBALS.actor, "the actor").strip()
+    if not actor:
+        message = "the actor is empty: write a name after --actor, or omit the option"
         raise SettingsError(message)
-    return said[:_LONGEST_ACTOR]
+    return actor[:_LONGEST_ACTOR]
 
 
-def _user() -> str:
-    """A container's user may have no name."""
+def _user_name() -> str:
+    """Return the user's name, or the numeric id: a container's user may have no name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

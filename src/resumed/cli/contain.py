@@ -1,4 +1,4 @@
-"""The commands that keep attempts from threads, or let them at them again: `release`, `quarantine`, `cancel`."""
+"""The commands `release`, `quarantine` and `cancel`: allow or forbid attempts on single threads."""
 
 import sys
 import time
@@ -9,154 +9,159 @@ from typing import Annotated, Any
 import typer
 
 from resumed.cli import arguments
-from resumed.cli.context import prepare, run
-from resumed.cli.inspect import Json
+from resumed.cli.context import open_command_session, prepare, run
+from resumed.cli.options import Json, OptionalThreads, Reason, Threads
 from resumed.cli.output import escape_text, print_json, print_line
-from resumed.cli.pause import Reason, acting_session
+from resumed.config.settings import Settings
 from resumed.daemon.worker_plan import sweep_rules
 from resumed.errors import SettingsError
 from resumed.operations import containment
 from resumed.operations.containment import CommandResult, OperatorCommand, OperatorContext
 from resumed.store.case_commands import in_quarantine
 
-_TELL_EVERY = 2.0
+_PROGRESS_INTERVAL = 2.0
 
-Threads = Annotated[list[str], typer.Argument(metavar="THREAD...", help="Thread ids, or - and one a line on stdin.")]
-SomeThreads = Annotated[
-    list[str] | None, typer.Argument(metavar="[THREAD]...", help="Thread ids, or - and one a line on stdin.")
-]
-Deed = Callable[[OperatorContext, str], Coroutine[Any, Any, CommandResult]]
+ThreadOperation = Callable[[OperatorContext, str], Coroutine[Any, Any, CommandResult]]
 
 
 def release(
-    threads: SomeThreads = None,
-    workflow: Annotated[str | None, typer.Option(help="Every thread of this workflow that is in quarantine.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Every thread that is in quarantine.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    threads: OptionalThreads = None,
+    workflow: Annotated[str | None, typer.Option(help="Release all quarantined threads of one workflow.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Release all quarantined threads.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Take threads out of quarantine, with all their tries given back; each is judged again before it is tried.
+    """Take threads out of quarantine and reset their attempt counts; each is judged again before it is attempted.
 
-    Exit 1 where nothing was released.
+    Exit 1 if nothing was released.
     """
     if sum((bool(threads), workflow is not None, everything)) != 1:
-        message = "name threads, or a workflow with --workflow, or say --all: one of the three"
+        message = "pass exactly one of: thread ids, --workflow NAME, --all"
         raise SettingsError(message)
-    word = OperatorCommand(arguments.current_actor())
+    command = OperatorCommand(arguments.current_actor())
     if threads:
-        answers = run(_release(word, arguments.thread_arguments(threads)))
+        names = arguments.thread_arguments(threads)
+        settings, _ = prepare(quiet=True)
+        results = run(_release(settings, command, names))
     else:
         name = arguments.workflow_argument(workflow) or None
-        found = run(_count(name))
-        _ask(found, name, yes=yes)
-        answers = run(_release_all(word, name, found))
-    done = sum(one.done for one in answers)
+        settings, _ = prepare(quiet=True)
+        count = run(_count_quarantined(settings, name))
+        _confirm_release(count, name, yes=yes)
+        results = run(_release_all(settings, command, name, count))
+    released = sum(result.done for result in results)
     if as_json:
-        print_json({"released": done, "threads": _fields(answers)})
+        print_json({"released": released, "threads": _result_fields(results)})
     else:
-        _lines(answers if threads else [one for one in answers if not one.done])
-        print_line(f"{done} released" if done or not threads else "nothing was released")
-    if not done:
+        _print_results(results if threads else [result for result in results if not result.done])
+        print_line(f"{released} released" if released or not threads else "nothing was released")
+    if not released:
         raise typer.Exit(1)
 
 
 def quarantine(threads: Threads, reason: Reason, as_json: Json = False) -> None:
-    """Let no attempt touch these threads before somebody releases them, whatever becomes of heads and versions.
+    """Block attempts on these threads until they are released, even if the head moves or a new version is deployed.
 
-    One that is being tried ends at its next superstep. Exit 1 where it was not done for every thread.
+    An attempt that is running ends at its next superstep. Exit 1 unless every thread was quarantined.
     """
-    _each(containment.quarantine_thread, threads, reason, as_json=as_json)
+    _run_each(containment.quarantine_thread, threads, reason, as_json=as_json)
 
 
 def cancel(threads: Threads, reason: Reason, as_json: Json = False) -> None:
-    """Never resume these threads from where they stand; one whose head moves is judged anew.
+    """Never resume these threads from their current head; a thread whose head moves is judged again.
 
-    One that is being tried ends at its next superstep, at the latest after RESUMED_SHUTDOWN_GRACE. Exit 1 where it was
-    not done for every thread.
+    An attempt that is running ends at its next superstep, or after RESUMED_SHUTDOWN_GRACE at the latest. Exit 1 unless
+    every thread was cancelled.
     """
-    _each(containment.cancel_thread, threads, reason, as_json=as_json)
+    _run_each(containment.cancel_thread, threads, reason, as_json=as_json)
 
 
-def _each(deed: Deed, threads: Sequence[str], reason: str, *, as_json: bool) -> None:
-    word = OperatorCommand(arguments.current_actor(), arguments.reason_option(reason))
-    answers = run(_done(deed, word, arguments.thread_arguments(threads)))
+def _run_each(operation: ThreadOperation, threads: Sequence[str], reason: str, *, as_json: bool) -> None:
+    """Run the operation on each thread and print the results. Exit 1 unless all were done."""
+    command = OperatorCommand(arguments.current_actor(), arguments.reason_option(reason))
+    names = arguments.thread_arguments(threads)
+    settings, _ = prepare(quiet=True)
+    results = run(_operate(settings, operation, command, names))
     if as_json:
-        print_json({"threads": _fields(answers)})
+        print_json({"threads": _result_fields(results)})
     else:
-        _lines(answers)
-    if not all(one.done for one in answers):
+        _print_results(results)
+    if not all(result.done for result in results):
         raise typer.Exit(1)
 
 
-async def _done(deed: Deed, word: OperatorCommand, threads: Sequence[str]) -> list[CommandResult]:
-    answers, progress = [], _Progress(len(threads))
-    async with _office(word) as office:
+async def _operate(
+    settings: Settings, operation: ThreadOperation, command: OperatorCommand, threads: Sequence[str]
+) -> list[CommandResult]:
+    results, progress = [], _Progress(len(threads))
+    async with _open_operator(settings, command) as operator:
         for thread in threads:
-            answers.append(await deed(office, thread))
-            progress.tell(len(answers))
-    return answers
+            results.append(await operation(operator, thread))
+            progress.report(len(results))
+    return results
 
 
-async def _release(word: OperatorCommand, threads: Sequence[str]) -> list[CommandResult]:
-    answers: list[CommandResult] = []
+async def _release(settings: Settings, command: OperatorCommand, threads: Sequence[str]) -> list[CommandResult]:
+    results: list[CommandResult] = []
     progress = _Progress(len(threads))
-    async with _office(word) as office:
+    async with _open_operator(settings, command) as operator:
         for start in range(0, len(threads), containment.PAGE):
-            answers += await containment.release_threads(office, threads[start : start + containment.PAGE])
-            progress.tell(len(answers))
-    return answers
+            results += await containment.release_threads(operator, threads[start : start + containment.PAGE])
+            progress.report(len(results))
+    return results
 
 
-async def _release_all(word: OperatorCommand, workflow: str | None, expected: int) -> list[CommandResult]:
-    answers: list[CommandResult] = []
+async def _release_all(
+    settings: Settings, command: OperatorCommand, workflow: str | None, expected: int
+) -> list[CommandResult]:
+    results: list[CommandResult] = []
     progress = _Progress(expected)
-    async with _office(word) as office:
-        async for page in containment.release_all(office, workflow):
-            answers += page
-            progress.tell(len(answers))
-    return answers
+    async with _open_operator(settings, command) as operator:
+        async for page in containment.release_all(operator, workflow):
+            results += page
+            progress.report(len(results))
+    return results
 
 
-async def _count(workflow: str | None) -> int:
-    async with acting_session() as session:
+async def _count_quarantined(settings: Settings, workflow: str | None) -> int:
+    async with open_command_session(settings) as session:
         return await in_quarantine(session, workflow)
 
 
 @asynccontextmanager
-async def _office(word: OperatorCommand) -> AsyncIterator[OperatorContext]:
-    settings, _ = prepare(quiet=True)
-    async with acting_session() as session:
-        yield OperatorContext(session, sweep_rules(settings), word)
+async def _open_operator(settings: Settings, command: OperatorCommand) -> AsyncIterator[OperatorContext]:
+    async with open_command_session(settings) as session:
+        yield OperatorContext(session, sweep_rules(settings), command)
 
 
-def _ask(found: int, workflow: str | None, *, yes: bool) -> None:
-    """Ask before many are released; where nobody can be asked, `--yes` has to say so."""
-    what = f"{found} threads{f' of the workflow {workflow!r}' if workflow else ''}"
-    if not found or yes:
+def _confirm_release(count: int, workflow: str | None, *, yes: bool) -> None:
+    """Ask before many threads are released. Raises SettingsError without a terminal unless `--yes` was given."""
+    what = f"{count} threads{f' of the workflow {workflow!r}' if workflow else ''}"
+    if not count or yes:
         return
     if not sys.stdin.isatty():
-        message = f"this releases {what} and nobody can be asked here: say --yes"
+        message = f"this releases {what}, and stdin is not a terminal to confirm it: add --yes"
         raise SettingsError(message)
     typer.confirm(f"Release {what} from quarantine?", abort=True, err=True)
 
 
-def _fields(answers: Sequence[CommandResult]) -> list[dict[str, Any]]:
-    return [{"thread_id": one.thread_id, "done": one.done, "said": one.said} for one in answers]
+def _result_fields(results: Sequence[CommandResult]) -> list[dict[str, Any]]:
+    return [{"thread_id": result.thread_id, "done": result.done, "said": result.said} for result in results]
 
 
-def _lines(answers: Sequence[CommandResult]) -> None:
-    for one in answers:
-        print_line(f"{escape_text(one.thread_id)}: {escape_text(one.said, arguments.LONGEST_REASON)}")
+def _print_results(results: Sequence[CommandResult]) -> None:
+    for result in results:
+        print_line(f"{escape_text(result.thread_id)}: {escape_text(result.said, arguments.LONGEST_REASON)}")
 
 
 class _Progress:
-    """Tells on stderr how far long work is."""
+    """Report on stderr how far a long command is, every two seconds."""
 
-    def __init__(self, whole: int) -> None:
-        self._whole = whole
-        self._told_at = time.monotonic()
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._reported_at = time.monotonic()
 
-    def tell(self, done: int) -> None:
-        if done < self._whole and time.monotonic() - self._told_at > _TELL_EVERY:
-            self._told_at = time.monotonic()
-            typer.echo(f"resumed: {done} of {self._whole}", err=True)
+    def report(self, done: int) -> None:
+        if done < self._total and time.monotonic() - self._reported_at > _PROGRESS_INTERVAL:
+            self._reported_at = time.monotonic()
+            typer.echo(f"resumed: {done} of {self._total}", err=True)

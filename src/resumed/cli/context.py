@@ -1,19 +1,21 @@
-"""Owns what every command shares: its settings, its exit codes, and how an error becomes one sentence."""
+"""What every command shares: loading settings, opening a session, exit codes, errors as one sentence."""
 
 import asyncio
 import os
 import sys
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-import typer
-
+from resumed import timings
 from resumed.config import settings
 from resumed.errors import ResumedError
 from resumed.observability import events
 from resumed.observability.events import Events
+from resumed.store import schema
+from resumed.store.connection import Session, Target, open_session
 from resumed.store.database_errors import explaining
 
 T = TypeVar("T")
@@ -22,7 +24,7 @@ INTERRUPTED = 130
 
 @dataclass(slots=True)
 class Globals:
-    """The options that stand before the command."""
+    """The options given before the command."""
 
     config: Path | None = None
     actor: str | None = None
@@ -32,46 +34,48 @@ class Globals:
 GLOBALS = Globals()
 
 
-def _take_graphs(path: Path | None) -> Path | None:
-    if path is not None:
-        GLOBALS.flags["graphs"] = str(path)
-    return path
-
-
-Graphs = Annotated[
-    Path | None,
-    typer.Option("--graphs", callback=_take_graphs, help="A langgraph.json whose graphs are registered too."),
-]
-
-
 def prepare(*, quiet: bool = False) -> tuple[settings.Settings, Events]:
-    """Load the settings and open the log; a quiet command logs warnings only, unless a level is set.
+    """Load the settings and configure logging; a quiet command logs only warnings unless a level is set.
 
     Raises SettingsError.
     """
+    timings.use(timings.from_environment())
     loaded = settings.load_settings(GLOBALS.config, GLOBALS.flags)
     chosen = loaded.settings
-    unset = loaded.sources["log_level"] == "default"
-    events.configure(chosen.log_format, "warning" if quiet and unset else chosen.log_level)
-    told = Events(log_errors=chosen.log_errors)
-    told.settings_warned(loaded.warnings)
-    return chosen, told
+    is_default_level = loaded.sources["log_level"] == "default"
+    events.configure(chosen.log_format, "warning" if quiet and is_default_level else chosen.log_level)
+    log = Events(log_errors=chosen.log_errors)
+    log.settings_ignored(loaded.warnings)
+    return chosen, log
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's work to its end; whatever the database refuses in it becomes one sentence and exit 3."""
+    """Run a command's coroutine; a database error in it becomes one sentence and exit code 3."""
     with explaining():
         return asyncio.run(work)
 
 
+@asynccontextmanager
+async def open_command_session(
+    chosen: settings.Settings, name: str = "resumed command", *, writing: bool = True
+) -> AsyncIterator[Session]:
+    """Open a session on the configured database; `name` is its `application_name` in `pg_stat_activity`.
+
+    Raises DatabaseUnusableError if our schema is missing or too old.
+    """
+    async with open_session(Target(chosen.dsn, chosen.checkpoint_schema), name) as session:
+        await schema.check(session, writing=writing)
+        yield session
+
+
 def exit_with_error(error: ResumedError) -> int:
-    """Say an error in one sentence on stderr; gives the exit code."""
+    """Print an error as one sentence on stderr and return its exit code."""
     print(f"resumed: {error}", file=sys.stderr)  # noqa: T201
     return error.exit_code
 
 
 def exit_with_code(code: int) -> None:
-    """End the process at once, whatever threads still run."""
+    """End the process immediately, even if threads are still running."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -1,4 +1,4 @@
-"""The command `demo`: the whole story on a private Postgres."""
+"""The command `demo`: a crash and the recovery from it, on a private Postgres."""
 
 from typing import Annotated
 
@@ -8,14 +8,12 @@ from resumed.demo import story
 
 
 def demo(
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Leave server and daemon running until Ctrl-C, and say what to try next.")
-    ] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep everything running, with commands to try.")] = False,
 ) -> None:
-    """See it work: an application is killed, and the daemon finishes its threads. Needs no server, no Docker, no key.
+    """Kill an application in mid-work and watch the daemon finish its threads. Needs no server, Docker or key.
 
-    Exit 1 unless every thread that may be finished is, with the right final state.
+    Exit 1 unless every thread that can be finished is, with the final state of an undisturbed run.
     """
-    code = story.tell(keep=keep)
+    code = story.run_demo(keep=keep)
     if code:
         raise typer.Exit(code)

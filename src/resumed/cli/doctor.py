@@ -1,49 +1,49 @@
-"""The commands that examine what is around a daemon: `doctor`, `config`."""
+"""The commands `doctor` and `config`: what the daemon needs, and what it is configured to do."""
 
 import typer
 
 from resumed.admin import doctor as examination
 from resumed.admin.doctor import Finding, Level
-from resumed.cli.context import GLOBALS, Graphs, prepare, run
-from resumed.cli.inspect import Json
+from resumed.cli.context import GLOBALS, prepare, run
+from resumed.cli.options import Graphs, Json
 from resumed.cli.output import print_json, print_table
 from resumed.config import settings
 
-_OF_THE_DATABASE = ("database", "schema", "row security", "locks")
+_DATABASE_CHECKS = ("database", "schema", "row security", "locks")
 
 
 def doctor(as_json: Json = False, _: Graphs = None) -> None:
-    """Examine every precondition: each ok, warning or error, with the remedy.
+    """Check every precondition: each is ok, a warning or an error, with the remedy.
 
-    Exit 0 without errors; 3 where the database cannot be reached or used; 1 for any other error.
+    Exit 0 without errors, 3 if the database cannot be reached or used, 1 for any other error.
     """
-    found = run(_examine())
+    findings = run(_run_checks())
     if as_json:
         fields = ("check", "level", "finding", "remedy")
-        print_json({"findings": [{name: getattr(one, name) for name in fields} for one in found]})
+        print_json({"findings": [{name: getattr(finding, name) for name in fields} for finding in findings]})
     else:
-        rows = [(one.check, one.level, one.finding, one.remedy) for one in found]
-        print_table(("check", "level", "finding", "what to do"), rows, "nothing was examined")
-    wrong = [one for one in found if one.level is Level.ERROR]
-    if wrong:
-        raise typer.Exit(3 if any(one.check in _OF_THE_DATABASE for one in wrong) else 1)
+        rows = [(finding.check, finding.level, finding.finding, finding.remedy) for finding in findings]
+        print_table(("check", "level", "finding", "what to do"), rows, "no check was made")
+    failed = [finding.check for finding in findings if finding.level is Level.ERROR]
+    if failed:
+        raise typer.Exit(3 if any(check in _DATABASE_CHECKS for check in failed) else 1)
 
 
 def config(as_json: Json = False) -> None:
-    """Print the effective settings with the source of each; secrets are masked."""
+    """Print the effective settings with the source of each, secrets masked."""
     loaded = settings.load_settings(GLOBALS.config, GLOBALS.flags)
-    shown = [
+    rows = [
         (name, settings.setting_text(getattr(loaded.settings, name)), loaded.sources[name])
         for name in type(loaded.settings).model_fields
     ]
     if as_json:
         fields = ("name", "value", "source")
-        print_json({"settings": [dict(zip(fields, one, strict=True)) for one in shown]})
+        print_json({"settings": [dict(zip(fields, row, strict=True)) for row in rows]})
     else:
-        print_table(("setting", "value", "source"), shown, "")
+        print_table(("setting", "value", "source"), rows, "")
     for warning in loaded.warnings:
         typer.echo(f"resumed: {warning}", err=True)
 
 
-async def _examine() -> list[Finding]:
+async def _run_checks() -> list[Finding]:
     return await examination.run_checks(*prepare(quiet=True))

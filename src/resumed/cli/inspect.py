@@ -1,4 +1,4 @@
-"""The commands that only read: `workflows`, `scan`, `threads`, `show`."""
+"""The reading commands `workflows`, `scan`, `threads` and `show`."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
@@ -11,55 +11,53 @@ from resumed import durations
 from resumed.admin import inspect
 from resumed.admin.inspect import Finding, open_inspector
 from resumed.cli import arguments
-from resumed.cli.context import Graphs, prepare, run
+from resumed.cli.context import open_command_session, prepare, run
+from resumed.cli.options import Graphs, Json, Thread
 from resumed.cli.output import escape_text, format_time, print_json, print_line, print_table
 from resumed.daemon.service import Service
 from resumed.daemon.worker_plan import registered_workflows
 from resumed.errors import ResumedError
 from resumed.model import State, Verdict
 from resumed.operations.step_durations import LongestStep, longest_steps
-from resumed.store import cases, pauses, schema
-from resumed.store.connection import Target, open_session
+from resumed.store import cases, pauses
 from resumed.store.pauses import Pause
 
 _LONGEST_EVIDENCE = 1300
 _INSTANTS = frozenset({"last_activity", "due_at", "started_at", "finished_at"})
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-
 
 def workflows(as_json: Json = False, _: Graphs = None) -> None:
-    """List the registered workflows, or why one failed to load."""
-    found = run(_workflows())
+    """List the registered workflows, and for one that did not load the reason."""
+    found = run(_load_workflows())
     if as_json:
         print_json({"workflows": found})
         return
     rows = [(one["name"], one["version"], "yes" if one["loaded"] else "no", one["reason"]) for one in found]
-    empty = "no workflows are registered: declare them under the entry-point group resumed.workflows"
+    empty = "no workflows are registered: declare them as entry points of the group resumed.workflows, or use --graphs"
     print_table(("workflow", "version", "loaded", "why not"), rows, empty)
 
 
 def scan(
     workflow: Annotated[str | None, typer.Option(help="Only threads of this workflow.")] = None,
     verdict: Annotated[Verdict | None, typer.Option(help="Only threads with this verdict.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many threads.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after this many threads.")] = None,
     as_json: Json = False,
     _: Graphs = None,
 ) -> None:
-    """Judge every unfinished thread that a sweep would see, and say what would be done; changes nothing."""
+    """Judge every unfinished thread that a sweep would see and show what the daemon would do. Changes nothing."""
     found, steps, paused, unjudged = run(_scan(workflow, verdict, limit))
-    chosen = [one.as_fields() for one in found]
+    fields = [one.as_fields() for one in found]
     if as_json:
-        print_json({"threads": chosen})
+        print_json({"threads": fields})
         _require_judged(unjudged)
         return
     empty = "no unfinished threads" if not unjudged else "no other unfinished threads"
-    _columns(chosen, "thread_id workflow verdict action last_activity reason", empty)
-    _warn(paused)
+    _print_columns(fields, "thread_id workflow verdict action last_activity reason", empty)
+    _warn_of_pauses(paused)
     for step in steps:
         if step.too_close:
             typer.echo(
-                f"resumed: the longest step seen of {step.workflow} took {step.took.total_seconds():.1f} s: "
+                f"resumed: the longest step of {step.workflow} took {step.took.total_seconds():.1f} s: "
                 f"raise its min_age ({durations.duration_text(step.min_age)}) to at least twice that",
                 err=True,
             )
@@ -71,58 +69,59 @@ def threads(
     as_json: Json = False,
 ) -> None:
     """List the open cases."""
-    found, paused = run(_threads(state))
+    found, paused = run(_read_cases(state))
     if as_json:
         print_json({"threads": found})
         return
-    _columns(found, "thread_id workflow verdict state attempts due_at reason", "no open cases")
-    _warn(paused)
+    _print_columns(found, "thread_id workflow verdict state attempts due_at reason", "no open cases")
+    _warn_of_pauses(paused)
 
 
 def show(
-    thread: Annotated[str, typer.Argument(metavar="THREAD", help="A thread id, or - to read it from stdin.")],
+    thread: Thread,
     as_json: Json = False,
     _: Graphs = None,
 ) -> None:
-    """Show one thread: its verdict and why, its checkpoints, its attempts and their errors."""
-    told, checkpoints = run(_show(arguments.thread_argument(thread)))
+    """Show one thread: verdict with reason and evidence, attempts with errors, checkpoints."""
+    fields, checkpoints = run(_judge_thread(arguments.thread_argument(thread)))
     if as_json:
-        print_json(told)
+        print_json(fields)
         return
     for name in ("thread_id", "workflow", "verdict", "reason", "state", "action", "head", "last_activity", "due_at"):
-        print_line(f"{name + ':':15}{escape_text(_shown(name, told[name]))}")
-    if told["paused"]:
-        print_line(f"{'paused:':15}{escape_text(told['paused'], _LONGEST_EVIDENCE)}")
+        print_line(f"{name + ':':15}{escape_text(_cell(name, fields[name]))}")
+    if fields["paused"]:
+        print_line(f"{'paused:':15}{escape_text(fields['paused'], _LONGEST_EVIDENCE)}")
     print_line("evidence:")
-    for one in told["evidence"]:
-        print_line(f"  {escape_text(one, _LONGEST_EVIDENCE)}")
-    for one in told["audit"]:
-        print_line(f"asked for: {_asked(one)}")
-    _columns(told["attempts"], "attempt started_at outcome error_type error before after", "no attempts")
-    _columns(checkpoints, "checkpoint_ns checkpoint_id source step", "no checkpoints")
+    for line in fields["evidence"]:
+        print_line(f"  {escape_text(line, _LONGEST_EVIDENCE)}")
+    for entry in fields["audit"]:
+        print_line(f"asked for: {_audit_line(entry)}")
+    _print_columns(fields["attempts"], "attempt started_at outcome error_type error before after", "no attempts")
+    _print_columns(checkpoints, "checkpoint_ns checkpoint_id source step", "no checkpoints")
 
 
-def _asked(one: Mapping[str, Any]) -> str:
-    why = f": {one['reason']}" if one["reason"] else ""
-    return escape_text(f"{one['action']} by {one['actor']}, {one['at']}{why}", _LONGEST_EVIDENCE)
+def _audit_line(entry: Mapping[str, Any]) -> str:
+    why = f": {entry['reason']}" if entry["reason"] else ""
+    return escape_text(f"{entry['action']} by {entry['actor']}, {entry['at']}{why}", _LONGEST_EVIDENCE)
 
 
-def _warn(paused: Sequence[Pause]) -> None:
-    for one in paused:
-        typer.echo(f"resumed: {escape_text(one, _LONGEST_EVIDENCE)}; nothing of it is resumed", err=True)
+def _warn_of_pauses(paused: Sequence[Pause]) -> None:
+    for pause in paused:
+        sentence = f"{escape_text(pause, _LONGEST_EVIDENCE)}; no attempt starts before `resumed unpause`"
+        typer.echo(f"resumed: {sentence}", err=True)
 
 
-def _columns(rows: Sequence[Mapping[str, Any]], names: str, empty: str) -> None:
-    print_table(names.split(), [[_shown(name, one[name]) for name in names.split()] for one in rows], empty)
+def _print_columns(rows: Sequence[Mapping[str, Any]], names: str, empty: str) -> None:
+    print_table(names.split(), [[_cell(name, row[name]) for name in names.split()] for row in rows], empty)
 
 
-def _shown(name: str, value: object) -> object:
-    """Write instants as people read them; everything else as it is."""
-    instant = name in _INSTANTS and isinstance(value, str)
-    return format_time(datetime.fromisoformat(str(value))) if instant else value
+def _cell(name: str, value: object) -> object:
+    """Return instants as people read them and every other value unchanged."""
+    is_instant = name in _INSTANTS and isinstance(value, str)
+    return format_time(datetime.fromisoformat(str(value))) if is_instant else value
 
 
-async def _workflows() -> list[dict[str, Any]]:
+async def _load_workflows() -> list[dict[str, Any]]:
     settings, events = prepare(quiet=True)
     monitor = await registered_workflows(settings, events)
     left_open = "its context did not close within a second when the worker ended"
@@ -144,12 +143,12 @@ async def _workflows() -> list[dict[str, Any]]:
 
 
 def _require_judged(unjudged: Mapping[str, str]) -> None:
-    """Fail where a thread was seen and could not be judged. Raises ResumedError."""
+    """Raise ResumedError if a thread was seen and could not be judged."""
     if unjudged:
         thread, reason = next(iter(unjudged.items()))
         message = (
             f"{len(unjudged)} threads could not be judged, the first {escape_text(thread, 80)!r}: "
-            f"{escape_text(reason)}; see whether the database and the workers are busy, and try again"
+            f"{escape_text(reason)}; try again when the database and the workers are less busy"
         )
         raise ResumedError(message)
 
@@ -162,32 +161,33 @@ async def _scan(
         chosen: list[Finding] = []
         async with aclosing(inspector.unfinished(workflow)) as found:
             async for one in found:
-                if verdict in (None, one.standing.judgement.verdict):
+                if verdict in (None, one.update.judgement.verdict):
                     chosen.append(one)
                 if len(chosen) == limit:
                     break
         return chosen, steps, inspector.paused, inspector.unjudged
 
 
-async def _show(thread_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+async def _judge_thread(thread_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     async with open_inspector(Service(*prepare(quiet=True))) as inspector:
         found = await inspector.judge([thread_id])
         _require_judged(inspector.unjudged)
         if not found:
-            message = f"there is no thread {escape_text(thread_id, 80)!r} in this database"
+            message = (
+                f"there is no thread {escape_text(thread_id, 80)!r} in this database, check the id and the address"
+            )
             raise ResumedError(message)
         attempts, checkpoints = await inspect.thread_history(inspector.session, thread_id)
         state = found[0].case.state.value if found[0].case is not None else None
-        told = {"state": state, "evidence": list(found[0].evidence), "attempts": attempts}
-        pause = pauses.covering_pause(inspector.paused, found[0].standing.workflow)
-        told |= {"paused": str(pause) if pause is not None else None}
-        told |= {"audit": await inspect.thread_audit(inspector.session, thread_id)}
-        return {**found[0].as_fields(), **told}, checkpoints
+        fields = {"state": state, "evidence": list(found[0].evidence), "attempts": attempts}
+        pause = pauses.covering_pause(inspector.paused, found[0].update.workflow)
+        fields |= {"paused": str(pause) if pause is not None else None}
+        fields |= {"audit": await inspect.thread_audit(inspector.session, thread_id)}
+        return {**found[0].as_fields(), **fields}, checkpoints
 
 
-async def _threads(state: State | None) -> tuple[list[dict[str, Any]], list[Pause]]:
+async def _read_cases(state: State | None) -> tuple[list[dict[str, Any]], list[Pause]]:
     settings, _ = prepare(quiet=True)
-    async with open_session(Target(settings.dsn, settings.checkpoint_schema), "resumed threads") as session:
-        await schema.check(session, writing=False)
-        found = [inspect.case_fields(one) for one in await cases.listing(session, state)]
+    async with open_command_session(settings, "resumed threads", writing=False) as session:
+        found = [inspect.case_fields(one) for one in await cases.list_open(session, state)]
         return found, await pauses.current_pauses(session)

@@ -1,4 +1,4 @@
-"""Owns how answers look: one JSON document, or a table that fits a terminal. Decides nothing of their content."""
+"""Formats results: one JSON document, or a table that fits the terminal. Decides nothing about their content."""
 
 import json
 import sys
@@ -17,16 +17,17 @@ def print_json(answer: Mapping[str, Any]) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
-    """Print rows under their columns, or a sentence where there are none."""
+    """Print rows under their columns, or the sentence `empty` if there are none."""
     if not rows:
         print_line(empty)
         return
-    drawn = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        drawn.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold")
     for row in rows:
-        drawn.add_row(*(Text(escape_text(cell)) for cell in row))
-    _console().print(drawn)
+        table.add_row(*(Text(escape_text(cell)) for cell in row))
+    console = Console(soft_wrap=False) if sys.stdout.isatty() else Console(width=200, no_color=True)
+    console.print(table)
 
 
 def print_line(text: str) -> None:
@@ -35,14 +36,14 @@ def print_line(text: str) -> None:
 
 
 def escape_text(value: object, longest: int = 200) -> str:
-    """Write a value so that no control character of it reaches the terminal, and not without end."""
+    """Return the value as text with control characters escaped, cut to `longest` characters."""
     text = "" if value is None else str(value)
     shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
 
 def format_time(instant: datetime | None, now: datetime | None = None) -> str:
-    """Write when something was or will be: relative to now on a terminal, else as ISO 8601."""
+    """Return an instant relative to now on a terminal, else as ISO 8601; "" for None."""
     if instant is None:
         return ""
     if not sys.stdout.isatty():
@@ -52,7 +53,3 @@ def format_time(instant: datetime | None, now: datetime | None = None) -> str:
     sizes = (("d", timedelta(days=1)), ("h", timedelta(hours=1)), ("min", timedelta(minutes=1)))
     number = next((f"{length // size} {unit}" for unit, size in sizes if length >= size), f"{length.seconds} s")
     return f"in {number}" if away > timedelta(0) else f"{number} ago"
-
-
-def _console() -> Console:
-    return Console(soft_wrap=False) if sys.stdout.isatty() else Console(width=200, no_color=True)

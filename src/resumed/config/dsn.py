@@ -1,7 +1,7 @@
-"""Owns what counts as an address of a Postgres. Connects to nothing and never repeats any part of an address.
+"""Validates Postgres addresses. Connects to nothing and never quotes any part of an address.
 
-libpq's own complaints quote the piece that it could not read, which may be a piece of the password; so everything
-that would make it complain about the form is refused here first.
+libpq's own error messages quote what they could not parse, which may be part of the password. So every malformed
+address is refused here first.
 """
 
 import re
@@ -17,7 +17,7 @@ _URL = re.compile(
     r"(?:\?(?:\w+=[^&\s]*(?:&\w+=[^&\s]*)*)?)?)"
 )
 _BAD_PERCENT = re.compile(r"%(?:00|(?![0-9A-Fa-f]{2}))")
-_PAIR = re.compile(r"\s*(?P<key>[a-z_]+)\s*=\s*(?:'(?:[^'\\]|\\.)*'|(?:[^\s'\\]|\\.)*)(?=\s|$)", re.DOTALL)
+_KEY_VALUE = re.compile(r"\s*(?P<key>[a-z_]+)\s*=\s*(?:'(?:[^'\\]|\\.)*'|(?:[^\s'\\]|\\.)*)(?=\s|$)", re.DOTALL)
 _PARAMETER = re.compile(r"[A-Za-z_]{2,40}")
 # https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 _PARAMETERS = frozenset(
@@ -31,7 +31,7 @@ _PARAMETERS = frozenset(
     tcp_user_timeout user
     """.split()  # noqa: SIM905 - a list of names, a word each
 )
-_INSTEAD = {
+_REMEDIES = {
     "ssl": "write sslmode=require (or disable, or verify-full)",
     "sslaccept": "write sslmode=verify-full, or sslmode=require for `accept_invalid_certs`",
     "schema": "name the schema with RESUMED_CHECKPOINT_SCHEMA",
@@ -39,73 +39,73 @@ _INSTEAD = {
     "search_path": "name the schema with RESUMED_CHECKPOINT_SCHEMA",
     "pgbouncer": "leave it out, and give a direct connection or a pool in session mode",
 }
-_LOCATES = ("host", "hostaddr", "port", "dbname", "user", "service")
-_LOCATING_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
-_WRITE = "write postgresql://user:password@host:5432/name"
+_ADDRESS_KEYS = ("host", "hostaddr", "port", "dbname", "user", "service")
+_ADDRESS_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
+_EXAMPLE = "write postgresql://user:password@host:5432/name"
 
 
 def check_dsn(text: str) -> str:
-    """Return the address as libpq takes it, an SQLAlchemy driver dropped; raise ValueError with a sentence."""
-    written = text.strip()
-    if "\0" in written:
-        sentence = f"holds a NUL character, {_WRITE}"
+    """Return the address in libpq's form, without an SQLAlchemy driver; raise ValueError with the remedy."""
+    address = text.strip()
+    if "\0" in address:
+        sentence = f"holds a NUL character, {_EXAMPLE}"
         raise ValueError(sentence)
-    return _checked_url(written) if "://" in written.partition("=")[0] else _checked_pairs(written)
+    return _check_url(address) if "://" in address.partition("=")[0] else _check_key_values(address)
 
 
-def _checked_url(written: str) -> str:
-    """Accept a URL that libpq can take apart in only one way."""
-    match = _URL.fullmatch(written)
+def _check_url(address: str) -> str:
+    """Return the URL without a driver if libpq can parse it in only one way; raise ValueError otherwise."""
+    match = _URL.fullmatch(address)
     if match is None:
-        sentence = f"is not a Postgres URL, {_WRITE} and percent-encode what is special in the password (%40 for @)"
+        sentence = f"is not a Postgres URL, {_EXAMPLE} and percent-encode what is special in the password (%40 for @)"
         raise ValueError(sentence)
     _check_parameters(match["rest"])
-    if _BAD_PERCENT.search(written) or not _readable(written):
+    if _BAD_PERCENT.search(address) or not _is_percent_encoded_utf8(address):
         sentence = "has a % that starts no percent-encoded UTF-8 character, write %25 for a % in the password"
         raise ValueError(sentence)
     return f"{match['scheme']}://{match['rest']}"
 
 
 def _check_parameters(rest: str) -> None:
-    """Refuse a parameter that libpq does not know, by its name; never where that may be a piece of a password."""
+    """Raise ValueError for a parameter unknown to libpq; name it only if it cannot be part of a password."""
     _, _, query = rest.partition("?")
     for part in filter(None, query.split("&")):
         name, _, value = part.partition("=")
         if name in _PARAMETERS or (name, value) == ("ssl", "true"):
             continue
         if any(sign in value for sign in "@/") or not _PARAMETER.fullmatch(name):
-            sentence = f"has a parameter that Postgres does not know, {_WRITE}"
+            sentence = f"has a parameter that Postgres does not know, {_EXAMPLE}"
         else:
-            remedy = _INSTEAD.get(name.lower(), "leave it out")
+            remedy = _REMEDIES.get(name.lower(), "leave it out")
             sentence = f"has the parameter {name!r}, which Postgres does not know: {remedy}"
         raise ValueError(sentence)
 
 
-def _readable(written: str) -> bool:
-    """Say whether what is percent-encoded is UTF-8, as the driver takes for granted."""
+def _is_percent_encoded_utf8(address: str) -> bool:
+    """Return whether the percent-encoded parts are UTF-8, which the driver assumes."""
     try:
-        unquote_to_bytes(written).decode()
+        unquote_to_bytes(address).decode()
     except UnicodeDecodeError:
         return False
     return True
 
 
-def _checked_pairs(written: str) -> str:
-    """Accept libpq's `key=value key='value'` form."""
+def _check_key_values(address: str) -> str:
+    """Return an address in libpq's `key=value key='value'` form unchanged; raise ValueError if it is malformed."""
     position, keys = 0, set()
-    while match := _PAIR.match(written, position):
+    while match := _KEY_VALUE.match(address, position):
         position = match.end()
         keys.add(match["key"])
-    if position == len(written) and (unknown := keys - _PARAMETERS) and not keys.isdisjoint(_LOCATES):
+    if position == len(address) and (unknown := keys - _PARAMETERS) and not keys.isdisjoint(_ADDRESS_KEYS):
         name = min(unknown)
-        sentence = f"has the parameter {name!r}, which Postgres does not know: {_INSTEAD.get(name, 'leave it out')}"
+        sentence = f"has the parameter {name!r}, which Postgres does not know: {_REMEDIES.get(name, 'leave it out')}"
         raise ValueError(sentence)
-    if position < len(written) or keys.isdisjoint(_LOCATES):
-        sentence = f"is not an address of a Postgres, {_WRITE}"
+    if position < len(address) or keys.isdisjoint(_ADDRESS_KEYS):
+        sentence = f"is not an address of a Postgres, {_EXAMPLE}"
         raise ValueError(sentence)
-    return written
+    return address
 
 
-def located_by(environment: Mapping[str, str]) -> bool:
-    """Say whether libpq's own variables name a server, a database or a service."""
-    return any(environment.get(name) for name in _LOCATING_VARIABLES)
+def has_libpq_address(environment: Mapping[str, str]) -> bool:
+    """Return whether libpq's own `PG*` variables name a server, a database or a service."""
+    return any(environment.get(name) for name in _ADDRESS_VARIABLES)

@@ -1,4 +1,4 @@
-"""Owns what each kind of setting may hold and the sentence for what it may not. Knows no setting by its name."""
+"""The types of settings: what each may hold, and the error message if it does not. Knows no setting by name."""
 
 from datetime import timedelta
 from typing import Annotated, Literal
@@ -9,12 +9,12 @@ from pydantic_settings import NoDecode
 from resumed import durations
 from resumed.config import dsn
 
-_LEAST_MEMORY = 64 * 1024**2
-_LONGEST_IDENTIFIER = 63
+_MIN_MEMORY = 64 * 1024**2
+_MAX_IDENTIFIER_BYTES = 63
 
 
-def _duration(value: object) -> timedelta:
-    """Take a length of time as it is written in a setting; a bare number says nothing about its unit."""
+def _parse_duration(value: object) -> timedelta:
+    """Parse a duration; a bare number is refused because it has no unit."""
     if isinstance(value, str):
         return durations.parse_duration(value)
     if isinstance(value, timedelta) and value >= timedelta(0):
@@ -23,32 +23,32 @@ def _duration(value: object) -> timedelta:
     raise ValueError(sentence)
 
 
-def _above_zero(value: timedelta) -> timedelta:
-    """Refuse no time at all."""
+def _require_positive(value: timedelta) -> timedelta:
+    """Refuse a duration of zero."""
     if not value:
         sentence = "must be longer than 0s"
         raise ValueError(sentence)
     return value
 
 
-def _line(value: str) -> str:
-    """Refuse an empty text and one with control characters, newlines and NUL among them."""
+def _require_line(value: str) -> str:
+    """Refuse empty text and control characters, including newline and NUL."""
     if not value or not value.isprintable():
         sentence = "must be one line of text, not empty and without control characters"
         raise ValueError(sentence)
     return value
 
 
-def _identifier(value: str) -> str:
-    """Refuse what Postgres would cut short."""
-    if len(value.encode()) > _LONGEST_IDENTIFIER:
-        sentence = f"must not be longer than {_LONGEST_IDENTIFIER} bytes"
+def _require_identifier(value: str) -> str:
+    """Refuse a name that Postgres would truncate."""
+    if len(value.encode()) > _MAX_IDENTIFIER_BYTES:
+        sentence = f"must not be longer than {_MAX_IDENTIFIER_BYTES} bytes"
         raise ValueError(sentence)
     return value
 
 
-def _names(value: object) -> object:
-    """Split `a, b`; a list from a file is taken as it is."""
+def _split_names(value: object) -> object:
+    """Split `a, b` into names without duplicates; accept a list from a file."""
     names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
     if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) and name for name in names):
         sentence = "must be names separated by single commas, such as orders,refunds, and not hold an empty one"
@@ -56,51 +56,51 @@ def _names(value: object) -> object:
     return tuple(dict.fromkeys(names))
 
 
-def _with_byte_unit(value: object) -> object:
-    """Let `512Mi`, as Kubernetes writes it, mean `512MiB`."""
+def _add_byte_unit(value: object) -> object:
+    """Read `512Mi`, as Kubernetes writes it, as `512MiB`."""
     return f"{value}B" if isinstance(value, str) and value.rstrip().endswith(("i", "I")) else value
 
 
-def _enough(value: ByteSize) -> ByteSize:
-    """Refuse a limit under which no worker could start."""
-    if value < _LEAST_MEMORY:
+def _require_minimum(value: ByteSize) -> ByteSize:
+    """Refuse a limit below which no worker can start."""
+    if value < _MIN_MEMORY:
         sentence = f"must be at least 64MiB, not {int(value)} bytes"
         raise ValueError(sentence)
     return value
 
 
-def _lower(value: object) -> object:
-    """Let `INFO` mean `info`."""
+def _lowercase(value: object) -> object:
+    """Accept `INFO` for `info`."""
     return value.lower() if isinstance(value, str) else value
 
 
-def _no_flag(value: object) -> object:
-    """Refuse `true` where a number is meant."""
+def _refuse_boolean(value: object) -> object:
+    """Refuse `true` where a number is expected."""
     if isinstance(value, bool):
         sentence = "must be a whole number"
-        raise ValueError(sentence)  # noqa: TRY004 - pydantic turns only a ValueError into a complaint
+        raise ValueError(sentence)  # noqa: TRY004 - pydantic reports only a ValueError
     return value
 
 
-def _address(value: SecretStr) -> SecretStr:
-    """Take the address of a database as libpq takes it."""
+def _parse_address(value: SecretStr) -> SecretStr:
+    """Return the database address in libpq's form."""
     return SecretStr(dsn.check_dsn(value.get_secret_value()))
 
 
-def _secret_line(value: SecretStr) -> SecretStr:
-    """Refuse a token that no header could carry."""
-    return SecretStr(_line(value.get_secret_value().strip()))
+def _parse_token(value: SecretStr) -> SecretStr:
+    """Refuse a token that an HTTP header cannot carry."""
+    return SecretStr(_require_line(value.get_secret_value().strip()))
 
 
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
-Period = Annotated[Duration, AfterValidator(_above_zero)]
-Line = Annotated[str, AfterValidator(_line)]
-Identifier = Annotated[str, AfterValidator(_line), AfterValidator(_identifier)]
-Names = Annotated[tuple[Line, ...], NoDecode, BeforeValidator(_names)]
-Count = Annotated[int, BeforeValidator(_no_flag), Field(ge=1, le=1_000_000)]
-Port = Annotated[int, BeforeValidator(_no_flag), Field(ge=0, le=65_535)]
-Memory = Annotated[ByteSize, BeforeValidator(_with_byte_unit), AfterValidator(_enough)]
-Address = Annotated[SecretStr, AfterValidator(_address)]
-Token = Annotated[SecretStr, AfterValidator(_secret_line)]
-LogFormat = Annotated[Literal["json", "console"], BeforeValidator(_lower)]
-LogLevel = Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)]
+Duration = Annotated[timedelta, BeforeValidator(_parse_duration)]
+Period = Annotated[Duration, AfterValidator(_require_positive)]
+Line = Annotated[str, AfterValidator(_require_line)]
+Identifier = Annotated[str, AfterValidator(_require_line), AfterValidator(_require_identifier)]
+Names = Annotated[tuple[Line, ...], NoDecode, BeforeValidator(_split_names)]
+Count = Annotated[int, BeforeValidator(_refuse_boolean), Field(ge=1, le=1_000_000)]
+Port = Annotated[int, BeforeValidator(_refuse_boolean), Field(ge=0, le=65_535)]
+Memory = Annotated[ByteSize, BeforeValidator(_add_byte_unit), AfterValidator(_require_minimum)]
+Address = Annotated[SecretStr, AfterValidator(_parse_address)]
+Token = Annotated[SecretStr, AfterValidator(_parse_token)]
+LogFormat = Annotated[Literal["json", "console"], BeforeValidator(_lowercase)]
+LogLevel = Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lowercase)]

@@ -1,4 +1,4 @@
-"""Owns every setting: its name, default, limits and reason, and how they are loaded. Opens no database."""
+"""Every setting with its default, limits and description, and how they are loaded. Opens no database."""
 
 import os
 from collections.abc import Mapping
@@ -31,12 +31,17 @@ from resumed.observability.redaction import mask_secrets
 
 DEFAULT_FILE = Path("resumed.toml")
 SECRETS = ("database_url", "console_token", "test_database_url")
-_IN_FILES = ("database_url", "console_token")
+_SECRETS_WITH_FILE = ("database_url", "console_token")
 
 _NO_DATABASE = (
     "no database: set RESUMED_DATABASE_URL (postgresql://user:password@host:5432/name) or libpq's PG* variables"
 )
-_COMPLAINTS = {
+_NOT_YET = {
+    "console_token": "this version has no console, remove it",
+    "prune_older_than": "this version does not prune, remove it",
+}
+_ENVIRONMENT_ONLY = ("pg_bin", "test_database_url")
+_MESSAGES = {
     "int_parsing": "must be a whole number",
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
@@ -54,7 +59,7 @@ _COMPLAINTS = {
 
 
 class Settings(BaseSettings):
-    """What an operator can decide; made by `load`, which alone reads the environment and files."""
+    """What an operator can set; `load_settings` reads the environment and files."""
 
     model_config = SettingsConfigDict(
         frozen=True, extra="forbid", hide_input_in_errors=True, str_strip_whitespace=True, validate_default=False
@@ -64,14 +69,12 @@ class Settings(BaseSettings):
         default=None, description="Direct Postgres address, not through a transaction pooler."
     )
     database_url_file: Path | None = Field(
-        default=None, description="A file that holds the address, so that no listing shows it."
+        default=None, description="A file that holds the address, so that no process listing shows it."
     )
     checkpoint_schema: Identifier = Field(default="public", description="The schema of LangGraph's tables.")
-    workflows: Names | None = Field(
-        default=None, description="Entry points to load, separated by commas: they are code. All if unset."
-    )
+    workflows: Names | None = Field(default=None, description="Entry points to load, comma-separated; all if unset.")
     default_workflow: Line | None = Field(default=None, description="The workflow of threads that name none.")
-    graphs: Path | None = Field(default=None, description="A langgraph.json whose graphs are registered too.")
+    graphs: Path | None = Field(default=None, description="A langgraph.json whose graphs are registered as well.")
     poll_interval: Period = Field(default=timedelta(seconds=5), description="Time between sweeps.")
     min_age: Duration = Field(
         default=timedelta(minutes=5),
@@ -84,7 +87,8 @@ class Settings(BaseSettings):
     concurrency: Count = Field(default=16, description="Attempts at once in one worker process.")
     processes: Count = Field(default=1, description="Worker processes; user code never runs in the control process.")
     worker_memory: Memory | None = Field(
-        default=None, description="A worker's limit (RLIMIT_DATA); if unset, its share of the container's less 150 MiB."
+        default=None,
+        description="Memory limit of a worker (RLIMIT_DATA); if unset, its share of the container's, less 150 MiB.",
     )
     max_attempts: Count = Field(default=5, description="Charged attempts without progress before quarantine.")
     max_total_attempts: Count = Field(default=50, description="Attempts of any kind on one case before quarantine.")
@@ -97,62 +101,66 @@ class Settings(BaseSettings):
         default=1000, description="Supersteps of one attempt where the workflow names no limit."
     )
     attempt_timeout: Period = Field(
-        default=timedelta(minutes=15), description="Then the attempt is stopped, at last by killing its process."
+        default=timedelta(minutes=15),
+        description="Time limit of an attempt; its process is killed if it does not stop.",
     )
     shutdown_grace: Duration = Field(
-        default=timedelta(seconds=25), description="Time to drain after SIGTERM; keep it below the orchestrator's own."
+        default=timedelta(seconds=25),
+        description="Time to drain after SIGTERM; keep it below the orchestrator's grace.",
     )
     reconnect_grace: Duration = Field(
         default=timedelta(seconds=10),
-        description="After a reconnect or a server restart, before free locks are believed.",
+        description="After a reconnect or a server restart, how long free locks are not believed.",
     )
     clock_tolerance: Duration = Field(default=timedelta(minutes=15), description="How late a checkpoint id may appear.")
-    http_host: Line = Field(default="0.0.0.0", description="Address of metrics, health and console.")  # noqa: S104 - the contract's default
-    http_port: Port = Field(default=9764, description="Port of metrics, health and console; 0 takes a free one.")
-    console_token: Token | None = Field(default=None, description="Opens the console; without it the console is off.")
-    console_token_file: Path | None = Field(default=None, description="A file that holds the token.")
+    http_host: Line = Field(default="0.0.0.0", description="Address for metrics and health.")  # noqa: S104 - the contract's default
+    http_port: Port = Field(default=9764, description="Port for metrics and health; 0 picks a free one.")
+    console_token: Token | None = Field(default=None, description="Has no effect yet: there is no console.")
+    console_token_file: Path | None = Field(default=None, description="Has no effect yet: there is no console.")
     log_format: LogFormat | None = Field(default=None, description="json or console; if unset, console on a terminal.")
-    log_level: LogLevel = Field(default="info", description="The least level that is logged.")
+    log_level: LogLevel = Field(default="info", description="The lowest level that is logged.")
     log_errors: bool = Field(default=True, description="Whether error messages are logged, redacted and cut.")
     strict_msgpack: bool = Field(default=False, description="LangGraph's strict deserialisation.")
-    prune_older_than: Period | None = Field(
-        default=None, description="When set, finished threads older than this are pruned."
-    )
+    prune_older_than: Period | None = Field(default=None, description="Has no effect yet: threads are not pruned.")
     dry_run: bool = Field(default=False, description="Sweep, judge and report; resume nothing.")
-    pg_bin: Path | None = Field(default=None, description="Where initdb and postgres are; demo and tests only.")
-    test_database_url: Address | None = Field(default=None, description="A server for the tests to use.")
+    pg_bin: Path | None = Field(
+        default=None, description="Folder of initdb and postgres; demo and tests only, environment only."
+    )
+    test_database_url: Address | None = Field(
+        default=None, description="A server for the tests to use; environment only."
+    )
 
     @classmethod
-    def settings_customise_sources(  # type: ignore[override]  # the sources that are not taken need no names
+    def settings_customise_sources(  # type: ignore[override]  # unused sources need no names
         cls,
         settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings passes every source by name
         init_settings: PydanticBaseSettingsSource,
         **others: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Take only what is given: `load` names the source of every value, which pydantic's own merge forgets."""
+        """Use only init values: `load_settings` records the source of every value, which pydantic would lose."""
         return (init_settings,)
 
     @model_validator(mode="after")
     def _possible_together(self) -> Self:
-        """Raise ValueError with a sentence where two settings exclude each other."""
-        _not_above(self, "min_age", "max_age")
-        _not_above(self, "retry_base", "retry_cap")
-        _not_above(self, "max_attempts", "max_total_attempts")
+        """Raise ValueError if two settings exclude each other."""
+        _require_order(self, "min_age", "max_age")
+        _require_order(self, "retry_base", "retry_cap")
+        _require_order(self, "max_attempts", "max_total_attempts")
         return self
 
     @property
     def dsn(self) -> str:
-        """Return libpq's conninfo, empty where its own variables say it all; raise SettingsError without either."""
+        """Return libpq's conninfo, "" if `PG*` variables name the server; raise SettingsError without either."""
         if self.database_url is not None:
             return self.database_url.get_secret_value()
-        if dsn.located_by(os.environ):
+        if dsn.has_libpq_address(os.environ):
             return ""
         raise SettingsError(_NO_DATABASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The settings in effect, where each came from, and what was set without effect."""
+    """The effective settings, the source of each, and a warning for each that has no effect."""
 
     settings: Settings
     sources: Mapping[str, str]
@@ -160,50 +168,61 @@ class Loaded:
 
 
 def load_settings(config: Path | None = None, flags: Mapping[str, object] | None = None) -> Loaded:
-    """Read flags, environment and file, the first wins; raise SettingsError with one sentence: what to change."""
-    found = sources.combine_layers(_layers(config, flags or {}), _IN_FILES)
+    """Read flags, environment and file, in this order of precedence; raise SettingsError with the remedy."""
+    found = sources.combine_layers(_read_layers(config, flags or {}), _SECRETS_WITH_FILE)
     try:
         settings = Settings(**{name: one.value for name, one in found.items()})  # type: ignore[arg-type]
     except ValidationError as error:
-        raise SettingsError(_sentence(error, found)) from None
+        raise SettingsError(_error_message(error, found)) from None
     origins = {name: found[name].source if name in found else "default" for name in Settings.model_fields}
-    return Loaded(settings, origins, sources.unknown_in_environment(Settings))
+    return Loaded(settings, origins, (*sources.unknown_in_environment(Settings), *_list_ineffective(found)))
 
 
-def _layers(config: Path | None, flags: Mapping[str, object]) -> list[sources.Layer]:
-    """Read the sources, the strongest first; the default file counts only where it exists."""
+def _list_ineffective(found: Mapping[str, sources.RawSetting]) -> tuple[str, ...]:
+    """Return one warning for each setting that was set and has no effect; it never contains the value."""
+    later = [f"{found[name].name} has no effect yet: {why}" for name, why in _NOT_YET.items() if name in found]
+    misplaced = [
+        f"{found[name].name} has no effect in a file: set RESUMED_{name.upper()} in the environment"
+        for name in _ENVIRONMENT_ONLY
+        if name in found and found[name].source != "environment"
+    ]
+    return (*later, *misplaced)
+
+
+def _read_layers(config: Path | None, flags: Mapping[str, object]) -> list[sources.Layer]:
+    """Read the sources, the strongest first; the default file is optional."""
     layers = [sources.flags_layer(flags), sources.environment_layer(Settings)]
-    if config is not None or _exists(DEFAULT_FILE):
+    if config is not None or _has_file(DEFAULT_FILE):
         layers.append(sources.file_layer(Settings, config or DEFAULT_FILE))
     return layers
 
 
-def _exists(path: Path) -> bool:
-    """Say whether there is a file of that name; a directory that we may not search has none for us."""
+def _has_file(path: Path) -> bool:
+    """Return whether the file exists; one in a directory that we may not search does not."""
     try:
         return path.exists()
     except OSError:
         return False
 
 
-def _sentence(error: ValidationError, found: sources.Layer) -> str:
-    """Say of the first fault what to change, without repeating a secret."""
+def _error_message(error: ValidationError, found: sources.Layer) -> str:
+    """Return what to change about the first error, without quoting a secret."""
     fault = error.errors(include_url=False)[0]
     context = fault.get("ctx", {})
-    complaint = str(context["error"]) if "error" in context else None
+    problem = str(context["error"]) if "error" in context else None
     name = str(fault["loc"][0]) if fault["loc"] else ""
     if name not in found:
-        return complaint or f"{name} cannot be used"
+        return problem or f"{name} cannot be used"
     if name in SECRETS:
-        return f"{found[name].name} {complaint or 'must be text'}"
-    if complaint:
-        return f"{found[name].name}: {mask_secrets(complaint)}"
-    wanted = _COMPLAINTS.get(fault["type"], "cannot be used as it is").format_map(context)
-    return f"{found[name].name} {wanted}, not {sources.shown_value(found[name].value)}"
+        return f"{found[name].name} {problem or 'must be text'}"
+    if problem:
+        return f"{found[name].name}: {mask_secrets(problem)}"
+    wanted = _MESSAGES.get(fault["type"], "cannot be used as it is").format_map(context)
+    return f"{found[name].name} {wanted}, not {sources.quote_value(found[name].value)}"
 
 
-def _not_above(settings: Settings, lower: str, upper: str) -> None:
-    """Raise ValueError where the first setting exceeds the second."""
+def _require_order(settings: Settings, lower: str, upper: str) -> None:
+    """Raise ValueError if the first setting exceeds the second."""
     if getattr(settings, lower) > getattr(settings, upper):
         low, high = (f"RESUMED_{name.upper()} ({setting_text(getattr(settings, name))})" for name in (lower, upper))
         sentence = f"{low} is above {high}, lower the first or raise the second"
@@ -211,7 +230,7 @@ def _not_above(settings: Settings, lower: str, upper: str) -> None:
 
 
 def setting_text(value: object) -> str:
-    """Write a value as it could stand in the environment, secrets masked, empty where there is none."""
+    """Return a value as it is written in the environment, secrets masked, "" for None."""
     match value:
         case None:
             return ""

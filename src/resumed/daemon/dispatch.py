@@ -1,4 +1,4 @@
-"""Hands due cases to workers, and takes only what this replica has the code for. Tries nothing itself."""
+"""Hands due cases to workers: claims only what this replica has the code for, and tries nothing itself."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from resumed.workers.pool import WorkerPool
 
 @dataclass(frozen=True, slots=True)
 class DispatchTurn:
-    """Who claims, and until when a case must have been due: what fails after a sweep is tried at the next one."""
+    """Who claims, and until when a case must have been due: what fails after a sweep waits for the next one."""
 
     claimant: str
     swept_at: datetime | None
@@ -27,63 +27,68 @@ class WorkflowShare:
     allowed: int | None = None
 
 
-async def dispatch_due(session: Session, pool: WorkerPool, takers: Sequence[WorkflowShare], turn: DispatchTurn) -> int:
-    """Claim as many due cases as there is room for and hand them out; says how many were handed out.
+async def dispatch_due(session: Session, pool: WorkerPool, shares: Sequence[WorkflowShare], turn: DispatchTurn) -> int:
+    """Claim as many due cases as there is room for and hand them out; return how many were handed out.
 
-    Suspects, and all of a workflow that is to be isolated, go to the isolation worker, which is started for them.
+    Suspects, and threads of workflows that are always isolated, go to the isolation worker, which is started for them.
     """
-    handed = await _hand_out(session, pool, _wanted(pool, takers, alone=False), turn)
-    lonely = _wanted(pool, takers, alone=True)
-    if pool.free(alone=True):
-        return handed + await _hand_out_alone(session, pool, lonely, turn)
-    if not pool.has_isolation() and await cases.any_due(session, lonely, turn.swept_at):
-        await _isolate(session, pool, lonely, turn)
-    return handed
+    handed_out = await _hand_out(session, pool, _claim_requests(pool, shares, alone=False), turn)
+    for_isolation = _claim_requests(pool, shares, alone=True)
+    if pool.free_slots(alone=True):
+        return handed_out + await _hand_out_isolated(session, pool, for_isolation, turn)
+    if not pool.has_isolation() and await cases.is_any_due(session, for_isolation, turn.swept_at):
+        await _start_isolation(session, pool, for_isolation, turn)
+    return handed_out
 
 
-async def _hand_out_alone(
-    session: Session, pool: WorkerPool, lonely: Sequence[ClaimRequest], turn: DispatchTurn
+async def _hand_out_isolated(
+    session: Session, pool: WorkerPool, requests: Sequence[ClaimRequest], turn: DispatchTurn
 ) -> int:
-    """Hand out a case of the workflow that the isolation worker has; it makes room where only another's wait."""
-    own = [one for one in lonely if one.registration.name == pool.isolated]
-    others = [one for one in lonely if one not in own and pool.can_isolate(one.registration.name)]
-    waiting = bool(others) and await cases.any_due(session, others, turn.swept_at)
-    handed = 0 if waiting and pool.overstays() else await _hand_out(session, pool, own, turn, alone=True)
-    if waiting and not handed:
-        pool.yield_isolation()
-    return handed
+    """Hand out a case of the isolation worker's workflow; end that worker if only other workflows have cases due."""
+    own = [request for request in requests if request.registration.name == pool.isolated_workflow]
+    others = [request for request in requests if request not in own and pool.can_isolate(request.registration.name)]
+    others_wait = bool(others) and await cases.is_any_due(session, others, turn.swept_at)
+    if others_wait and pool.is_isolation_turn_over():
+        handed_out = 0
+    else:
+        handed_out = await _hand_out(session, pool, own, turn, alone=True)
+    if others_wait and not handed_out:
+        pool.release_isolation()
+    return handed_out
 
 
-async def _isolate(session: Session, pool: WorkerPool, lonely: Sequence[ClaimRequest], turn: DispatchTurn) -> None:
-    """Start the isolation worker for a workflow of which something is due, each in its turn."""
-    names = sorted({one.registration.name for one in lonely if pool.can_isolate(one.registration.name)})
-    after = pool.isolated or ""
-    for name in sorted(names, key=lambda one: (one <= after, one)):
-        if await cases.any_due(session, [one for one in lonely if one.registration.name == name], turn.swept_at):
-            pool.isolate(name)
+async def _start_isolation(
+    session: Session, pool: WorkerPool, requests: Sequence[ClaimRequest], turn: DispatchTurn
+) -> None:
+    """Start the isolation worker for the next workflow, by name, of which something is due."""
+    names = sorted({request.registration.name for request in requests if pool.can_isolate(request.registration.name)})
+    last = pool.isolated_workflow or ""
+    for name in sorted(names, key=lambda name: (name <= last, name)):
+        if await cases.is_any_due(session, [one for one in requests if one.registration.name == name], turn.swept_at):
+            pool.start_isolation(name)
             return
 
 
-def _wanted(pool: WorkerPool, takers: Sequence[WorkflowShare], *, alone: bool) -> list[ClaimRequest]:
-    """Say how many cases of which kind can be taken: suspects are tried alone, and some workflows always are."""
-    found = []
-    for one in takers:
-        registration = one.registration
-        room = 1 if alone else pool.room(registration.name)
-        room = room if one.allowed is None else min(room, one.allowed)
+def _claim_requests(pool: WorkerPool, shares: Sequence[WorkflowShare], *, alone: bool) -> list[ClaimRequest]:
+    """Return how many cases of which kind can be claimed for ordinary workers, or for the isolation worker."""
+    requests = []
+    for share in shares:
+        registration = share.registration
+        room = 1 if alone else pool.room_for(registration.name)
+        room = room if share.allowed is None else min(room, share.allowed)
         kinds = ([True] if alone else []) + ([False] if registration.isolate is alone else [])
-        found += [ClaimRequest(registration, room, suspects) for suspects in kinds if room]
-    return found
+        requests += [ClaimRequest(registration, room, suspects) for suspects in kinds if room]
+    return requests
 
 
 async def _hand_out(
-    session: Session, pool: WorkerPool, wanted: Sequence[ClaimRequest], turn: DispatchTurn, *, alone: bool = False
+    session: Session, pool: WorkerPool, requests: Sequence[ClaimRequest], turn: DispatchTurn, *, alone: bool = False
 ) -> int:
-    room = pool.free(alone=alone)
-    if not room or not wanted:
+    room = pool.free_slots(alone=alone)
+    if not room or not requests:
         return 0
-    claimed = await cases.claim(session, wanted, turn.claimant, room, turn.swept_at)
-    left = [one.thread_id for one in claimed if not pool.submit(one.thread_id, one.workflow, alone=alone)]
+    claimed = await cases.claim(session, requests, turn.claimant, room, turn.swept_at)
+    left = [case.thread_id for case in claimed if not pool.submit(case.thread_id, case.workflow, alone=alone)]
     if left:
-        await cases.unclaim(session, left, turn.claimant)
+        await cases.release_claims(session, left, turn.claimant)
     return len(claimed) - len(left)

@@ -1,4 +1,4 @@
-"""Makes timers: the only room that does. What they ring for is told in a list of rounds."""
+"""Owns the timers: calls functions at intervals for the length of a block. No other module makes timers."""
 
 import asyncio
 import time
@@ -9,29 +9,29 @@ from datetime import UTC, datetime, timedelta
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-_LOOK_EVERY = 1.0
+_CHECK_EVERY = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class PeriodicTask:
-    """Work that comes round again, and how long after the start it first does."""
+class ScheduledCall:
+    """A function, how often it is called, and how long after the start it is called first."""
 
-    work: Callable[[], object]
+    function: Callable[[], object]
     every: timedelta
     first: timedelta
 
 
 @asynccontextmanager
-async def running_scheduler(rounds: list[PeriodicTask]) -> AsyncIterator[None]:
-    """Ring for these rounds for the length of a block, never twice at once for one."""
+async def run_scheduler(calls: list[ScheduledCall]) -> AsyncIterator[None]:
+    """Call these functions at their intervals for the length of a block; never one twice at once."""
     scheduler = AsyncIOScheduler(timezone=UTC)
     options = {"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
     now = datetime.now(UTC)
-    for one in rounds:
-        every = one.every.total_seconds()
-        scheduler.add_job(one.work, "interval", seconds=every, next_run_time=now + one.first, **options)
+    for call in calls:
+        every = call.every.total_seconds()
+        scheduler.add_job(call.function, "interval", seconds=every, next_run_time=now + call.first, **options)
     scheduler.start()
-    watching = asyncio.create_task(_watch_the_clock(scheduler))
+    watching = asyncio.create_task(_watch_clock(scheduler))
     try:
         yield
     finally:
@@ -39,16 +39,12 @@ async def running_scheduler(rounds: list[PeriodicTask]) -> AsyncIterator[None]:
         scheduler.shutdown(wait=False)
 
 
-async def _watch_the_clock(scheduler: AsyncIOScheduler) -> None:
-    """Timers go by the wall clock: when that is set back, have them ring now instead of standing still."""
+async def _watch_clock(scheduler: AsyncIOScheduler) -> None:
+    """Call everything at once when the wall clock is set back: APScheduler would stand still until it catches up."""
     offset = time.time() - time.monotonic()
     while True:
-        await asyncio.sleep(_LOOK_EVERY)
+        await asyncio.sleep(_CHECK_EVERY)
         before, offset = offset, time.time() - time.monotonic()
-        if offset < before - _LOOK_EVERY:
-            _ring(scheduler)
-
-
-def _ring(scheduler: AsyncIOScheduler) -> None:
-    for job in scheduler.get_jobs():
-        job.modify(next_run_time=datetime.now(UTC))
+        if offset < before - _CHECK_EVERY:
+            for job in scheduler.get_jobs():
+                job.modify(next_run_time=datetime.now(UTC))

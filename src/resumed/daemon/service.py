@@ -10,11 +10,20 @@ from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
 from resumed.config.settings import Settings
+from resumed.daemon.clock_check import ClockCheck
 from resumed.daemon.control_session import ControlSession
-from resumed.daemon.periodic_tasks import PeriodicTasks
-from resumed.daemon.readiness import Readiness
-from resumed.daemon.scheduler import PeriodicTask, running_scheduler
+from resumed.daemon.periodic_tasks import (
+    AnnouncementTask,
+    DispatchTask,
+    RecoveryTask,
+    SelfTestTask,
+    StopRequestTask,
+    SweepTask,
+)
+from resumed.daemon.readiness import Blocker, Readiness
+from resumed.daemon.scheduler import ScheduledCall, run_scheduler
 from resumed.daemon.stop_requests import StopRequests
+from resumed.daemon.task_context import TaskContext
 from resumed.daemon.worker_monitor import WorkerMonitor
 from resumed.daemon.worker_plan import sweep_rules, worker_plan
 from resumed.errors import DatabaseUnreachableError, NotReadyError
@@ -28,32 +37,41 @@ from resumed.workers.pool import WorkerPool
 _ANNOUNCE_EVERY = timedelta(seconds=20)
 _SELF_TEST_EVERY = timedelta(seconds=60)
 _RETRY_CONNECT = timedelta(seconds=1)
-_CLOSE_PATIENCE = timedelta(seconds=1)
-_CLOSE_PAUSE = timedelta(milliseconds=50)
-_SWEEP_PATIENCE = timedelta(seconds=60)
-_NOT_OF_THE_DATABASE = frozenset({"workers", "clock"})
-_ROUND_PAUSE = timedelta(milliseconds=20)
+_RECOVERY_LIMIT = timedelta(seconds=1)
+_RECOVERY_PAUSE = timedelta(milliseconds=50)
+_OTHER_SWEEP_LIMIT = timedelta(seconds=60)
+_POLL = timedelta(milliseconds=20)
 
 
 class Service:
-    """The daemon of one replica."""
+    """The daemon of one replica. Its parts are public for the commands that make attempts without a daemon."""
 
     def __init__(self, settings: Settings, events: Events) -> None:
         """Put the parts together; nothing is opened or started yet."""
-        self.settings = settings
-        self.events = events
-        self.health = Readiness(lambda ready, reason: events.readiness_changed(ready=ready, reason=reason))
-        self.health.reasons |= {"database": "not connected yet", "workers": "no worker has said hello yet"}
+        self._settings = settings
+        self._events = events
+        self.readiness = Readiness(
+            lambda ready, reason: events.readiness_changed(ready=ready, reason=reason),
+            {Blocker.DATABASE: "not connected yet", Blocker.WORKERS: "no worker has registered its workflows yet"},
+        )
         self.target = Target(settings.dsn, settings.checkpoint_schema)
-        self.link = ControlSession(self.target, settings.reconnect_grace)
-        self._wanted = asyncio.Event()
-        self._bereaved = asyncio.Event()
-        self.monitor = WorkerMonitor(events, self._freed, self._bereaved.set)
+        self._control_session = ControlSession(self.target, settings.reconnect_grace)
+        self._dispatch_wanted = asyncio.Event()
+        self._recovery_wanted = asyncio.Event()
+        self.monitor = WorkerMonitor(events, self._on_slot_free, self._recovery_wanted.set)
         self.pool = WorkerPool(worker_plan(settings, settings.dsn), self.monitor.listener())
-        claimant = f"{socket.gethostname()}-{os.getpid()}"
-        heeding = StopRequests(self.pool, events, settings.shutdown_grace)
-        parts = (self.target, self.link, self.pool, self.monitor, self.health)
-        self.rounds = PeriodicTasks(*parts, sweep_rules(settings), claimant, heeding, dry_run=settings.dry_run)
+        self.context = TaskContext(
+            self.target, self._control_session, self.pool, self.monitor, self.readiness, events,
+            sweep_rules(settings), f"{socket.gethostname()}-{os.getpid()}",
+        )  # fmt: skip
+        self._clocks = ClockCheck(self.readiness, events)
+        self.sweep = SweepTask(self.context, self._clocks)
+        self._dispatch = DispatchTask(self.context, self.sweep, dry_run=settings.dry_run)
+        self.recovery = RecoveryTask(self.context)
+        requests = StopRequests(self.pool, events, settings.shutdown_grace)
+        self._stop_requests = StopRequestTask(self.context, requests)
+        self._announcement = AnnouncementTask(self.context)
+        self._self_test = SelfTestTask(self.context, self._clocks)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set, then drain. Raises DatabaseUnusableError at the start, never later."""
@@ -68,106 +86,108 @@ class Service:
             await self._shut_down(working)
 
     async def once(self, *, wait: bool) -> list[Attempt]:
-        """Sweep once and see its attempts to their end; `wait` goes on until nothing is due now."""
-        self.monitor.keeps_endings = True
+        """Sweep once and see its attempts to their end; `wait` repeats that until nothing is due now."""
+        finished = self.monitor.collect_finished()
         try:
             await self._open()
-            await self.ready_workers()
-            await self.rounds.announce()
+            await self.start_workers()
+            await self._announcement.run_once()
             self._require_ready()
-            async with self.heeding():
-                while await self._one_round() and wait:
-                    continue
-            return self.monitor.endings
+            async with self.applying_stop_requests():
+                while True:
+                    before = len(finished)
+                    await self._run_due()
+                    if not wait or len(finished) == before:
+                        return finished
         finally:
             await self._end()
 
-    def heeding(self) -> AbstractAsyncContextManager[None]:
-        """Heed what people ask for while attempts are made without a daemon's rounds."""
-        return running_scheduler(
-            [PeriodicTask(self.rounds.apply_stop_requests, self.settings.poll_interval, self.settings.poll_interval)]
-        )
+    def applying_stop_requests(self) -> AbstractAsyncContextManager[None]:
+        """Apply what people ask for while attempts are made for the length of a block."""
+        every = self._settings.poll_interval
+        return run_scheduler([ScheduledCall(self._stop_requests.run_once, every, every)])
 
-    async def ready_workers(self) -> None:
-        """Start the workers and wait for their hello; raises WorkersUnavailableError."""
+    async def start_workers(self) -> None:
+        """Start the workers and wait until one has registered; raises WorkersUnavailableError."""
         self.pool.start()
-        await self.pool.hello()
-        self.health.clear("workers")
+        await self.pool.wait_until_registered()
+        self.readiness.unblock(Blocker.WORKERS)
 
     async def close(self) -> None:
         """Kill the workers and close the session."""
-        self.monitor.stopping = True
+        self.monitor.expect_exits()
         await self.pool.close()
-        await self.link.close()
+        await self._control_session.close()
+
+    # The daemon
 
     async def _work(self) -> None:
         await self._wait_for_database()
         self.pool.start()
-        await self.pool.greeted.wait()
-        self.health.clear("workers")
-        await self.rounds.announce()
-        async with running_scheduler(self._rounds()):
-            await asyncio.gather(self._keep_dispatching(), self._keep_closing())
-
-    def _rounds(self) -> list[PeriodicTask]:
-        return [
-            PeriodicTask(self._pass, self.settings.poll_interval, timedelta(0)),
-            PeriodicTask(self.rounds.announce, _ANNOUNCE_EVERY, _ANNOUNCE_EVERY),
-            PeriodicTask(self.rounds.self_test, _SELF_TEST_EVERY, _SELF_TEST_EVERY),
+        await self.pool.registered.wait()
+        self.readiness.unblock(Blocker.WORKERS)
+        await self._announcement.run_once()
+        calls = [
+            ScheduledCall(self._run_tasks, self._settings.poll_interval, timedelta(0)),
+            ScheduledCall(self._announcement.run_once, _ANNOUNCE_EVERY, _ANNOUNCE_EVERY),
+            ScheduledCall(self._self_test.run_once, _SELF_TEST_EVERY, _SELF_TEST_EVERY),
         ]
+        async with run_scheduler(calls):
+            await asyncio.gather(self._keep_dispatching(), self._keep_recovering())
 
-    async def _pass(self) -> None:
-        self.pool.tend()
-        counts = self.pool.counts()
-        self.events.workers_counted(counts)
+    async def _run_tasks(self) -> None:
+        """Do what is done at every poll interval."""
+        self.pool.dismiss_unneeded()
+        counts = self.pool.state_counts()
+        self._events.workers_counted(counts)
         if counts["ready"]:
-            self.health.clear("workers")
+            self.readiness.unblock(Blocker.WORKERS)
         else:
-            self.health.doubt("workers", "no worker is ready")
-        if "announce" in self.health.reasons:
-            await self.rounds.announce()
-        await self.rounds.apply_stop_requests()
-        await self.rounds.sweep()
-        await self.rounds.close()
-        self._wanted.set()
+            self.readiness.block(Blocker.WORKERS, "no worker is ready: the log says why workers end or do not start")
+        if Blocker.ANNOUNCEMENT in self.readiness.blockers:
+            await self._announcement.run_once()
+        await self._stop_requests.run_once()
+        await self.sweep.run_once()
+        await self.recovery.run_once()
+        self._dispatch_wanted.set()
 
     async def _keep_dispatching(self) -> None:
         while True:
-            await self._wanted.wait()
-            self._wanted.clear()
-            await self.rounds.dispatch()
+            await self._dispatch_wanted.wait()
+            self._dispatch_wanted.clear()
+            await self._dispatch.run_once()
 
-    async def _keep_closing(self) -> None:
-        """A dead worker's attempts are closed as soon as its sessions are gone, not at the next sweep."""
+    async def _keep_recovering(self) -> None:
+        """Settle a dead worker's attempts as soon as its sessions are gone, not only after the next sweep."""
         while True:
-            await self._bereaved.wait()
-            self._bereaved.clear()
-            await self.rounds.close()
-            self._wanted.set()
+            await self._recovery_wanted.wait()
+            self._recovery_wanted.clear()
+            await self.recovery.run_once()
+            self._dispatch_wanted.set()
 
-    def _freed(self) -> None:
-        if self.rounds.backlog:
-            self._wanted.set()
+    def _on_slot_free(self) -> None:
+        if self._dispatch.has_backlog:
+            self._dispatch_wanted.set()
 
-    async def _one_round(self) -> bool:
-        """Sweep, and see what is due now to its end; says whether any attempt was made."""
-        tried = len(self.monitor.endings)
+    # One sweep by hand
+
+    async def _run_due(self) -> None:
+        """Sweep, and see what is due now to its end."""
         await self._sweep_once()
-        await self.rounds.close()
+        await self.recovery.run_once()
         pending = True
         while pending:
-            pending = self.pool.starts_isolation()  # asked first: what it waits for may end while we hand out
-            pending = await self.rounds.dispatch() > 0 or bool(self.pool.inflight()) or pending
-            pending = pending or self.pool.starts_isolation()
-            await asyncio.sleep(_ROUND_PAUSE.total_seconds())
-        await self.rounds.close()
+            pending = self.pool.is_isolation_starting()  # asked first: what it waits for may end while we hand out
+            pending = await self._dispatch.run_once() > 0 or bool(self.pool.inflight_threads()) or pending
+            pending = pending or self.pool.is_isolation_starting()
+            await asyncio.sleep(_POLL.total_seconds())
+        await self.recovery.run_once()
         self._require_ready()
-        return len(self.monitor.endings) > tried
 
     async def _sweep_once(self) -> None:
         """Sweep, after another replica where one is sweeping. Raises DatabaseError where no sweep could be made."""
-        deadline = asyncio.get_running_loop().time() + _SWEEP_PATIENCE.total_seconds()
-        while await self.rounds.sweep() is None:
+        deadline = asyncio.get_running_loop().time() + _OTHER_SWEEP_LIMIT.total_seconds()
+        while await self.sweep.run_once() is None:
             self._require_ready()
             if asyncio.get_running_loop().time() > deadline:
                 message = "another replica has been sweeping for a minute: see whether it hangs, and try again"
@@ -176,51 +196,52 @@ class Service:
         self._require_ready()
 
     def _require_ready(self) -> None:
-        """Make sure that nothing failed: what was not looked at must not be taken for what is not there."""
-        if not self.health.ready:
-            reasons = "; ".join(dict.fromkeys(self.health.reasons.values()))
-            kind = NotReadyError if self.health.reasons.keys() <= _NOT_OF_THE_DATABASE else DatabaseUnreachableError
-            raise kind(reasons)
+        """Raise if anything has failed: a thread that was not looked at must not be reported as not being there."""
+        if not self.readiness.is_ready:
+            reasons = "; ".join(dict.fromkeys(self.readiness.blockers.values()))
+            raise (DatabaseUnreachableError if self.readiness.is_database_to_blame else NotReadyError)(reasons)
+
+    # Start and end
 
     async def _wait_for_database(self) -> None:
         while True:
             try:
                 return await self._open()
             except DatabaseUnreachableError as error:
-                self.events.database_failed("self_test", error)
-                self.health.doubt("database", str(error))
+                self._events.database_failed("self_test", error)
+                self.readiness.block(Blocker.DATABASE, str(error))
             await asyncio.sleep(_RETRY_CONNECT.total_seconds())
 
     async def _open(self) -> None:
         """Make sure that the database can be used. Raises DatabaseError."""
-        async with self.link.session() as session:
+        async with self._control_session.session() as session:
             await schema.check(session)
-            self.rounds.compare_clocks(await watermark.database_clock(session))
+            self._clocks.compare_host(await watermark.database_clock(session))
         await run_lock_selftest(self.target)
-        self.health.clear("database")
-        while not self.link.believes_locks:
-            await asyncio.sleep(_ROUND_PAUSE.total_seconds())
+        self.readiness.unblock(Blocker.DATABASE)
+        while not self._control_session.trusts_free_locks:
+            await asyncio.sleep(_POLL.total_seconds())
 
     async def _shut_down(self, working: asyncio.Task[None]) -> None:
-        self.events.shutdown_started(self.settings.shutdown_grace)
+        self._events.shutdown_started(self._settings.shutdown_grace)
         working.cancel()
         await asyncio.gather(working, return_exceptions=True)
         await self._end()
-        self.events.shutdown_finished()
+        self._events.shutdown_finished()
 
     async def _end(self) -> None:
-        """Drain what runs, kill what is left, close what it left open."""
-        self.monitor.stopping = True
-        await self.pool.drain(self.settings.shutdown_grace)
+        """Drain what runs, kill what is left, settle what that leaves open."""
+        self.monitor.expect_exits()
+        await self.pool.drain(self._settings.shutdown_grace)
         await self.pool.close()
-        await self._close_what_is_open()
-        await self.link.close()
+        await self._close_open_attempts()
+        await self._control_session.close()
 
-    async def _close_what_is_open(self) -> None:
-        """Close what the killed left; the server takes a moment to see that their sessions are gone."""
-        deadline = asyncio.get_running_loop().time() + _CLOSE_PATIENCE.total_seconds()
-        while self.monitor.open:
-            await self.rounds.close(Outcome.DRAINED)
-            if not self.monitor.open or asyncio.get_running_loop().time() > deadline:
+    async def _close_open_attempts(self) -> None:
+        """Close the attempts of killed workers; the server takes a moment to see that their sessions are gone."""
+        deadline = asyncio.get_running_loop().time() + _RECOVERY_LIMIT.total_seconds()
+        while self.monitor.open_attempts():
+            await self.recovery.run_once(Outcome.DRAINED)
+            if not self.monitor.open_attempts() or asyncio.get_running_loop().time() > deadline:
                 return
-            await asyncio.sleep(_CLOSE_PAUSE.total_seconds())
+            await asyncio.sleep(_RECOVERY_PAUSE.total_seconds())

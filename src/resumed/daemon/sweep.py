@@ -1,7 +1,7 @@
-"""ONE pass: find threads that have gone quiet, look again at open cases, record what rows say of them.
+"""One sweep: find threads that have gone quiet, look again at open cases, record what their rows say.
 
 A sweep knows no graphs and reads no values; names and ages come from the table of registrations. It resumes nothing.
-A page and the watermark it moves are one transaction, so a sweep that dies goes on where it was.
+A page and the watermark that it moves are one transaction, so that after a crash the next sweep continues there.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ _WIDE_EVERY = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class SweepReport:
-    """What a sweep did: checkpoint rows and threads looked at, cases written, how far it is behind."""
+    """What a sweep did: checkpoint rows and threads read, cases written, and how far the watermark lags behind."""
 
     rows: int = 0
     threads: int = 0
@@ -41,7 +41,7 @@ class SweepReport:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The stretch of checkpoint ids that one sweep looks through; `wide` reaches back for late ones."""
+    """The range of checkpoint ids that one sweep reads; a `wide` one reaches back for ids that appeared late."""
 
     after: str
     upper: str
@@ -50,26 +50,26 @@ class Window:
 
 
 async def run_sweep(
-    session: Session, rules: SweepRules, now: datetime | None = None, on_trouble: OnUnjudged = ignore_unjudged
+    session: Session, rules: SweepRules, now: datetime | None = None, on_unjudged: OnUnjudged = ignore_unjudged
 ) -> SweepReport | None:
-    """Make one pass; None where another replica is at it. `now` stands in for the database's clock in tests.
+    """Make one pass; return None if another replica is making one. `now` replaces the database's clock in tests.
 
-    A thread that cannot be judged is told to `on_trouble` and passed over.
+    A thread that cannot be judged is passed over, and reported to `on_unjudged`.
     """
-    sweep_context = replace(await build_sweep_context(session, rules, now), on_trouble=on_trouble)
-    found = await _look_through_window(session, sweep_context)
+    sweep_context = replace(await build_sweep_context(session, rules, now), on_unjudged=on_unjudged)
+    found = await _sweep_window(session, sweep_context)
     if found is None:
         return None
-    again = await _look_again(session, sweep_context)
+    again = await _revisit_cases(session, sweep_context)
     lag = (
         sweep_context.now
-        - _youngest(sweep_context)
+        - _shortest_min_age(sweep_context)
         - (await watermark.watermark_position(session) or sweep_context.now)
     )
     return SweepReport(found.rows, found.threads + again.threads, found.written + again.written, max(lag, timedelta(0)))
 
 
-async def _look_through_window(session: Session, sweep_context: SweepContext) -> SweepReport | None:
+async def _sweep_window(session: Session, sweep_context: SweepContext) -> SweepReport | None:
     rows = threads = written = 0
     window: Window | None = None
     while True:
@@ -80,45 +80,47 @@ async def _look_through_window(session: Session, sweep_context: SweepContext) ->
             window = window or _window(mark, sweep_context)
             page = await checkpoints.window_page(session, window.after, window.upper, PAGE_ROWS)
             found = await _record(
-                session, sweep_context, [*page.threads, *await _timeless(session, sweep_context, window)]
+                session, sweep_context, [*page.threads, *await _threads_without_time(session, sweep_context, window)]
             )
-            last = page.rows < PAGE_ROWS or page.last_id is None
-            await watermark.move_watermark(session, _moved(mark, window, None if last else page.last_id, sweep_context))
+            reached = None if page.is_last else page.last_id
+            await watermark.move_watermark(session, _watermark_after(mark, window, reached, sweep_context))
         rows, threads, written = rows + page.rows, threads + found.threads, written + found.written
-        if last:
+        if page.is_last:
             return SweepReport(rows, threads, written)
         window = Window(page.last_id or window.after, window.upper, window.until, wide=window.wide)
 
 
 def _window(mark: Watermark, sweep_context: SweepContext) -> Window:
-    until = sweep_context.now - _youngest(sweep_context)
+    until = sweep_context.now - _shortest_min_age(sweep_context)
     wide = abs(sweep_context.now - mark.wide_at) >= _WIDE_EVERY
     overlap = sweep_context.rules.clock_tolerance if wide else _OVERLAP
     return Window(first_at(min(mark.position, until) - overlap), first_at(until), until, wide=wide)
 
 
-def _moved(mark: Watermark, window: Window, last_id: str | None, sweep_context: SweepContext) -> Watermark:
+def _watermark_after(mark: Watermark, window: Window, last_id: str | None, sweep_context: SweepContext) -> Watermark:
     if last_id is None:
         return Watermark(window.until, sweep_context.now if window.wide else mark.wide_at)
     reached = made_at(last_id) or mark.position
     return Watermark(max(min(mark.position, window.until), reached), mark.wide_at)
 
 
-def _youngest(sweep_context: SweepContext) -> timedelta:
-    """The smallest silence that any workflow asks for."""
-    return min([sweep_context.rules.defaults.min_age, *(one.numbers.min_age for one in sweep_context.known)])
+def _shortest_min_age(sweep_context: SweepContext) -> timedelta:
+    """Return the shortest `min_age` of any workflow."""
+    return min(
+        [sweep_context.rules.defaults.min_age, *(registration.numbers.min_age for registration in sweep_context.known)]
+    )
 
 
-async def _timeless(session: Session, sweep_context: SweepContext, window: Window) -> list[str]:
+async def _threads_without_time(session: Session, sweep_context: SweepContext, window: Window) -> list[str]:
     if not window.wide:
         return []
     return await checkpoints.threads_without_time(session, plausible_span(sweep_context.now), LOOK_ROWS)
 
 
-async def _look_again(session: Session, sweep_context: SweepContext) -> SweepReport:
+async def _revisit_cases(session: Session, sweep_context: SweepContext) -> SweepReport:
     async with session.transaction():
         threads = {
-            *await cases.to_look_at(session, sweep_context.now, LOOK_ROWS),
+            *await cases.find_due_looks(session, sweep_context.now, LOOK_ROWS),
             *await runs.abandoned_runs(session, LOOK_ROWS),
         }
         return await _record(session, sweep_context, sorted(threads))
@@ -126,19 +128,25 @@ async def _look_again(session: Session, sweep_context: SweepContext) -> SweepRep
 
 async def _record(session: Session, sweep_context: SweepContext, threads: Sequence[str]) -> SweepReport:
     known = await cases.of_threads(session, threads)
-    looks = await assess(session, sweep_context, threads, known)
-    there = looks.seen.keys() | looks.unread
-    gone = [vanished_case(thread, known[thread].workflow, sweep_context.now) for thread in known if thread not in there]
-    standings = [*(one for one, _ in looks.judged.values()), *gone]
-    changed = [(one, known.get(one.thread_id)) for one in standings if _worth_writing(one, known.get(one.thread_id))]
+    assessed = await assess(session, sweep_context, threads, known)
+    present = assessed.seen.keys() | assessed.unread
+    gone = [
+        vanished_case(thread, known[thread].workflow, sweep_context.now) for thread in known if thread not in present
+    ]
+    updates = [*(update for update, _ in assessed.judged.values()), *gone]
+    changed = [
+        (update, known.get(update.thread_id))
+        for update in updates
+        if _needs_writing(update, known.get(update.thread_id))
+    ]
     await cases.record(session, sorted(changed, key=lambda pair: pair[0].thread_id), sweep_context.now)
-    for one, _ in looks.judged.values():
-        await runs.settle_run(session, looks.seen[one.thread_id].head.run, one.judgement.verdict)
+    for update, _ in assessed.judged.values():
+        await runs.settle_run(session, assessed.seen[update.thread_id].head.run, update.judgement.verdict)
     return SweepReport(threads=len(threads), written=len(changed))
 
 
-def _worth_writing(found: CaseUpdate, known: Case | None) -> bool:
-    """A finished thread nobody worried about is no case, unless only its record can tell that it was seen."""
+def _needs_writing(found: CaseUpdate, known: Case | None) -> bool:
+    """Return whether a case changed; a finished thread gets one only if nothing else can show that it was seen."""
     closed = found.placement.state is State.CLOSED
     if known is None:
         return not closed or (bool(found.head) and made_at(found.head) is None)

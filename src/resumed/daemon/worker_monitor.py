@@ -1,15 +1,30 @@
-"""Owns what the workers say: turns their messages into events, and remembers which attempts they have open."""
+"""Owns what is known of the workers: turns their messages into events, and remembers what they have and had in hand."""
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from resumed.model import Attempt, Judgement, Registration, Verdict
+from resumed.model import Attempt, Judgement, Registration
 from resumed.observability.events import Events
 from resumed.workers.pool import PoolListener
 from resumed.workers.process import WorkerExit, WorkerProcess
-from resumed.workers.protocol import Message, attempt_from_wire, registration_from_wire
+from resumed.workers.protocol import (
+    AttemptFinished,
+    AttemptStarted,
+    ContextUnclosed,
+    ErrorRaised,
+    FromWorker,
+    RequestDone,
+    RequestResult,
+    ThreadInspected,
+    ThreadQuarantined,
+    ThreadRefused,
+    WorkerReady,
+    WorkflowChanged,
+)
 
 
 class NotInspectedError(Exception):
@@ -18,174 +33,217 @@ class NotInspectedError(Exception):
 
 @dataclass(slots=True)
 class WorkerMonitor:
-    """What the workers have and what they are at.
+    """What the workers have and what became of the threads that they were handed.
 
-    `freed` is called when a thread was given back, `bereaved` when a worker died. `results` counts, by word, what
-    came of the threads that were handed out; `endings` holds the attempts that finished, where `keeps_endings` says so;
-    `retired` names workers that we ended because of a node that could not be stopped; `dropped` are the threads that
-    dead workers had in hand, begun or not, and those for which there was no session;
-    `suspects` those that a worker had in hand which died by itself, and whether each was alone. `has` and `lacks` say
-    of each ordinary worker what it has and, with the reason, has not; `registrations` and `unavailable` of all of them.
-    `unclosed` are the workflows whose context did not end with its worker.
+    `on_slot_free` is called when a worker may take another thread, `on_worker_exit` when one has died. `registrations`
+    is what at least one ordinary worker has; `unavailable` maps what none has to the reason. `unclosed` are workflows
+    whose context did not end with its worker. `results` counts what became of the threads that were handed out.
     """
 
     events: Events
-    freed: Callable[[], None]
-    worker_exited: Callable[[], None]
+    on_slot_free: Callable[[], None]
+    on_worker_exit: Callable[[], None]
     registrations: dict[str, Registration] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
-    has: dict[str, dict[str, Registration]] = field(default_factory=dict)
-    lacks: dict[str, dict[str, str]] = field(default_factory=dict)
     unclosed: set[str] = field(default_factory=set)
-    open: dict[tuple[str, int], Attempt] = field(default_factory=dict)
-    endings: list[Attempt] = field(default_factory=list)
-    handed: dict[str, int] = field(default_factory=dict)
-    inspections: dict[str, asyncio.Future[Judgement | None]] = field(default_factory=dict)
-    retired: set[str] = field(default_factory=set)
-    dropped: set[str] = field(default_factory=set)
-    suspects: dict[str, bool] = field(default_factory=dict)
-    keeps_endings: bool = False
-    stopping: bool = False
+    results: Counter[RequestResult] = field(default_factory=Counter)
+    _loaded: dict[str, dict[str, Registration]] = field(default_factory=dict)
+    _not_loaded: dict[str, dict[str, str]] = field(default_factory=dict)
+    _open: dict[tuple[str, int], Attempt] = field(default_factory=dict)
+    _finished: list[Attempt] | None = None
+    _retired: set[str] = field(default_factory=set)
+    _unstarted: set[str] = field(default_factory=set)
+    _suspects: dict[str, bool] = field(default_factory=dict)
+    _inspections: dict[str, asyncio.Future[Judgement | None]] = field(default_factory=dict)
+    _expects_exits: bool = False
 
     def listener(self) -> PoolListener:
-        """The pool's way to tell us."""
-        return PoolListener(self._heard, self._spawned, self._exited, self._troubled)
+        """Return the callbacks for the pool."""
+        return PoolListener(self._on_message, self._on_spawned, self._on_exited, self.events.worker_failed)
 
-    def finished(self, attempt: Attempt, last_sign_at: datetime | None) -> None:
-        """Tell of a closed attempt, whoever closed it."""
-        self.open.pop((attempt.thread_id, attempt.attempt), None)
-        if self.keeps_endings:
-            self.endings.append(attempt)
+    def expect_exits(self) -> None:
+        """From now on every worker that ends was asked to."""
+        self._expects_exits = True
+
+    # Attempts
+
+    def collect_finished(self) -> list[Attempt]:
+        """Return a list to which every attempt that finishes from now on is added."""
+        self._finished = []
+        return self._finished
+
+    def open_attempts(self) -> list[Attempt]:
+        """Return the attempts that have started and whose end is not known."""
+        return list(self._open.values())
+
+    def is_open(self, attempt: Attempt) -> bool:
+        """Return whether the end of this attempt is not known."""
+        return (attempt.thread_id, attempt.attempt) in self._open
+
+    def finish_attempt(self, attempt: Attempt, last_sign_at: datetime | None = None) -> None:
+        """Report a closed attempt; `last_sign_at` is the thread's last sign of life before it stopped, where known."""
+        self._open.pop((attempt.thread_id, attempt.attempt), None)
+        if self._finished is not None:
+            self._finished.append(attempt)
         self.events.attempt_finished(attempt, last_sign_at)
 
-    def forget(self, attempt: Attempt) -> None:
-        """Stop waiting for the end of an attempt that another replica closed and told of."""
-        self.open.pop((attempt.thread_id, attempt.attempt), None)
+    def forget_attempt(self, attempt: Attempt) -> None:
+        """Stop waiting for the end of an attempt that another replica has closed and reported."""
+        self._open.pop((attempt.thread_id, attempt.attempt), None)
         self.events.attempt_forgotten(attempt)
 
-    def _heard(self, handle: WorkerProcess, message: Message) -> None:
-        self._heard_of_workflows(handle, message)
-        match message["kind"]:
-            case "started":
-                attempt = attempt_from_wire(message)
-                self.open[attempt.thread_id, attempt.attempt] = attempt
-                self.events.attempt_started(attempt)
-            case "finished":
-                last = message["last_sign_at"]
-                self.finished(attempt_from_wire(message), datetime.fromisoformat(last) if last else None)
-            case "refused":
-                self.events.case_refused(*(message[name] for name in ("thread_id", "workflow", "verdict", "reason")))
-            case "quarantined":
-                self.events.case_quarantined(message["thread_id"], message["workflow"], message["reason"])
-            case "troubled":
-                self.events.worker_troubled(handle.name, message)
-            case "done":
-                self._done(message)
-            case "inspected":
-                self._inspected(message)
+    # What dead workers left
 
-    def _heard_of_workflows(self, handle: WorkerProcess, message: Message) -> None:
-        match message["kind"]:
-            case "hello":
-                self._greeted(handle, message)
-            case "changed":
-                self._changed(handle, message)
-            case "unclosed":
-                self.unclosed.add(message["name"])
-                self.events.workflow_unclosed(message["name"])
+    @contextmanager
+    def take_retired(self) -> Iterator[set[str]]:
+        """Take the names of workers that we ended because of a stuck node; they come back if the block raises."""
+        taken, self._retired = self._retired, set()
+        try:
+            yield taken
+        except BaseException:
+            self._retired |= taken
+            raise
+
+    @contextmanager
+    def take_suspects(self) -> Iterator[dict[str, bool]]:
+        """Take the threads that a worker had in hand when it died, and whether each was alone in it.
+
+        What the block leaves in the dictionary comes back.
+        """
+        taken, self._suspects = self._suspects, {}
+        try:
+            yield taken
+        finally:
+            self._suspects = taken | self._suspects
+
+    @contextmanager
+    def take_unstarted(self, inflight: Collection[str]) -> Iterator[set[str]]:
+        """Take the threads that were handed out and came to nothing, except suspects and those in flight again.
+
+        They come back if the block raises.
+        """
+        taken = self._unstarted - set(inflight) - self._suspects.keys()
+        self._unstarted -= taken
+        try:
+            yield taken
+        except BaseException:
+            self._unstarted |= taken
+            raise
+
+    # Inspections
 
     def inspection(self, thread_id: str) -> asyncio.Future[Judgement | None]:
-        """Promise what a worker will say of a thread that it was asked to inspect."""
-        return self.inspections.setdefault(thread_id, asyncio.get_running_loop().create_future())
+        """Return the future judgement of a thread that a worker was asked to inspect. It raises NotInspectedError."""
+        return self._inspections.setdefault(thread_id, asyncio.get_running_loop().create_future())
 
-    def _inspected(self, message: Message) -> None:
-        promised = self.inspections.pop(message["thread_id"], None)
-        if promised is None or promised.done():
-            return
-        if message.get("error_type"):
-            promised.set_exception(NotInspectedError(message["error_type"]))
+    # What the pool reports
+
+    def _on_message(self, worker: WorkerProcess, message: FromWorker) -> None:  # noqa: C901 - one case for each message
+        match message:
+            case WorkerReady():
+                self._on_ready(worker, message)
+            case WorkflowChanged() if not worker.alone:
+                self._on_workflow_changed(worker, message)
+            case ContextUnclosed(name):
+                self.unclosed.add(name)
+                self.events.workflow_unclosed(name)
+            case AttemptStarted(attempt):
+                self._open[attempt.thread_id, attempt.attempt] = attempt
+                self.events.attempt_started(attempt)
+            case AttemptFinished(attempt, last_sign_at):
+                self.finish_attempt(attempt, last_sign_at)
+            case ThreadRefused(thread_id, workflow, judgement):
+                self.events.case_refused(thread_id, workflow, judgement.verdict, judgement.reason)
+            case ThreadQuarantined(thread_id, workflow, reason):
+                self.events.case_quarantined(thread_id, workflow, reason)
+            case RequestDone():
+                self._on_done(message)
+            case ThreadInspected():
+                self._on_inspected(message)
+            case ErrorRaised(error):
+                self.events.worker_errored(worker.name, error)
+
+    def _on_ready(self, worker: WorkerProcess, message: WorkerReady) -> None:
+        """Note what a worker has; the isolation worker has only what it tries."""
+        if not worker.alone:
+            now = datetime.now(UTC)
+            self._loaded[worker.name] = {
+                workflow.name: replace(workflow, seen_at=now) for workflow in message.workflows
+            }
+            self._not_loaded[worker.name] = dict(message.unavailable)
+            self._report_changes()
+            if not message.workflows and not message.unavailable:
+                self.events.workflows_unregistered()
+        self.events.worker_registered(worker.name, [workflow.name for workflow in message.workflows])
+        self.on_slot_free()
+
+    def _on_workflow_changed(self, worker: WorkerProcess, message: WorkflowChanged) -> None:
+        loaded = self._loaded.setdefault(worker.name, {})
+        not_loaded = self._not_loaded.setdefault(worker.name, {})
+        loaded.pop(message.name, None)
+        not_loaded.pop(message.name, None)
+        if message.workflow is not None:
+            loaded[message.name] = replace(message.workflow, seen_at=datetime.now(UTC))
         else:
-            verdict = message["verdict"]
-            promised.set_result(Judgement(Verdict(verdict), message["reason"]) if verdict else None)
+            not_loaded[message.name] = message.reason or ""
+        self._report_changes()
+        self.on_slot_free()
 
-    def _greeted(self, handle: WorkerProcess, message: Message) -> None:
-        """Take note of what a worker has; the isolation worker has only what it tries."""
-        now = datetime.now(UTC)
-        found = [registration_from_wire(one, now) for one in message["workflows"]]
-        if not handle.alone:
-            self.has[handle.name] = {one.name: one for one in found}
-            self.lacks[handle.name] = dict(message["unavailable"])
-            self._compare()
-            if not found and not message["unavailable"]:
-                self.events.workflows_missed()
-        self.events.worker_greeted(handle.name, [one.name for one in found])
-        self.freed()
-
-    def _changed(self, handle: WorkerProcess, message: Message) -> None:
-        """Take note of a workflow that a worker has from now on, or has no longer."""
-        if handle.alone:
-            return
-        name, there = message["name"], message["workflow"]
-        self.has.setdefault(handle.name, {}).pop(name, None)
-        self.lacks.setdefault(handle.name, {}).pop(name, None)
-        if there is not None:
-            self.has[handle.name][name] = registration_from_wire(there, datetime.now(UTC))
-        else:
-            self.lacks[handle.name][name] = message["reason"]
-        self._compare()
-        self.freed()
-
-    def _compare(self) -> None:
-        """Tell what became available, or unavailable: what one worker has is available."""
-        had, lacked = self.registrations, self.unavailable
-        self.registrations = {name: one for known in self.has.values() for name, one in known.items()}
-        reasons = {name: reason for known in self.lacks.values() for name, reason in known.items()}
+    def _report_changes(self) -> None:
+        """Report what became available or unavailable: what one worker has is available."""
+        before, unavailable_before = self.registrations, self.unavailable
+        self.registrations = {name: one for loaded in self._loaded.values() for name, one in loaded.items()}
+        reasons = {name: reason for missing in self._not_loaded.values() for name, reason in missing.items()}
         self.unavailable = {name: reason for name, reason in reasons.items() if name not in self.registrations}
-        for name in sorted(self.registrations.keys() - had.keys()):
+        for name in sorted(self.registrations.keys() - before.keys()):
             self.events.workflow_loaded(name, self.registrations[name].version)
         for name in sorted(self.unavailable):
-            if lacked.get(name) != self.unavailable[name]:
+            if unavailable_before.get(name) != self.unavailable[name]:
                 self.events.workflow_failed(name, self.unavailable[name])
 
-    def _done(self, message: Message) -> None:
-        result = message["result"]
-        self.handed[result] = self.handed.get(result, 0) + 1
-        match result:
-            case "busy":
-                self.events.lock_contended(message["thread_id"], message.get("workflow", ""))
-            case "skewed":
-                self.events.clock_doubted()
-            case "unavailable":
-                self.dropped.add(message["thread_id"])
-            case "unreachable":
-                self.dropped.add(message["thread_id"])
-                self.events.attempt_unreachable(message["thread_id"])
-            case "error":
-                self.events.thread_failed(message["thread_id"], message)
-        self.freed()
+    def _on_done(self, message: RequestDone) -> None:
+        self.results[message.result] += 1
+        match message.result:
+            case RequestResult.BUSY:
+                self.events.lock_contended(message.thread_id, message.workflow)
+            case RequestResult.SKEWED:
+                self.events.clock_skew_detected()
+            case RequestResult.UNAVAILABLE:
+                self._unstarted.add(message.thread_id)
+            case RequestResult.UNREACHABLE:
+                self._unstarted.add(message.thread_id)
+                self.events.attempt_unreachable(message.thread_id)
+            case RequestResult.ERROR:
+                self.events.thread_failed(message.thread_id, message.error)
+        self.on_slot_free()
 
-    def _troubled(self, error: OSError) -> None:
-        self.events.worker_failed(error)
-
-    def _spawned(self, handle: WorkerProcess) -> None:
-        self.events.worker_started(handle.name, handle.pid)
-
-    def _exited(self, handle: WorkerProcess, exited: WorkerExit) -> None:
-        self.dropped |= handle.inflight.keys()
-        if self.stopping:
-            self.events.worker_stopped(handle.name)
+    def _on_inspected(self, message: ThreadInspected) -> None:
+        future = self._inspections.pop(message.thread_id, None)
+        if future is None or future.done():
             return
-        if exited.dismissed:
-            self.events.worker_stopped(handle.name)
-            if not handle.alone:
-                self.events.worker_restarted(handle.name)
+        if message.error_type is not None:
+            future.set_exception(NotInspectedError(message.error_type))
+        elif message.judgement is None:
+            future.set_result(None)
+        else:  # a verdict of values and graph is sure and has no end, whatever the rows left open
+            future.set_result(Judgement(message.judgement.verdict, message.judgement.reason))
+
+    def _on_spawned(self, worker: WorkerProcess) -> None:
+        self.events.worker_started(worker.name, worker.pid)
+
+    def _on_exited(self, worker: WorkerProcess, exited: WorkerExit) -> None:
+        self._unstarted |= worker.inflight.keys()
+        if self._expects_exits or exited.dismissed:
+            self.events.worker_stopped(worker.name)
+            if not self._expects_exits and not worker.alone:
+                self.events.worker_restarted(worker.name)
             return
         if exited.retired:
-            self.retired.add(handle.name)
-            self.events.worker_killed(handle.name, "a node of it could not be stopped")
+            self._retired.add(worker.name)
+            self.events.worker_killed(worker.name, "a node of it could not be stopped")
         else:
-            self.suspects |= dict.fromkeys(handle.inflight, handle.alone)
-            self.events.worker_died(handle.name, exited.code, len(handle.inflight), exited.spoilt)
-        if not handle.alone:
-            self.events.worker_restarted(handle.name)
-        self.worker_exited()
+            self._suspects |= dict.fromkeys(worker.inflight, worker.alone)
+            self.events.worker_died(worker.name, exited.code, len(worker.inflight), exited.tainted)
+        if not worker.alone:
+            self.events.worker_restarted(worker.name)
+        self.on_worker_exit()

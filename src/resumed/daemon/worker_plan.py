@@ -1,7 +1,8 @@
-"""Owns what the settings mean for workers and sweeps: the plan of the one, the rules of the other."""
+"""Owns what the settings mean for workers and for sweeps."""
 
 from dataclasses import replace
 
+from resumed import timings
 from resumed.config.settings import Settings
 from resumed.daemon.worker_monitor import WorkerMonitor
 from resumed.errors import SettingsError
@@ -9,12 +10,12 @@ from resumed.model import PolicyLimits
 from resumed.observability.events import Events
 from resumed.operations.assess import SweepRules
 from resumed.workers import memory
-from resumed.workers.pool import WorkerPlan, WorkerPool, plan_message
-from resumed.workers.protocol import numbers_to_wire
+from resumed.workers.pool import WorkerPlan, WorkerPool
+from resumed.workers.protocol import WorkerSettings
 
 
 def default_limits(settings: Settings) -> PolicyLimits:
-    """The policy of a workflow that names no numbers of its own."""
+    """Return the policy of a workflow that sets no limits of its own."""
     return PolicyLimits(
         min_age=settings.min_age,
         max_age=settings.max_age,
@@ -28,36 +29,38 @@ def default_limits(settings: Settings) -> PolicyLimits:
 
 
 def sweep_rules(settings: Settings) -> SweepRules:
-    """What this replica brings to a look at a thread."""
+    """Return what this replica brings to the assessment of a thread."""
     return SweepRules(default_limits(settings), settings.default_workflow, settings.clock_tolerance)
 
 
 async def registered_workflows(settings: Settings, events: Events) -> WorkerMonitor:
-    """Have a worker say what workflows it has; needs no database. Raises WorkersUnavailableError."""
-    monitor = WorkerMonitor(events, freed=lambda: None, worker_exited=lambda: None)
+    """Start a worker and return what it reports to have; needs no database. Raises WorkersUnavailableError."""
+    monitor = WorkerMonitor(events, on_slot_free=lambda: None, on_worker_exit=lambda: None)
     pool = WorkerPool(replace(worker_plan(settings, ""), processes=1), monitor.listener())
     try:
         pool.start()
-        await pool.hello()
+        await pool.wait_until_registered()
     finally:
-        monitor.stopping = True
+        monitor.expect_exits()
         await pool.close()
     return monitor
 
 
 def worker_plan(settings: Settings, dsn: str) -> WorkerPlan:
-    """What the workers are told at their start; raises SettingsError where there is no such file of graphs."""
+    """Return how the workers are started; raises SettingsError where there is no such file of graphs."""
     if settings.graphs is not None and not settings.graphs.is_file():
         sentence = f"there is no file {str(settings.graphs)!r}: correct --graphs or RESUMED_GRAPHS"
         raise SettingsError(sentence)
-    extra = {
-        "workflows": settings.workflows,
-        "graphs": str(settings.graphs.resolve()) if settings.graphs is not None else None,
-        "concurrency": settings.concurrency,
-        "recursion_limit": settings.recursion_limit,
-        "defaults": numbers_to_wire(default_limits(settings)),
-    }
+    worker_settings = WorkerSettings(
+        dsn=dsn,
+        schema=settings.checkpoint_schema,
+        graphs=str(settings.graphs.resolve()) if settings.graphs is not None else None,
+        concurrency=settings.concurrency,
+        recursion_limit=settings.recursion_limit,
+        defaults=default_limits(settings),
+        timings=timings.current(),
+    )
+    workflows = tuple(settings.workflows) if settings.workflows is not None else None
     environment = {"LANGGRAPH_STRICT_MSGPACK": "true"} if settings.strict_msgpack else {}
-    message = plan_message(dsn, settings.checkpoint_schema, extra)
-    limit = settings.worker_memory or memory.share(settings.processes + 1)
-    return WorkerPlan(settings.processes, settings.concurrency, message, environment, limit)
+    limit = settings.worker_memory or memory.worker_share(settings.processes + 1)
+    return WorkerPlan(settings.processes, worker_settings, workflows, environment, limit)

@@ -1,1 +1,1 @@
-"""What the demo and the tests need to stand on their own feet: a private Postgres. Never imported by the daemon."""
+"""The demo, and the private Postgres that it shares with the tests. Never imported by the daemon."""

@@ -1,6 +1,6 @@
-"""Owns the example application as the demo sees it: a package beside it, run as processes of its own.
+"""The example application, run as separate processes.
 
-All that needs LangGraph happens there: this side reads what it prints.
+Everything that needs LangGraph happens there; this module only reads what it prints.
 """
 
 import json
@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from resumed.demo.household import Household, Job
+from resumed.demo.sandbox import Job, Sandbox
 from resumed.errors import ResumedError
 
 THREADS = 40
@@ -31,7 +31,7 @@ class ExampleMissingError(ResumedError):
 
 @dataclass(frozen=True, slots=True)
 class Effects:
-    """What the nodes did to the world, counted: `nodes` that ran at all, and how often they ran."""
+    """Counts of side effects: `nodes` that ran at all, how often they began and ended, and how many did so twice."""
 
     nodes: int = 0
     begun: int = 0
@@ -44,62 +44,68 @@ class Effects:
 class Example:
     """The example application on one database."""
 
-    household: Household
+    sandbox: Sandbox
     dsn: str
 
     @property
     def settings(self) -> dict[str, str]:
-        """The variables by which its nodes are told where to leave their side effects, and when to break."""
+        """The variables that tell its nodes where to record side effects and when to fail."""
         return {
-            "EXAMPLE_EFFECTS": str(self.household.folder / "effects.log"),
-            "EXAMPLE_BREAK": str(self.household.folder / "broken"),
+            "EXAMPLE_EFFECTS": str(self.sandbox.folder / "effects.log"),
+            "EXAMPLE_BREAK": str(self.sandbox.folder / "broken"),
             "LANGSMITH_TRACING": "false",
         }
 
     def set_up(self) -> None:
-        """Make LangGraph's tables, as the application that owns them does."""
-        self.household.answer(self._start("setup", "--dsn", self.dsn))
+        """Create LangGraph's tables, as the application that owns them does."""
+        self.sandbox.wait_for_output(self._start("setup", "--dsn", self.dsn))
 
     def run(self) -> Job:
-        """Start the application; it begins its threads one after the other."""
+        """Start the application, which begins its threads one after another."""
         return self._start("run", "--dsn", self.dsn, "--threads", str(THREADS))
 
     def states(self) -> dict[str, dict[str, Any]]:
-        """Read where its threads stand."""
+        """Return each thread's head, next nodes, questions and values."""
         job = self._start("states", "--dsn", self.dsn, "--threads", str(THREADS))
-        return {thread: state for thread, state in json.loads(self.household.answer(job)).items() if state is not None}
+        return {
+            thread: state
+            for thread, state in json.loads(self.sandbox.wait_for_output(job)).items()
+            if state is not None
+        }
 
     def effects(self) -> Effects:
-        """Count the side effects up to now."""
+        """Count the side effects so far."""
         path = Path(self.settings["EXAMPLE_EFFECTS"])
         text = path.read_text() if path.exists() else ""
         lines = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-        edges = {edge: Counter((one["thread"], one["node"]) for one in lines if one["edge"] == edge) for edge in _EDGES}
+        edges = {
+            edge: Counter((line["thread"], line["node"]) for line in lines if line["edge"] == edge) for edge in _EDGES
+        }
         begun, ended = (edges[edge] for edge in _EDGES)
         again = [sum(times > 1 for times in counted.values()) for counted in (begun, ended)]
         return Effects(len(begun), begun.total(), ended.total(), *again)
 
     def _start(self, name: str, *arguments: str) -> Job:
-        return self.household.start(name, [sys.executable, "-P", "-m", _PACKAGE, name, *arguments], self.settings)
+        return self.sandbox.start(name, [sys.executable, "-P", "-m", _PACKAGE, name, *arguments], self.settings)
 
 
 _EDGES = ("start", "end")
 
 
-def require() -> None:
-    """Make sure that the application and its entry points are installed; raises ExampleMissingError."""
-    found = {one.name for one in entry_points(group=_GROUP) if one.value.startswith(f"{_PACKAGE}.")}
+def require_installed() -> None:
+    """Raise ExampleMissingError unless the application and its entry points are installed."""
+    found = {entry.name for entry in entry_points(group=_GROUP) if entry.value.startswith(f"{_PACKAGE}.")}
     if not found.issuperset(WORKFLOWS):
         raise ExampleMissingError
 
 
-def begin_undisturbed(household: Household) -> Job:
-    """Start running the same threads in memory, where nobody kills them."""
+def start_undisturbed(sandbox: Sandbox) -> Job:
+    """Start running the same threads in memory, undisturbed."""
     command = [sys.executable, "-P", "-m", _PACKAGE, "undisturbed", "--threads", str(THREADS)]
-    return household.start("undisturbed", command, {"EXAMPLE_DELAY": "0", "LANGSMITH_TRACING": "false"})
+    return sandbox.start("undisturbed", command, {"EXAMPLE_DELAY": "0", "LANGSMITH_TRACING": "false"})
 
 
-def undisturbed(household: Household, job: Job) -> dict[str, dict[str, Any]]:
-    """Say where each thread would stand had nobody been killed."""
-    states: dict[str, dict[str, Any]] = json.loads(household.answer(job))
+def read_undisturbed_states(sandbox: Sandbox, job: Job) -> dict[str, dict[str, Any]]:
+    """Return the state each thread ends in without a crash."""
+    states: dict[str, dict[str, Any]] = json.loads(sandbox.wait_for_output(job))
     return states

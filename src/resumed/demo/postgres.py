@@ -1,6 +1,6 @@
-"""Owns a private Postgres server from binaries that are already here: started, stopped and removed with its owner.
+"""A private Postgres server from installed binaries, started, stopped and removed with its owner.
 
-It takes binaries only: no server of the machine, no container, nothing fetched. Never for data that anybody keeps.
+It uses no server of the machine, no container and downloads nothing. Never keep data in it: fsync is off.
 """
 
 import contextlib
@@ -23,13 +23,13 @@ from typing import Self
 from resumed.errors import ResumedError
 
 _PR_SET_PDEATHSIG = 1
-_START_PATIENCE = 60.0
+_START_TIMEOUT = 60.0
 _SOCKET_PATH_LIMIT = 90
 _NOBODY = 65534
 _OPTIONS = ("max_connections=200", "fsync=off", "full_page_writes=off", "logging_collector=off", "log_statement=none")
 
 # The kernel's death signal follows the thread that started the child; this one lives as long as the process. And a
-# KeyboardInterrupt, which only the main thread hears, is lost inside a fork, with a lock of `logging` still held.
+# KeyboardInterrupt, which only the main thread receives, is lost inside a fork, with a lock of `logging` still held.
 _STARTER = ThreadPoolExecutor(1, thread_name_prefix="resumed-postgres")
 
 
@@ -41,7 +41,7 @@ class PostgresMissingError(ResumedError):
 
 
 class PostgresStartError(ResumedError):
-    """The private Postgres did not start; the message holds what it said."""
+    """The private Postgres did not start; the message holds the end of its log."""
 
 
 @dataclass(slots=True)
@@ -79,24 +79,24 @@ class PrivateServer:
         return self.process.pid if self.process is not None else None
 
     def dsn(self, database: str = "postgres") -> str:
-        """Give the connection string of one of its databases."""
+        """Return the connection string of one of its databases."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
     def start(self) -> None:
-        """Make the data directory if it is not there and start the server; raises PostgresStartError."""
+        """Create the data directory if it is missing and start the server; raises PostgresStartError."""
         try:
-            bin_folder = _readable_by_server(find_binaries(), self.folder)
+            bin_folder = _choose_readable_binaries(find_binaries(), self.folder)
             if not self.data.exists():
-                self._initialise(bin_folder)
+                self._run_initdb(bin_folder)
             self.port = self.port or _free_port()
-            self._launch(bin_folder)
+            self._start_server(bin_folder)
             self._wait_until_ready()
         except BaseException:
             self.stop()
             raise
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
-        """Stop the server; SIGINT lets open sessions go at once, SIGQUIT is a crash."""
+        """Stop the server; SIGINT ends open sessions, SIGQUIT is a crash."""
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(number)
@@ -108,21 +108,21 @@ class PrivateServer:
         self.stop()
         self.start()
 
-    def _initialise(self, bin_folder: Path) -> None:
+    def _run_initdb(self, bin_folder: Path) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        if _as_root():
+        if _is_root():
             os.chown(self.folder, _NOBODY, _NOBODY)
-            _require_passage(self.folder)
+            _require_search_permission(self.folder)
         command = [bin_folder / "initdb", "-D", self.data, "-A", "trust", "-U", "postgres", "--locale=C", "-E", "UTF8"]
         made = _STARTER.submit(
             subprocess.run, [*map(str, command), "--no-instructions", "--no-sync"],
-            capture_output=True, env=_environment(), preexec_fn=_dying_with(os.getpid()), check=False,
+            capture_output=True, env=_environment(), preexec_fn=_prepare_child(os.getpid()), check=False,
         ).result()  # fmt: skip
         if made.returncode:
             message = f"initdb failed: {made.stderr.decode(errors='replace').strip() or made.returncode}"
             raise PostgresStartError(message)
 
-    def _launch(self, bin_folder: Path) -> None:
+    def _start_server(self, bin_folder: Path) -> None:
         fitting = len(str(self.data)) < _SOCKET_PATH_LIMIT
         settings = [*_OPTIONS, "listen_addresses=127.0.0.1", *self.options, f"port={self.port}"]
         settings.append(f"unix_socket_directories={self.data if fitting else ''}")
@@ -134,42 +134,42 @@ class PrivateServer:
         with (self.folder / "log").open("ab") as log:
             return subprocess.Popen(  # noqa: S603
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=_environment(), cwd=self.folder,
-                preexec_fn=_dying_with(os.getpid()), start_new_session=True,  # noqa: PLW1509 - prctl needs it
+                preexec_fn=_prepare_child(os.getpid()), start_new_session=True,  # noqa: PLW1509 - prctl needs it
             )  # fmt: skip
 
     def _wait_until_ready(self) -> None:
-        deadline = time.monotonic() + _START_PATIENCE
+        deadline = time.monotonic() + _START_TIMEOUT
         while time.monotonic() < deadline:
             if self.process is None or self.process.poll() is not None:
                 break
-            if self._ready():
+            if self._is_ready():
                 return
             time.sleep(0.02)
-        message = f"the private Postgres did not start: {self._last_words()}"
+        message = f"the private Postgres did not start: {self._log_tail()}"
         raise PostgresStartError(message)
 
-    def _ready(self) -> bool:
-        """The server writes `ready` into the last line of its lock file once it takes connections."""
+    def _is_ready(self) -> bool:
+        """Return whether the server accepts connections: it then writes `ready` into its lock file."""
         with contextlib.suppress(OSError, IndexError):
             lines = (self.data / "postmaster.pid").read_text().splitlines()
             return int(lines[0]) == self.pid and lines[7].strip() == "ready"
         return False
 
-    def _last_words(self) -> str:
+    def _log_tail(self) -> str:
         with contextlib.suppress(OSError):
             return (self.folder / "log").read_text(errors="replace").strip()[-500:]
-        return "it said nothing"
+        return "its log is empty"
 
 
 def find_binaries() -> Path:
     """Find the folder that holds `initdb` and `postgres`; raises PostgresMissingError."""
-    for folder in _candidates():
+    for folder in _candidate_folders():
         if (folder / "initdb").is_file() and (folder / "postgres").is_file():
             return folder
     raise PostgresMissingError
 
 
-def _candidates() -> list[Path]:
+def _candidate_folders() -> list[Path]:
     named = os.environ.get("RESUMED_PG_BIN")
     if named:
         return [Path(named)]
@@ -180,9 +180,9 @@ def _candidates() -> list[Path]:
     return [*installed, *debian]
 
 
-def _readable_by_server(bin_folder: Path, folder: Path) -> Path:
-    """Postgres refuses root, so root runs it as `nobody`; binaries that `nobody` cannot reach are copied."""
-    if not _as_root() or _open_to_all(bin_folder / "postgres"):
+def _choose_readable_binaries(bin_folder: Path, folder: Path) -> Path:
+    """Return binaries that the server's user can read, copied if need be: root runs Postgres as `nobody`."""
+    if not _is_root() or _is_readable_by_all(bin_folder / "postgres"):
         return bin_folder
     copy = folder / "server"
     if not copy.exists():
@@ -191,43 +191,43 @@ def _readable_by_server(bin_folder: Path, folder: Path) -> Path:
     return copy / bin_folder.name
 
 
-def _require_passage(folder: Path) -> None:
-    closed = [one for one in folder.resolve().parents if not one.stat().st_mode & 0o001]
+def _require_search_permission(folder: Path) -> None:
+    closed = [parent for parent in folder.resolve().parents if not parent.stat().st_mode & 0o001]
     if closed and closed[-1].stat().st_uid != _NOBODY:
         message = (
-            f"started by root the server runs as nobody, who cannot enter {closed[-1]}: set TMPDIR to another folder"
+            f"started by root, the server runs as nobody, which cannot enter {closed[-1]}: set TMPDIR to another folder"
         )
         raise PostgresStartError(message)
 
 
-def _open_to_all(path: Path) -> bool:
+def _is_readable_by_all(path: Path) -> bool:
     resolved = path.resolve()
     return all(parent.stat().st_mode & 0o001 for parent in resolved.parents) and bool(resolved.stat().st_mode & 0o005)
 
 
-def _as_root() -> bool:
+def _is_root() -> bool:
     return os.geteuid() == 0
 
 
-def _drop() -> None:
-    if _as_root():
+def _drop_privileges() -> None:
+    if _is_root():
         os.setgroups([])
         os.setgid(_NOBODY)
         os.setuid(_NOBODY)
 
 
-def _dying_with(owner: int) -> Callable[[], None]:
-    """Have the kernel stop the server when the process that started it dies, however it dies."""
+def _prepare_child(owner: int) -> Callable[[], None]:
+    """Return a `preexec_fn` that drops root and has the kernel stop the server when its owner dies."""
 
     def prepare() -> None:
-        _drop()
+        _drop_privileges()
         die_with(owner, signal.SIGINT)
 
     return prepare
 
 
 def die_with(owner: int, number: signal.Signals) -> None:
-    """In a child before its `exec`: have the kernel send it this signal when the thread that started it is gone."""
+    """In a child before `exec`: have the kernel send it this signal when the thread that started it is gone."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
         if os.getppid() != owner:

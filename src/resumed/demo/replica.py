@@ -1,4 +1,4 @@
-"""Owns the real daemon as the demo sees it: the command `resumed` as a process, and the log that it writes."""
+"""The real daemon: the command `resumed` as a process, and the log that it writes."""
 
 import json
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from resumed.demo.example import WORKFLOWS, Example
-from resumed.demo.household import Household, Job
+from resumed.demo.sandbox import Job, Sandbox
 
 MIN_AGE_SECONDS = 3.0  # above the longest silence of the example: an invoice is one step of about 1.5 s
 _COMMAND = "from resumed.cli import main; main()"
@@ -15,14 +15,14 @@ _COMMAND = "from resumed.cli import main; main()"
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """The command `resumed` with the settings of the demo, which are fast ones."""
+    """The command `resumed` with the demo's settings, which are short ones."""
 
-    household: Household
+    sandbox: Sandbox
     example: Example
 
     @property
     def settings(self) -> dict[str, str]:
-        """The variables of every command here: the database, short times, a port that is free."""
+        """The variables of every command: the database, short times, a free port."""
         return {
             "RESUMED_DATABASE_URL": self.example.dsn,
             "RESUMED_WORKFLOWS": ",".join(WORKFLOWS),
@@ -36,9 +36,9 @@ class Command:
         }
 
     def scan(self) -> list[dict[str, Any]]:
-        """Have every unfinished thread judged; changes nothing."""
-        told = json.loads(self.household.answer(self._start("scan", "scan", "--json")))
-        threads: list[dict[str, Any]] = told["threads"]
+        """Run `resumed scan` and return its threads; it changes nothing."""
+        found = json.loads(self.sandbox.wait_for_output(self._start("scan", "scan", "--json")))
+        threads: list[dict[str, Any]] = found["threads"]
         return threads
 
     def run(self) -> "Replica":
@@ -47,12 +47,12 @@ class Command:
 
     def _start(self, name: str, *arguments: str) -> Job:
         settings = {**self.settings, "RESUMED_LOG_FORMAT": "json"}
-        return self.household.start(name, [sys.executable, "-P", "-c", _COMMAND, *arguments], settings)
+        return self.sandbox.start(name, [sys.executable, "-P", "-c", _COMMAND, *arguments], settings)
 
 
 @dataclass(slots=True)
 class Replica:
-    """A daemon that runs, and how far its log has been read."""
+    """A running daemon, and how far its log has been read."""
 
     job: Job
     port: int | None = None
@@ -63,18 +63,18 @@ class Replica:
         """Its process id."""
         return self.job.process.pid
 
-    def news(self) -> list[dict[str, Any]]:
-        """Read the lines that it has logged since the last time."""
-        whole = _whole_lines(self.job.log, self._offset)
+    def read_log(self) -> list[dict[str, Any]]:
+        """Return the lines logged since the last call."""
+        whole = _read_whole_lines(self.job.log, self._offset)
         self._offset += len(whole)
-        # What a user's module prints ends up here too, and is theirs.
+        # What a user's module prints ends up here as well.
         lines = [json.loads(line) for line in whole.splitlines() if line.startswith(b'{"event"')]
         for line in lines:
             self.port = line["port"] if line["event"] == "http.opened" else self.port
         return lines
 
 
-def _whole_lines(path: Path, offset: int) -> bytes:
+def _read_whole_lines(path: Path, offset: int) -> bytes:
     with path.open("rb") as log:
         log.seek(offset)
         return b"".join(line for line in log if line.endswith(b"\n"))

@@ -1,4 +1,4 @@
-"""Owns how the demo looks: a board that changes on a terminal, plain lines elsewhere. Decides nothing."""
+"""The demo's output: a live board on a terminal, plain lines elsewhere. Decides nothing."""
 
 import os
 import sys
@@ -23,10 +23,10 @@ _INDENT = "     "
 
 
 class Screen:
-    """Where the demo is told, as `with Screen() as screen`."""
+    """The demo's output, as `with Screen() as screen`."""
 
     def __init__(self) -> None:
-        """Find out whether this is a terminal that can redraw."""
+        """Detect whether stdout is a terminal that can redraw."""
         terminal = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
         self.console = Console() if terminal else Console(width=_PLAIN_WIDTH, no_color=True, force_terminal=False)
         self._live: Live | None = Live(console=self.console, auto_refresh=False, transient=True) if terminal else None
@@ -37,49 +37,49 @@ class Screen:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._erase()
+        self._stop_live()
 
     def step(self, title: str) -> None:
-        """Begin the next chapter."""
-        self._erase()
+        """Begin the next numbered step."""
+        self._stop_live()
         self._latest.clear()
         self._steps += 1
         self._print(Text(f"{self._steps:>2}.  {title}", style="bold"))
 
     def say(self, sentence: str) -> None:
-        """Tell something that stays on the screen."""
+        """Print text that stays on the screen."""
         for line in sentence.splitlines():
             self._print(Text(f"{_INDENT}{line}".rstrip()))
 
-    def pass_by(self, sentence: str) -> None:
-        """Tell something that a terminal shows only for a while."""
+    def show_briefly(self, sentence: str) -> None:
+        """Print a sentence that a terminal shows only for a while."""
         self._latest.append(sentence)
         if self._live is None:
             self.say(sentence)
 
     def board(self, tally: Tally) -> None:
-        """Show where the threads stand now."""
+        """Show the current standing of every workflow's threads."""
         if self._live is not None:
-            self._draw(Group(_board(tally), Text(), *(Text(f"{_INDENT}{one}", style="dim") for one in self._latest)))
+            self._draw(Group(_board(tally), Text(), *(Text(f"{_INDENT}{line}", style="dim") for line in self._latest)))
 
     def progress(self, sentence: str) -> None:
-        """Show how far something is; plain lines leave it out."""
+        """Show progress on a terminal; without one do nothing."""
         if self._live is not None:
             self._draw(Text(f"{_INDENT}{sentence}", style="cyan"))
 
     def table(self, threads: Sequence[Thread]) -> None:
-        """Show what became of every thread."""
-        drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 3, 0, 0))
+        """Print every thread with its verdict and outcome."""
+        table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 3, 0, 0))
         for column in ("thread", "workflow", "stopped at", "verdict", "outcome"):
-            drawn.add_column(column, overflow="fold")
-        drawn.add_column("how long", justify="right")
-        for one in threads:
-            took = "" if one.seconds is None else f"{one.seconds:.1f} s"
-            end = Text(one.end, style=_COLOURS.get(one.outcome or one.verdict, ""))
-            drawn.add_row(one.thread_id, one.workflow, one.stopped_at or "its end", one.verdict, end, took)
+            table.add_column(column, overflow="fold")
+        table.add_column("how long", justify="right")
+        for thread in threads:
+            took = "" if thread.seconds is None else f"{thread.seconds:.1f} s"
+            end = Text(thread.end, style=_COLOURS.get(thread.outcome or thread.verdict, ""))
+            table.add_row(thread.thread_id, thread.workflow, thread.stopped_at or "its end", thread.verdict, end, took)
         self._print(Text())
-        self._erase()
-        self.console.print(drawn)
+        self._stop_live()
+        self.console.print(table)
         self._print(Text())
 
     def _print(self, text: Text) -> None:
@@ -90,18 +90,18 @@ class Screen:
             self._live.start()
             self._live.update(what, refresh=True)
 
-    def _erase(self) -> None:
+    def _stop_live(self) -> None:
         if self._live is not None and self._live.is_started:
             self._live.stop()
 
 
 def _board(tally: Tally) -> Table:
-    drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 3, 0, 0))
-    drawn.add_column(f"{_INDENT}workflow")
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 3, 0, 0))
+    table.add_column(f"{_INDENT}workflow")
     for standing in _STANDINGS:
-        drawn.add_column(standing, justify="right")
+        table.add_column(standing, justify="right")
     for workflow in WORKFLOWS:
         counts = tally.counts(workflow)
-        cells = (Text(str(counts[one] or "."), style=_COLOURS.get(one, "")) for one in _STANDINGS)
-        drawn.add_row(f"{_INDENT}{workflow}", *cells)
-    return drawn
+        cells = (Text(str(counts[standing] or "."), style=_COLOURS.get(standing, "")) for standing in _STANDINGS)
+        table.add_row(f"{_INDENT}{workflow}", *cells)
+    return table

@@ -1,4 +1,4 @@
-"""Owns what the demo knows of each thread, and whether all ended as they should. Reads and writes nothing."""
+"""What the demo knows about each thread, and whether all ended as they should. Does no I/O."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ _WAITING = "waiting"
 
 @dataclass(slots=True)
 class Thread:
-    """One thread: where it stood when the application was killed, and what became of it."""
+    """One thread: where it stood when the application was killed, and how it ended."""
 
     thread_id: str
     workflow: str
@@ -25,50 +25,50 @@ class Thread:
 
     @property
     def resumable(self) -> bool:
-        """Whether the daemon is to do anything about it."""
+        """Whether the daemon should resume it."""
         return self.verdict not in (_FINISHED, _WAITING)
 
     @property
     def done(self) -> bool:
-        """Whether nothing more is to be expected of it."""
+        """Whether it has reached its final state."""
         return not self.resumable or self.outcome in (_FINISHED, _WAITING)
 
     @property
     def standing(self) -> str:
-        """Where it stands now, in a word."""
+        """Its current state in one word."""
         return "resuming" if self.running else self.outcome or self.verdict
 
     @property
     def end(self) -> str:
-        """What became of it, in words for the table."""
+        """How it ended, for the table."""
         untouched = {_FINISHED: "finished before the kill", _WAITING: "waiting, untouched"}
         return self.outcome or untouched.get(self.verdict, "not resumed")
 
 
 class Tally:
-    """All threads of the demo, from what the application, `scan` and the daemon's log say of them."""
+    """All threads of the demo, as reported by the application, `scan` and the daemon's log."""
 
     def __init__(self, expected: Mapping[str, Mapping[str, Any]]) -> None:
-        """Start with where every thread would stand had nobody been killed."""
+        """`expected` holds the state each thread ends in without a crash."""
         self.expected = expected
-        self.threads = {one: Thread(one, one.rpartition("_")[0]) for one in expected}
+        self.threads = {thread_id: Thread(thread_id, thread_id.rpartition("_")[0]) for thread_id in expected}
 
-    def stopped(self, states: Mapping[str, Mapping[str, Any]]) -> None:
-        """Note where each thread stood when the application was dead."""
+    def record_stops(self, states: Mapping[str, Mapping[str, Any]]) -> None:
+        """Record where each thread stood after the application was killed."""
         for thread_id, state in states.items():
             self.threads[thread_id].head = state["head"]
             self.threads[thread_id].stopped_at = ", ".join(
                 node if times == 1 else f"{node} x {times}" for node, times in Counter(state["next"]).items()
             )
 
-    def judged(self, scanned: Sequence[Mapping[str, Any]]) -> None:
-        """Note the verdicts; a thread that `scan` does not name has nothing left to run."""
-        verdicts = {one["thread_id"]: str(one["verdict"]) for one in scanned}
+    def record_verdicts(self, scanned: Sequence[Mapping[str, Any]]) -> None:
+        """Record the verdicts; a thread that `scan` does not list has nothing left to run."""
+        verdicts = {found["thread_id"]: str(found["verdict"]) for found in scanned}
         for thread in self.threads.values():
             thread.verdict = verdicts.get(thread.thread_id, _FINISHED if not thread.stopped_at else "")
 
-    def hear(self, line: Mapping[str, Any]) -> Thread | None:
-        """Take in a line of the daemon's log; gives the thread whose attempt has ended by it."""
+    def apply_log_line(self, line: Mapping[str, Any]) -> Thread | None:
+        """Apply a line of the daemon's log; return the thread if its attempt has just ended."""
         thread = self.threads.get(str(line.get("thread_id")))
         if thread is None or not str(line["event"]).startswith("attempt."):
             return None
@@ -82,19 +82,19 @@ class Tally:
 
     @property
     def done(self) -> bool:
-        """Whether nothing more is to be expected of any thread."""
+        """Whether every thread has reached its final state."""
         return all(thread.done for thread in self.threads.values())
 
     def counts(self, workflow: str) -> Counter[str]:
-        """Count one workflow's threads by where they stand."""
-        return Counter(one.standing for one in self.threads.values() if one.workflow == workflow)
+        """Count one workflow's threads by standing."""
+        return Counter(thread.standing for thread in self.threads.values() if thread.workflow == workflow)
 
-    def wrong(self, states: Mapping[str, Mapping[str, Any]]) -> list[str]:
-        """Say of each thread that does not stand where it would undisturbed, or was touched without need, what is."""
-        said = ((thread, self._fault(thread, states.get(thread.thread_id))) for thread in self.threads.values())
-        return [f"{thread.thread_id}: {fault}" for thread, fault in said if fault]
+    def find_faults(self, states: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """Return one sentence for each thread that differs from an undisturbed run or was touched needlessly."""
+        faults = ((thread, self._find_fault(thread, states.get(thread.thread_id))) for thread in self.threads.values())
+        return [f"{thread.thread_id}: {fault}" for thread, fault in faults if fault]
 
-    def _fault(self, thread: Thread, state: Mapping[str, Any] | None) -> str | None:
+    def _find_fault(self, thread: Thread, state: Mapping[str, Any] | None) -> str | None:
         expected = self.expected[thread.thread_id]
         if state is None:
             return "it has no checkpoint"

@@ -1,7 +1,7 @@
-"""A process of its own that owns the demo's folder: when the demo is gone, however it went, it cleans up after it.
+"""A separate process that owns the demo's folder and cleans up when the demo is gone, however it ended.
 
-Run as a file, with nothing of `resumed` imported. It makes the folder, says its name on stdout, and then hears on stdin
-`+PID SIGNAL` for each process to be ended and `-PID` for each that has ended; the end of stdin is the end of the demo.
+Run as a file, with nothing of `resumed` imported. It creates the folder, prints its name on stdout, and reads
+from stdin `+PID SIGNAL` for each process to end and `-PID` for each that has ended. End of stdin ends the demo.
 """
 
 import contextlib
@@ -14,24 +14,24 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-_PATIENCE = 15.0
-_PAUSE = 0.05
+_TIMEOUT = 15.0
+_POLL_INTERVAL = 0.05
 
 
 def main() -> None:
-    """Make the folder, wait for the end of the demo, and leave nothing behind."""
+    """Create the folder, wait for the end of the demo, and remove everything."""
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     folder = tempfile.mkdtemp(prefix="resumed-demo-")
     with contextlib.suppress(OSError):
         os.write(1, os.fsencode(folder))
         os.close(1)
-    _end(_listen())
-    _within(_PATIENCE, lambda: _removed(folder))
+    _end_processes(_read_processes())
+    _wait_until(_TIMEOUT, lambda: _remove(folder))
 
 
-def _listen() -> dict[int, int]:
-    """Hear until the demo is gone which processes it has started and not seen the end of."""
+def _read_processes() -> dict[int, int]:
+    """Read until the demo is gone; return the signal for each process that is still running, by pid."""
     living: dict[int, int] = {}
     for line in sys.stdin:
         pid, _, number = line.strip().lstrip("+-").partition(" ")
@@ -42,10 +42,10 @@ def _listen() -> dict[int, int]:
     return living
 
 
-def _end(living: dict[int, int]) -> None:
+def _end_processes(living: dict[int, int]) -> None:
     for pid, number in living.items():
         _signal(pid, number)
-    _within(_PATIENCE, lambda: not any(_runs(pid) for pid in living))
+    _wait_until(_TIMEOUT, lambda: not any(_is_running(pid) for pid in living))
     for pid in living:
         _signal(pid, signal.SIGKILL)
 
@@ -55,8 +55,8 @@ def _signal(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def _runs(pid: int) -> bool:
-    """A process that nobody reaps has ended too; where there is no /proc, only reaping tells."""
+def _is_running(pid: int) -> bool:
+    """Return whether a process runs; a zombie does not. Without /proc a zombie counts as running."""
     try:
         os.kill(pid, 0)
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
@@ -66,15 +66,15 @@ def _runs(pid: int) -> bool:
         return True
 
 
-def _removed(folder: str) -> bool:
+def _remove(folder: str) -> bool:
     shutil.rmtree(folder, ignore_errors=True)
     return not Path(folder).exists()
 
 
-def _within(patience: float, question: Callable[[], bool]) -> None:
+def _wait_until(patience: float, question: Callable[[], bool]) -> None:
     deadline = time.monotonic() + patience
     while not question() and time.monotonic() < deadline:
-        time.sleep(_PAUSE)
+        time.sleep(_POLL_INTERVAL)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What people and machines see over HTTP: metrics and health now, the console's page later. Changes nothing."""
+"""What people and machines see over HTTP: metrics and health. It changes nothing."""

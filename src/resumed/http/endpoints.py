@@ -11,19 +11,19 @@ from resumed.daemon.readiness import Readiness
 from resumed.observability.events import Events
 
 
-def http_application(events: Events, health: Readiness) -> Starlette:
-    """Make the application that serves one control process."""
+def http_application(events: Events, readiness: Readiness) -> Starlette:
+    """Build the application of one control process."""
     return Starlette(
         routes=[
             Route("/metrics", _metrics(events)),
             Route("/livez", _alive),
-            Route("/readyz", _ready(health)),
+            Route("/readyz", _ready(readiness)),
         ]
     )
 
 
 async def _alive(_: Request) -> Response:
-    """Answering at all says that the control process's loop turns."""
+    """Answer: that shows that the control process's event loop runs."""
     return JSONResponse({"alive": True})
 
 
@@ -35,9 +35,9 @@ def _metrics(events: Events) -> Callable[[Request], Response]:
     return endpoint  # type: ignore[return-value]
 
 
-def _ready(health: Readiness) -> Callable[[Request], Response]:
+def _ready(readiness: Readiness) -> Callable[[Request], Response]:
     async def endpoint(_: Request) -> Response:
-        body = {"ready": health.ready, "reasons": dict(health.reasons)}
-        return JSONResponse(body, status_code=200 if health.ready else 503)
+        body = {"ready": readiness.is_ready, "reasons": dict(readiness.blockers)}
+        return JSONResponse(body, status_code=200 if readiness.is_ready else 503)
 
     return endpoint  # type: ignore[return-value]

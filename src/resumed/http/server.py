@@ -14,7 +14,7 @@ from resumed.errors import SettingsError
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, leaving signals to the command."""
+    """uvicorn that leaves signals to the command."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -24,7 +24,7 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def serve(app: Starlette, host: str, port: int) -> AsyncIterator[int]:
-    """Serve the application for the length of a block; gives the port. Raises SettingsError where it is taken."""
+    """Serve the application for the length of a block and yield the port. Raises SettingsError where it is taken."""
     listening = _bind(host, port)
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
     server = _Server(config)

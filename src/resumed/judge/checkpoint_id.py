@@ -1,4 +1,4 @@
-"""Owns what a checkpoint id says of time. LangGraph's ids are UUIDv6: their text sorts by when they were made."""
+"""Owns the time in a checkpoint id. LangGraph's ids are UUIDv6: their text sorts by when they were made."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -10,7 +10,7 @@ _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def made_at(checkpoint_id: str) -> datetime | None:
-    """When the id was made by its maker's clock, to the microsecond; None for an id that is not a UUIDv6."""
+    """Return when the id was made, by its maker's clock, to the microsecond; None for an id that is not a UUIDv6."""
     if not _UUID6.fullmatch(checkpoint_id):
         return None
     digits = checkpoint_id.replace("-", "")
@@ -22,12 +22,12 @@ def made_at(checkpoint_id: str) -> datetime | None:
 
 
 def first_at(instant: datetime) -> str:
-    """Give the lowest text that an id made at `instant` (aware) could have; for windows over ids."""
+    """Return the lowest text that an id made at `instant` (aware) can have; for windows over ids."""
     ticks = max((instant - _EPOCH) // _TICK, 0) * 10
     digits = f"{ticks:015x}"
     return f"{digits[:8]}-{digits[8:12]}-6{digits[12:]}-0000-000000000000"
 
 
 def plausible_span(now: datetime) -> tuple[str, str]:
-    """Give the lowest and highest texts between which an id can stand for a time; others tell no time at all."""
+    """Return the lowest and highest texts of ids with a plausible time; other ids count as without a time."""
     return first_at(_UNIX_EPOCH), first_at(now + timedelta(days=3650))

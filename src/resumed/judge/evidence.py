@@ -1,8 +1,8 @@
-"""Says in sentences what a verdict was made of: channels, tasks and rows with their order; never a value."""
+"""Owns the sentences that explain a verdict: channels, tasks and rows with their order; never a value."""
 
 from collections.abc import Iterator, Sequence
 
-from resumed.judge.verdict import NULL_TASK, ThreadSnapshot, trigger
+from resumed.judge.verdict import NULL_TASK, ThreadSnapshot, is_trigger
 from resumed.model import Judgement
 from resumed.rows import ControlRow, Head
 
@@ -16,17 +16,17 @@ _SENT = "~__pregel_push, "
 
 
 def evidence(found: ThreadSnapshot, judgement: Judgement, triggers: Sequence[str] = ()) -> tuple[str, ...]:
-    """Give the lines that let a person check a verdict; `triggers` are the trigger names of a low-level `Pregel`.
+    """Return the lines by which a person can check a verdict; `triggers` are those of a low-level `Pregel`.
 
     Orders are ranks: rows of one transaction share theirs.
     """
-    lines = [*_head(found.head), *_work(found.head, triggers)]
+    lines = [*_head_lines(found.head), *_work_lines(found.head, triggers)]
     if judgement.until is not None:
         lines.append(f"it has been quiet for long enough at {judgement.until.isoformat()}")
-    return (*lines, *_rows(found.rows))
+    return (*lines, *_row_lines(found.rows))
 
 
-def _head(head: Head) -> Iterator[str]:
+def _head_lines(head: Head) -> Iterator[str]:
     if head.checkpoint_id:
         yield f"the head is {_short(head.checkpoint_id)}, written by {_short(head.source or 'no source')}"
     else:
@@ -37,20 +37,20 @@ def _head(head: Head) -> Iterator[str]:
         yield f"the newest checkpoint is {_short(head.newest_id)}, of a subgraph"
 
 
-def _work(head: Head, triggers: Sequence[str]) -> Iterator[str]:
+def _work_lines(head: Head, triggers: Sequence[str]) -> Iterator[str]:
     if head.updated_channels is None:
         yield "updated_channels of the head is null: only the graph can tell what is left"
         return
-    updated = [one for one in head.updated_channels if trigger(one, triggers)]
-    given = [one for one in head.null_channels if trigger(one, triggers)]
-    waiting = [*map(_waits, updated), *(f"{_waits(one)}, by a row of the null task" for one in given)]
+    updated = [channel for channel in head.updated_channels if is_trigger(channel, triggers)]
+    given = [channel for channel in head.null_channels if is_trigger(channel, triggers)]
+    waiting = [*map(_work_line, updated), *(f"{_work_line(channel)}, by a row of the null task" for channel in given)]
     yield from _cut(waiting, "channels with work", _MOST_NAMES)
     if not waiting:
         names = ", ".join(_cut([*map(_short, head.updated_channels)], "", _MOST_NAMES))
         yield f"none of the head's updated channels starts a node: {names or 'there are none'}"
 
 
-def _waits(channel: str) -> str:
+def _work_line(channel: str) -> str:
     if channel == "__start__":
         return "work waits in __start__: the input"
     if channel == "__pregel_tasks":
@@ -62,36 +62,35 @@ def _waits(channel: str) -> str:
     return f"work waits in {_short(channel)}: a trigger of the workflow's own"
 
 
-def _rows(rows: Sequence[ControlRow]) -> Iterator[str]:
+def _row_lines(rows: Sequence[ControlRow]) -> Iterator[str]:
     if not rows:
         yield "no row of the head, or of a subgraph since, tells of an error, a question or an answer"
         return
-    orders = {one.order for one in rows} | {one.output_order for one in rows if one.output_order is not None}
+    orders = {row.order for row in rows} | {row.output_order for row in rows if row.output_order is not None}
     ranks = {order: rank for rank, order in enumerate(sorted(orders), 1)}
-    ordered = sorted(rows, key=lambda one: (one.order, one.checkpoint_ns, one.task_id, one.channel))
-    yield from _cut([_row(one, ranks) for one in ordered], "rows", _MOST_ROWS)
+    ordered = sorted(rows, key=lambda row: (row.order, row.checkpoint_ns, row.task_id, row.channel))
+    yield from _cut([_row_line(row, ranks) for row in ordered], "rows", _MOST_ROWS)
 
 
-def _row(row: ControlRow, ranks: dict[int, int]) -> str:
+def _row_line(row: ControlRow, ranks: dict[int, int]) -> str:
     place = f"namespace {_short(row.checkpoint_ns, _LONGEST_NAMESPACE)}" if row.checkpoint_ns else "the root"
-    said = (
-        f"order {ranks[row.order]}: {_short(row.channel)} of {_task(row)}, in {place}, on {_short(row.checkpoint_id)}"
-    )
+    line = f"order {ranks[row.order]}: {_short(row.channel)} of {_task_text(row)}, in {place}"
+    line += f", on {_short(row.checkpoint_id)}"
     if row.cancelled:
-        said += ", a bare CancelledError"
+        line += ", a bare CancelledError"
     if row.output_order is None or row.task_id == NULL_TASK:
-        return said
-    return f"{said}; the task's own writes: order {ranks[row.output_order]}"
+        return line
+    return f"{line}; the task's own writes: order {ranks[row.output_order]}"
 
 
-def _task(row: ControlRow) -> str:
+def _task_text(row: ControlRow) -> str:
     if row.task_id == NULL_TASK:
         return "the null task"
-    return f"task {_short(row.task_id)}{_node(row.task_path)}"
+    return f"task {_short(row.task_id)}{_node_text(row.task_path)}"
 
 
-def _node(path: str) -> str:
-    """Name the node of a task by its path; a task that was sent knows only its number."""
+def _node_text(path: str) -> str:
+    """Return the node of a task by its path; the path of a sent task has only its number."""
     for prefix, words in ((_CALLED, "called by"), (_PULLED, "node"), (_SENT, "sent, number")):
         if path.startswith(prefix):
             name = path.removeprefix(prefix).split(", ")[0]

@@ -1,8 +1,8 @@
-"""Which question is open, and whether an answer is there that nobody has taken yet.
+"""Decides which question is open, and whether a stored answer has not been used yet.
 
-LangGraph keeps an answer in a row of the all-zero task, the null row, and leaves it there after its use: a resume
-would give it to the next question (langgraph issue 8837). What was measured: the order of the rows tells a taken
-answer from an open one, but for rows of one transaction; when in doubt, a person answers again, which is harmless.
+LangGraph stores an answer in a row of the all-zero task, the null row, and leaves it there after its use: a resume
+would give it to the next question (langgraph issue 8837). The order of the rows tells a used answer from an open one,
+except for rows of one transaction; in doubt a person answers again, which is harmless.
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from resumed.model import Judgement, Verdict
 
 @dataclass(frozen=True, slots=True)
 class InterruptRow:
-    """A row that asks or answers, loaded.
+    """A row of a question or an answer, with its values loaded.
 
-    `ids` are the questions of an asking row, `values` the answers of an answering one, in their order; `order` grows
-    with the transaction; `output_order` is when the task last saved ordinary writes; `failed` that it has an error;
-    `left_behind` that its subgraph has gone on to another superstep, which none does with a question open, or was taken
-    there by a person's edit; `called` that another task has called it, which repeats what it asks.
+    `ids` are the questions of a question's row, `values` the answers of an answer's, in their order; `order` grows with
+    the transaction; `output_order` is when the task last saved ordinary writes; `failed`: the task has an error;
+    `left_behind`: its subgraph is at a later superstep, which none reaches with a question open, or was moved there by
+    a person's edit; `called`: another task has called it, and repeats what it asks.
     """
 
     task: tuple[str, str, str]
@@ -35,113 +35,110 @@ class InterruptRow:
 
 @dataclass(frozen=True, slots=True)
 class OpenAnswer:
-    """An answer that is open, and the one question that it is for."""
+    """An answer that was not used yet, and the one question that it is for."""
 
     question: str
     value: object
 
 
 def match_answers(rows: Sequence[InterruptRow], *, plainly: bool = False) -> OpenAnswer | Judgement | None:
-    """Return which answer goes to which question; `waiting` where a person has to, None where the thread may go on.
+    """Return which answer is for which question; `waiting` where a person has to answer, None where the thread may run.
 
-    It may where nothing is asked, and where no question has reached the root: then none has reached its person, it is
-    asked again, and nothing is answered. Not where the thread is gone on with `plainly`, by LangGraph's own saver, and
-    an answer lies on the null task: whoever asks again would be given that one.
+    It may run where no question is open, and where no open question has reached the root: a person has not seen that
+    one, it is asked again, and nothing is answered. With `plainly` (LangGraph's own saver resumes the thread) not while
+    an answer is on the null task: the question asked again would be given that one.
     """
-    unanswered = _unanswered(rows)
+    unanswered = _find_unanswered(rows)
     if not unanswered:
         return None
-    settled = _settled(unanswered, rows)
-    if isinstance(settled, OpenAnswer) or (plainly and _null(rows) is not None):
-        return settled
-    return settled if _reached(rows) & {*unanswered} else None
+    match = _match_null_answer(unanswered, rows)
+    if isinstance(match, OpenAnswer) or (plainly and _find_null_answer(rows) is not None):
+        return match
+    return match if _find_visible(rows) & {*unanswered} else None
 
 
-def _settled(unanswered: Sequence[str], rows: Sequence[InterruptRow]) -> OpenAnswer | Judgement:
-    null = _null(rows)
-    if null is None or _taken(null, rows):
+def _match_null_answer(unanswered: Sequence[str], rows: Sequence[InterruptRow]) -> OpenAnswer | Judgement:
+    answer = _find_null_answer(rows)
+    if answer is None or any(order > answer.order for order in _orders_of_progress(rows)):
         return Judgement(Verdict.WAITING, f"{len(unanswered)} question(s) without an answer, the first {unanswered[0]}")
-    if _doubtful(null, rows):
-        return Judgement(Verdict.WAITING, "an answer is there, its order is unknown: answer again")
+    if _may_be_used(answer, rows):
+        return Judgement(Verdict.WAITING, "there is an answer, but its order is unknown: answer again")
     if len(unanswered) > 1:
         return Judgement(Verdict.WAITING, f"one answer and {len(unanswered)} questions: answer each by its id")
-    return OpenAnswer(unanswered[0], null.values[-1] if null.values else None)
+    return OpenAnswer(unanswered[0], answer.values[-1] if answer.values else None)
 
 
-def _null(rows: Sequence[InterruptRow]) -> InterruptRow | None:
+def _find_null_answer(rows: Sequence[InterruptRow]) -> InterruptRow | None:
     return next((row for row in rows if row.task[2] == NULL_TASK and row.channel == RESUME), None)
 
 
-def _unanswered(rows: Sequence[InterruptRow]) -> list[str]:
+def _find_unanswered(rows: Sequence[InterruptRow]) -> list[str]:
     """A question is answered once any task that asked it has finished, or has an answer newer than the question."""
-    asking = [row for row in rows if row.channel == INTERRUPT]
-    answered = {one for row in asking if _finished(row) or _answered(row, rows) for one in row.ids}
-    return sorted({one for row in asking for one in row.ids} - answered)
+    questions = [row for row in rows if row.channel == INTERRUPT]
+    answered = {question for row in questions if _is_finished(row) or _has_answer(row, rows) for question in row.ids}
+    return sorted({question for row in questions for question in row.ids} - answered)
 
 
-def _reached(rows: Sequence[InterruptRow]) -> set[str]:
+def _find_visible(rows: Sequence[InterruptRow]) -> set[str]:
     """Return the open questions that a person is shown: LangGraph reads them from the root's own tasks."""
-    asking = [row for row in rows if row.channel == INTERRUPT and not row.task[0] and not row.called]
-    return {one for row in asking if not _finished(row) and not _overtaken(row, rows) for one in row.ids}
+    questions = [row for row in rows if row.channel == INTERRUPT and not row.task[0] and not row.called]
+    current = [row for row in questions if not _is_finished(row) and not _is_superseded(row, rows)]
+    return {question for row in current for question in row.ids}
 
 
-def _overtaken(row: InterruptRow, rows: Sequence[InterruptRow]) -> bool:
-    """Say whether the subgraph for which a task of the root repeats a question has asked another one since.
+def _is_superseded(row: InterruptRow, rows: Sequence[InterruptRow]) -> bool:
+    """Return whether the subgraph for which a task of the root repeats a question has asked another one since.
 
-    Each question of a node has an id of its own, and the row of the one before is written over.
+    Each question of a node has an id of its own, and its row overwrites that of the question before.
     """
-    below = [other for other in rows if other.channel == INTERRUPT and _runs_below(other, row)]
-    repeated = {one for other in below for one in other.ids}
+    namespace_end = f":{row.task[2]}"
+    below = [
+        other
+        for other in rows
+        if other.channel == INTERRUPT and other.task[0].partition("|")[0].endswith(namespace_end)
+    ]
+    repeated = {question for other in below for question in other.ids}
     return any(other.order > row.order for other in below) and repeated.isdisjoint(row.ids)
 
 
-def _runs_below(row: InterruptRow, root: InterruptRow) -> bool:
-    return row.task[0].partition("|")[0].endswith(f":{root.task[2]}")
-
-
-def _finished(row: InterruptRow) -> bool:
+def _is_finished(row: InterruptRow) -> bool:
     return row.left_behind or (row.output_order is not None and not row.failed)
 
 
-def _answered(asking: InterruptRow, rows: Sequence[InterruptRow]) -> bool:
-    own = [row for row in rows if row.channel == RESUME and row.task == asking.task]
-    return any(row.order > asking.order for row in own)
+def _has_answer(question: InterruptRow, rows: Sequence[InterruptRow]) -> bool:
+    return any(row.order > question.order for row in rows if row.channel == RESUME and row.task == question.task)
 
 
-def _proofs(rows: Sequence[InterruptRow]) -> list[int]:
-    """The orders of all that can only have been saved after somebody took an answer, or before one was given."""
+def _orders_of_progress(rows: Sequence[InterruptRow]) -> list[int]:
+    """Return the orders of all rows that can only have been saved after an answer was used, or before one was given."""
     tasks = [row for row in rows if row.task[2] != NULL_TASK]
     asked = {row.task for row in tasks if row.channel == INTERRUPT}
     outputs = [row.output_order for row in tasks if row.task in asked and row.output_order is not None]
     return [*(row.order for row in tasks), *outputs]
 
 
-def _taken(null: InterruptRow, rows: Sequence[InterruptRow]) -> bool:
-    return any(order > null.order for order in _proofs(rows))
-
-
-def _doubtful(null: InterruptRow, rows: Sequence[InterruptRow]) -> bool:
-    """Rows of one transaction have no order; nor is an answer believed twice that a task has, or may have, taken."""
-    if any(order == null.order for order in _proofs(rows)) or _unrecorded(rows):
+def _may_be_used(answer: InterruptRow, rows: Sequence[InterruptRow]) -> bool:
+    """Rows of one transaction have no order; nor is an answer used twice that a task has used, or may have."""
+    if any(order == answer.order for order in _orders_of_progress(rows)) or _find_unrecorded(rows):
         return True
-    taken = [row.values[-1] for row in rows if row.channel == RESUME and row.task[2] != NULL_TASK and row.values]
-    return any(_same(one, null.values[-1] if null.values else None) for one in taken)
+    used = [row.values[-1] for row in rows if row.channel == RESUME and row.task[2] != NULL_TASK and row.values]
+    return any(_may_be_equal(value, answer.values[-1] if answer.values else None) for value in used)
 
 
-def _unrecorded(rows: Sequence[InterruptRow]) -> set[str]:
-    """Name the questions whose answer a task took without a row that tells which: a second one leaves none."""
-    asking = [row for row in rows if row.channel == INTERRUPT]
-    recorded = {one for row in asking if _answered(row, rows) for one in row.ids}
-    return {one for row in asking if _went_on(row) for one in row.ids} - recorded
+def _find_unrecorded(rows: Sequence[InterruptRow]) -> set[str]:
+    """Return the questions whose answer a task used without a row that says which: a second answer leaves none."""
+    questions = [row for row in rows if row.channel == INTERRUPT]
+    recorded = {question for row in questions if _has_answer(row, rows) for question in row.ids}
+    return {question for row in questions if _ran_since(row) for question in row.ids} - recorded
 
 
-def _went_on(row: InterruptRow) -> bool:
+def _ran_since(row: InterruptRow) -> bool:
     return row.left_behind if row.output_order is None else row.output_order > row.order
 
 
-def _same(one: object, other: object) -> bool:
-    """Compare answers of any class; what cannot be compared may be the same."""
+def _may_be_equal(value: object, other: object) -> bool:
+    """Compare answers of any class; what cannot be compared may be equal."""
     try:
-        return bool(one == other)
+        return bool(value == other)
     except Exception:  # noqa: BLE001 - a user's class may raise, or compare to an array
         return True

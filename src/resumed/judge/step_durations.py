@@ -1,4 +1,4 @@
-"""How long a step of a workflow takes, as its finished threads tell: the least that `min_age` has to exceed."""
+"""Owns how long a step of a workflow takes, measured on finished threads: the least that `min_age` has to exceed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _MARGIN = 2
 class StepMark:
     """A root checkpoint of a finished thread.
 
-    `begins` marks an input, `ours` one that an attempt saved, `stood` one after which a person or an error stopped it.
+    `begins`: an input was applied; `ours`: an attempt saved it; `stood`: a person or an error came before the next one.
     """
 
     checkpoint_id: str
@@ -24,13 +24,13 @@ class StepMark:
 
 
 def longest_step(marks: Sequence[StepMark]) -> timedelta | None:
-    """The longest time between two checkpoints of a thread in which it was at work all along; None where none tells."""
+    """Return the longest time between two checkpoints during which the thread was running; None without any."""
     gaps = [_gap(earlier, later) for earlier, later in pairwise(marks)]
     return max((gap for gap in gaps if gap is not None), default=None)
 
 
 def too_close(longest: timedelta, min_age: timedelta) -> bool:
-    """Say whether a thread at work could look dead: `min_age` should be at least twice its longest step."""
+    """Return whether a running thread could count as dead: `min_age` should be at least twice its longest step."""
     return min_age < longest * _MARGIN
 
 

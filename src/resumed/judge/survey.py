@@ -1,4 +1,4 @@
-"""What a survey makes of one thread's rows, and the sums that it keeps of many. Reads no table and no clock."""
+"""Owns what a survey reports: the status of one thread by its rows, and the sums over many."""
 
 import re
 from collections import Counter
@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from resumed.judge.checkpoint_id import made_at
-from resumed.judge.verdict import ERROR, INTERRUPT, Ages, Circumstances, ThreadSnapshot, judge_snapshot, trigger
+from resumed.judge.verdict import ERROR, INTERRUPT, Ages, Circumstances, ThreadSnapshot, is_trigger, judge_snapshot
 from resumed.judge.workflow_match import WorkflowMatch
 from resumed.model import PolicyLimits, Registration, Verdict
 from resumed.rows import ControlRow
@@ -21,7 +21,7 @@ OTHERS = "(others)"
 _MOST_GROUPS = 500
 _MOST_NAMES = 50
 _LONGEST_GROUP = 100
-_FOR_EVER = timedelta(days=36500)
+_NEVER_EXPIRES = timedelta(days=36500)
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}")
 _PREFIX = re.compile(r"(.*?)[_:-]")
 _CLASS = re.compile(rb"[A-Za-z_][A-Za-z0-9_.]{0,99}")
@@ -29,7 +29,7 @@ _NODE = re.compile(r"~__pregel_pull, ([^,]+)|~__pregel_push, ~__pregel_pull, ([^
 
 
 class Status(StrEnum):
-    """Where a thread stands, as far as rows can tell; each thread has one."""
+    """The status of a thread, as far as rows can tell."""
 
     FINISHED = "finished"
     STOPPED = "stopped"
@@ -49,7 +49,7 @@ _BY_VERDICT = {
 
 @dataclass(frozen=True, slots=True)
 class SurveyedThread:
-    """One thread: where it stands, the node that it stopped at, the classes of its errors, when it last saved."""
+    """One thread: its status, the node that it stopped at, the classes of its errors, when it last saved."""
 
     status: Status
     stopped_at: str | None
@@ -59,7 +59,7 @@ class SurveyedThread:
 
 @dataclass(slots=True)
 class Group:
-    """The sums of the threads that share a prefix or a workflow; names beyond the fiftieth are not told apart."""
+    """The sums of the threads that share a prefix or a workflow; names beyond the fiftieth are counted as one."""
 
     counts: Counter[Status] = field(default_factory=Counter)
     stopped_at: Counter[str] = field(default_factory=Counter)
@@ -131,7 +131,7 @@ def survey_thread(
     unfinished = status in (Status.STOPPED, Status.FAILED, Status.WAITING)
     return SurveyedThread(
         status=status,
-        stopped_at=_stopped_at(found, status) if unfinished else None,
+        stopped_at=_stopping_node(found, status) if unfinished else None,
         errors=tuple(errors) if status is Status.FAILED else (),
         saved_at=made_at(found.head.newest_id),
     )
@@ -142,25 +142,27 @@ def has_error(found: ThreadSnapshot) -> bool:
     return any(row.channel == ERROR and not row.checkpoint_ns for row in found.rows)
 
 
-def error_class(said: bytes) -> str:
+def error_class(serialised: bytes) -> str:
     """Return the class out of the beginning of a serialised `repr` of an exception, and nothing else of it."""
     marks = {0xD9: 2, 0xDA: 3, 0xDB: 5}
-    start = marks.get(said[0], 1) if said else 0
-    found = _CLASS.match(said, start)
+    start = marks.get(serialised[0], 1) if serialised else 0
+    found = _CLASS.match(serialised, start)
     return found[0].decode().rpartition(".")[2] if found else "unknown"
 
 
 def suggested_min_age(groups: Mapping[str, Group], least: timedelta) -> timedelta:
     """Return twice the longest step, in whole minutes, and at least `least`."""
-    longest = max((one.longest_step for one in groups.values() if one.longest_step is not None), default=timedelta(0))
+    longest = max(
+        (group.longest_step for group in groups.values() if group.longest_step is not None), default=timedelta(0)
+    )
     minutes = -(-longest * 2 // timedelta(minutes=1))
     return max(timedelta(minutes=minutes), least)
 
 
 def _status(found: ThreadSnapshot, now: datetime, min_age: timedelta, *, lock_held: bool) -> Status:
-    numbers = PolicyLimits(min_age, _FOR_EVER, 1, 1, min_age, min_age, min_age, 1)
-    anybody = WorkflowMatch("", (Registration("", "", (), (), numbers, now),))
-    circumstances = Circumstances(now=now, claim=anybody, ages=Ages(min_age, _FOR_EVER), lock_held=lock_held)
+    numbers = PolicyLimits(min_age, _NEVER_EXPIRES, 1, 1, min_age, min_age, min_age, 1)
+    any_code = WorkflowMatch("", (Registration("", "", (), (), numbers, now),))
+    circumstances = Circumstances(now=now, claim=any_code, ages=Ages(min_age, _NEVER_EXPIRES), lock_held=lock_held)
     verdict = judge_snapshot(found, circumstances).verdict
     if verdict is Verdict.STOPPED and found.head.updated_channels is not None:
         return Status.STOPPED
@@ -168,16 +170,16 @@ def _status(found: ThreadSnapshot, now: datetime, min_age: timedelta, *, lock_he
     return _BY_VERDICT.get(verdict, Status.UNDECIDABLE)
 
 
-def _stopped_at(found: ThreadSnapshot, status: Status) -> str:
+def _stopping_node(found: ThreadSnapshot, status: Status) -> str:
     channel = {Status.FAILED: ERROR, Status.WAITING: INTERRUPT}.get(status)
-    nodes = [_node(row) for row in found.rows if row.channel == channel]
+    nodes = [_node_of(row) for row in found.rows if row.channel == channel]
     if named := next((node for node in nodes if node), None):
         return named
     channels = (*(found.head.updated_channels or ()), *found.head.null_channels)
-    return next((_target(one) for one in channels if trigger(one)), NO_NAME)
+    return next((_target_of(channel) for channel in channels if is_trigger(channel)), NO_NAME)
 
 
-def _node(row: ControlRow) -> str | None:
+def _node_of(row: ControlRow) -> str | None:
     """Return the node of a task; that of a subgraph by the names that lead to it."""
     found = _NODE.match(row.task_path)
     node = (found[1] or found[2]) if found else None
@@ -185,7 +187,7 @@ def _node(row: ControlRow) -> str | None:
     return "|".join([*above, node])[:_LONGEST_GROUP] if node else None
 
 
-def _target(channel: str) -> str:
+def _target_of(channel: str) -> str:
     for prefix in ("branch:to:", "join:"):
         if channel.startswith(prefix):
             return channel.removeprefix(prefix).rpartition(":")[2][:_LONGEST_GROUP]

@@ -28,8 +28,8 @@ from resumed.store.locks import identifier_key
 from resumed.store.sql_files import load_sql
 
 SETUP_KEY = identifier_key("resumed setup")
-_SETUP_PATIENCE = timedelta(minutes=10)
-_TRY_AGAIN = timedelta(milliseconds=100)
+_SETUP_TIMEOUT = timedelta(minutes=10)
+_RETRY_INTERVAL = timedelta(milliseconds=100)
 _OPTIONS: dict[str, Any] = {
     "kwargs": {"autocommit": True, "prepare_threshold": None, "row_factory": dict_row},
     "max_size": 10,
@@ -42,7 +42,7 @@ _SQL = load_sql("setup")
 
 @asynccontextmanager
 async def async_saver(target: Target, serde: SerializerProtocol | None = None) -> AsyncIterator[AsyncPostgresSaver]:
-    """Open a checkpointer over a pool of autocommit connections, each checked before it is lent."""
+    """Open a checkpointer over a pool of autocommit connections, each checked before it is used."""
     pool = async_pool(target)
     await pool.open()
     try:
@@ -96,10 +96,10 @@ async def session_of(saver: AsyncPostgresSaver) -> AsyncIterator[Session]:
 async def set_up(target: Target) -> None:
     """Make or upgrade LangGraph's tables, one process at a time; does nothing where they are as the release wants.
 
-    The lock is tried in a loop: one that waited for it in the database would hold up the concurrent index builds.
+    The lock is tried in a loop: waiting for it in the database would hold up the concurrent index builds.
     Raises DatabaseError.
     """
-    deadline = asyncio.get_running_loop().time() + _SETUP_PATIENCE.total_seconds()
+    deadline = asyncio.get_running_loop().time() + _SETUP_TIMEOUT.total_seconds()
     with explaining():
         async with open_session(target, "resumed setup", silence=None) as session:
             while not await is_set_up(session):
@@ -108,14 +108,16 @@ async def set_up(target: Target) -> None:
                     await AsyncPostgresSaver(session).setup()
                     await session.execute(_SQL["unlock"], {"key": SETUP_KEY})
                 elif asyncio.get_running_loop().time() > deadline:
-                    message = "another process has been making LangGraph's tables for ten minutes: see whether it hangs"
+                    message = (
+                        "another process has been making LangGraph's tables for ten minutes: check whether it hangs"
+                    )
                     raise DatabaseUnreachableError(message)
                 else:
-                    await asyncio.sleep(_TRY_AGAIN.total_seconds())
+                    await asyncio.sleep(_RETRY_INTERVAL.total_seconds())
 
 
 async def is_set_up(session: Session) -> bool:
-    """Say whether LangGraph's tables have all the migrations of the installed release."""
+    """Return whether LangGraph's tables have all the migrations of the installed release."""
     if not (await one_row(session, _SQL["have"]))["have"]:
         return False
     row = await one_row(session, _SQL["version"])

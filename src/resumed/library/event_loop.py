@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_PATIENCE = timedelta(seconds=30)
+_CANCEL_TIMEOUT = timedelta(seconds=30)
 
 
 class _Loop:
@@ -21,7 +21,7 @@ class _Loop:
         self.process = 0
         self.loop: asyncio.AbstractEventLoop | None = None
 
-    def running(self) -> asyncio.AbstractEventLoop:
+    def get_running(self) -> asyncio.AbstractEventLoop:
         with self.guard:
             if self.loop is None or self.process != os.getpid():
                 self.loop, self.process = asyncio.new_event_loop(), os.getpid()
@@ -35,11 +35,11 @@ os.register_at_fork(before=_LOOP.guard.acquire, after_in_parent=_LOOP.guard.rele
 
 
 def run_sync(work: Coroutine[Any, Any, T]) -> T:
-    """Do asynchronous work and wait for it; whoever is interrupted meanwhile cancels it and waits for its end.
+    """Do asynchronous work and wait for it; an interrupt of the caller cancels the work and waits for its end.
 
     That wait is bounded, and a second interrupt ends it: the work then goes on to its end by itself.
     """
-    loop = _LOOP.running()
+    loop = _LOOP.get_running()
     begun: list[asyncio.Task[T]] = []
     ended: Future[asyncio.Task[T]] = Future()
 
@@ -52,15 +52,25 @@ def run_sync(work: Coroutine[Any, Any, T]) -> T:
 
     loop.call_soon_threadsafe(begin)
     try:
-        return _result(ended.result())
+        return _result_of(ended.result())
     except BaseException:
         if not ended.done():
             loop.call_soon_threadsafe(cancel)
-            wait({ended}, _PATIENCE.total_seconds())
+            wait({ended}, _CANCEL_TIMEOUT.total_seconds())
         raise
 
 
-def _result(ended: asyncio.Task[T]) -> T:
+def _result_of(ended: asyncio.Task[T]) -> T:
     if ended.cancelled():
         raise CancelledError  # that of futures: asyncio's would end a caller's task
     return ended.result()
+
+
+async def run_to_end(work: Coroutine[Any, Any, object]) -> None:
+    """Wait for work that must not be cut off; a cancellation is raised after it, a second one leaves it to itself."""
+    ending = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(ending)
+    except asyncio.CancelledError:
+        await asyncio.shield(ending)
+        raise

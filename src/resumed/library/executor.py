@@ -1,17 +1,14 @@
-"""Runs graphs so that a crash is noticed at once: under the thread's lock, registered, saved through the fence.
+"""Runs graphs so that a crash is noticed at once: under the thread's lock, on record, saved through the lock's session.
 
-A process that dies leaves an open run whose lock is free, which is proof; nobody waits for silence.
+A process that dies leaves an open run whose lock is free. That proves the death; the daemon waits for no silence.
 """
 
 import asyncio
 import inspect
 import os
 import socket
-import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
-from dataclasses import replace
-from datetime import timedelta
 from typing import Any, Self
 from uuid import UUID
 
@@ -24,29 +21,26 @@ from resumed.errors import WorkflowAlreadyRunningError
 from resumed.library import connection_pools
 from resumed.library.lock_decorator import OnLocked, on_locked_result
 from resumed.library.lock_manager import AsyncPostgresLockManager
-from resumed.library.runs import cancel
 from resumed.library.runs.coordinator import RunCoordinator
-from resumed.library.runs.graph_binding import GraphBinder
-from resumed.library.runs.registered_run import RegisteredRun
-from resumed.library.runs.run_call import RunCall, graph_call, submitted_call
-from resumed.library.runs.supervision import supervise, supervise_stream
+from resumed.library.runs.run_request import RunRequest, build_graph_request, build_submit_request
+from resumed.library.runs.supervision import RegisteredRun, supervise, supervise_stream
+from resumed.operations import containment
+from resumed.operations.containment import OperatorCommand
 from resumed.runtime.call_mode import CallMode
 from resumed.store import runs, schema
 from resumed.store.connection import Target, open_session
 from resumed.store.database_errors import explaining
 from resumed.store.lock_selftest import run_lock_selftest
-from resumed.store.runs import NewRun
 
-MOST_RUNS = 1000
-LINES = 4
-_RELEASE_PATIENCE = timedelta(seconds=10)
+MAX_RUNS = 1000
+SESSIONS = 4
 
 
 class AsyncWorkflowExecutor:
     """Runs graphs as registered runs; an asynchronous context manager.
 
     A run holds its thread's advisory lock for as long as it lasts. When its process dies the daemon goes on with the
-    thread at its next sweep, whatever `RESUMED_MIN_AGE` says; while the process lives nobody else touches the thread.
+    thread at its next sweep, whatever `RESUMED_MIN_AGE` says; while the process lives nothing else runs the thread.
 
     Args:
         dsn: Where LangGraph's tables are: a direct connection to Postgres, or a pool in session mode.
@@ -64,8 +58,8 @@ class AsyncWorkflowExecutor:
         dsn: str,
         *,
         schema: str = "public",
-        sessions: int = LINES,
-        max_runs: int = MOST_RUNS,
+        sessions: int = SESSIONS,
+        max_runs: int = MAX_RUNS,
         serde: SerializerProtocol | None = None,
     ) -> None:
         """Open nothing yet."""
@@ -73,8 +67,7 @@ class AsyncWorkflowExecutor:
         self._serde = serde or JsonPlusSerializer()
         self._sessions = sessions
         self._owner = f"{socket.gethostname()}-{os.getpid()}"
-        self._lender = GraphBinder(self._serde)
-        self._desk = RunCoordinator(self._lender, max_runs)
+        self._coordinator = RunCoordinator(self._owner, max_runs)
         self._locks = AsyncPostgresLockManager(dsn, min_conn=0)
         self._stack = AsyncExitStack()
         self._checkpointer: AsyncPostgresSaver | None = None
@@ -82,24 +75,22 @@ class AsyncWorkflowExecutor:
     async def __aenter__(self) -> Self:
         """Prove that the database locks, make LangGraph's tables where they are missing, connect."""
         with explaining():
-            await self._open()
+            async with AsyncExitStack() as stack:
+                await self._open(stack)
+                self._stack = stack.pop_all()
         return self
 
-    async def _open(self) -> None:
-        async with AsyncExitStack() as stack:
-            await run_lock_selftest(self._target)
-            self._checkpointer = await stack.enter_async_context(
-                connection_pools.async_saver(self._target, self._serde)
-            )
-            await connection_pools.set_up(self._target)
-            async with open_session(self._target, "resumed executor") as session:
-                await schema.check(session)
-            await stack.enter_async_context(self._desk.opened(self._target, self._sessions))
-            stack.push_async_callback(self._locks.close)
-            self._stack = stack.pop_all()
+    async def _open(self, stack: AsyncExitStack) -> None:
+        await run_lock_selftest(self._target)
+        self._checkpointer = await stack.enter_async_context(connection_pools.async_saver(self._target, self._serde))
+        await connection_pools.set_up(self._target)
+        async with open_session(self._target, "resumed executor") as session:
+            await schema.check(session)
+        await stack.enter_async_context(self._coordinator.open(self._target, self._sessions))
+        stack.push_async_callback(self._locks.close)
 
     async def __aexit__(self, *_: object) -> None:
-        """Cancel what still runs, which leaves it to the daemon, and give every lock back."""
+        """Cancel what still runs, which leaves it to the daemon, and release every lock."""
         await self._stack.aclose()
 
     @property
@@ -136,25 +127,25 @@ class AsyncWorkflowExecutor:
                 Breakpoints and the recursion limit are stored with the run, so that the daemon honours them.
 
         Raises:
-            WorkflowAlreadyRunningError: Somebody holds the thread's lock, or a run of it that died has not ended.
-            RunTakenOverError: The lock was lost, and somebody has gone on with the thread.
+            WorkflowAlreadyRunningError: The thread's lock is held elsewhere, or a run of it that died has not ended.
+            RunTakenOverError: The lock was lost, and the daemon or another writer has gone on with the thread.
             RunCancelledError: `.cancel()` was called.
             TypeError: The graph is not compiled.
             WrongDatabaseError: The graph's checkpointer is of another database.
-            Exception: Whatever the graph raises; the run has then failed.
+            Exception: What the graph raises; the run has then failed.
 
         A run that is cancelled from outside (`asyncio.CancelledError`), or drained by its `control`, stays open, and
         the daemon goes on with it.
         """
         options |= {"thread_id": thread_id, "context": context}
-        call = graph_call(workflow, graph, input, config, options)
-        async with self.registered(replace(call, face=CallMode.ASYNC)) as run:
+        request = self.build_request(workflow, graph, input, mode=CallMode.ASYNC, config=config, options=options)
+        async with self.registered_run(request) as run:
             try:
-                return await supervise(run.hold, run.call_async("ainvoke"))
+                return await supervise(run.handle, run.call_async("ainvoke"))
             except Exception as error:
-                if not run.refused(error):
+                if not run.switch_mode(error):
                     raise
-            return await supervise(run.hold, self._desk.in_thread(run))
+            return await supervise(run.handle, self._coordinator.node_threads.invoke(run))
 
     async def astream(
         self,
@@ -167,50 +158,63 @@ class AsyncWorkflowExecutor:
         context: Any = None,
         **options: Any,
     ) -> AsyncIterator[Any]:
-        """Run a graph and give what `graph.astream` gives, with the guarantees and errors of `run`.
+        """Run a graph and yield what `graph.astream` yields, with the guarantees and errors of `run`.
 
         `options` are those of `graph.astream`, such as `stream_mode` and `subgraphs`. A stream that is closed before
         its end leaves the run open, and the daemon goes on with it.
         """
         options |= {"thread_id": thread_id, "context": context}
-        call = graph_call(workflow, graph, input, config, options)
+        request = self.build_request(workflow, graph, input, mode=CallMode.ASYNC, config=config, options=options)
         async with (
-            self.registered(replace(call, face=CallMode.ASYNC)) as run,
+            self.registered_run(request) as run,
             # Closed here, before the lock is released, not when the collector finds it.
-            aclosing(supervise_stream(run.hold, run.call_async("astream"))) as parts,
+            aclosing(supervise_stream(run.handle, run.call_async("astream"))) as parts,
         ):
             async for part in parts:
                 yield part
 
     stream = astream
 
-    def registered(self, call: RunCall) -> AbstractAsyncContextManager[RegisteredRun]:
-        """Hold a thread's lock and keep its run on record for the length of a block; for the faces of the library."""
-        return self._desk.registered(self._new(call), call)
+    def build_request(
+        self,
+        workflow: str,
+        graph: object,
+        given: Any,
+        *,
+        mode: CallMode,
+        config: Mapping[str, Any] | None,
+        options: Mapping[str, Any],
+    ) -> RunRequest:
+        """Return the request for a run of a graph; `options` may hold its thread's id and context. For the library."""
+        return build_graph_request(
+            workflow, graph, given, config=config, mode=mode, options=options, default_serde=self._serde
+        )
+
+    def registered_run(self, request: RunRequest) -> AbstractAsyncContextManager[RegisteredRun]:
+        """Hold a thread's lock and keep its run on record for the length of a block. For the library."""
+        return self._coordinator.registered_run(request)
 
     async def submit(self, workflow: str, input: Any, *, thread_id: str | int | UUID | None = None) -> str:  # noqa: A002
-        """Store a run for the daemon to begin, and give its thread's id; it survives all but the loss of the database.
+        """Store a run for the daemon to begin and return its thread's id; it survives all but the loss of the database.
 
-        The same `thread_id` again gives it back and does nothing, whatever became of the run. Raises
+        The same `thread_id` again returns it and does nothing, whatever became of the run. Raises
         WorkflowAlreadyRunningError where the thread has a run that was not submitted and has not ended, and ValueError
         where there is no input.
         """
         if input is None:
             message = "a submitted run needs an input"
             raise ValueError(message)
-        call = submitted_call(workflow, input, thread_id, None)
+        request = build_submit_request(workflow, input, thread_id, self._serde)
+        record = request.build_record(self._owner)
         with explaining():
-            return await self._submitted(call)
-
-    async def _submitted(self, call: RunCall) -> str:
-        async with connection_pools.session_of(self.checkpointer) as session:
-            if await runs.submit(session, self._new(call)) or await runs.was_submitted(session, call.thread_id):
-                return call.thread_id
+            async with connection_pools.session_of(self.checkpointer) as session:
+                if await runs.submit(session, record) or await runs.was_submitted(session, request.thread_id):
+                    return request.thread_id
         message = "the thread has a run that has not ended: submit when it has"
         raise WorkflowAlreadyRunningError(message)
 
     async def cancel(self, thread_id: str, reason: str | None = None) -> bool:
-        """Stop the thread's run, wherever it runs, and have nobody resume it where it stops.
+        """Stop the thread's run, wherever it runs; it is never resumed where it stops.
 
         Args:
             thread_id: The thread.
@@ -221,9 +225,9 @@ class AsyncWorkflowExecutor:
         """
         with explaining():
             async with open_session(self._target, "resumed executor") as session:
-                done = await cancel.cancel_run(session, thread_id, self._owner, reason)
-        self._desk.cancelled(thread_id)
-        return done
+                cancelled = await containment.cancel_run(session, OperatorCommand(self._owner, reason), thread_id)
+        self._coordinator.stop_run(thread_id)
+        return cancelled
 
     async def execute(  # noqa: PLR0917 - the contract's
         self,
@@ -243,14 +247,3 @@ class AsyncWorkflowExecutor:
             if inspect.iscoroutinefunction(workflow_func):
                 return await workflow_func(*args, **(kwargs or {}))
             return await asyncio.to_thread(workflow_func, *args, **(kwargs or {}))
-
-    def _new(self, call: RunCall) -> NewRun:
-        return NewRun(
-            run_id=uuid.uuid4().hex,
-            thread_id=call.thread_id,
-            workflow=call.workflow,
-            version=call.version,
-            owner=self._owner,
-            input=call.serialised(self._lender.serde_of(call.graph)),
-            call=call.stored(),
-        )

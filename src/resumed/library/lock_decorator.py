@@ -1,9 +1,9 @@
-"""Calls any function under a lock: what to do where somebody else holds it, and the decorator."""
+"""Calls any function under a lock: what to return where it is held elsewhere, and the decorator."""
 
 import inspect
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 from resumed.errors import WorkflowAlreadyRunningError
 from resumed.library.lock_manager import AsyncPostgresLockManager
@@ -15,11 +15,11 @@ _CHOICES = ("raise", "return_none", "return_dict")
 
 
 def on_locked_result(workflow_id: str, on_locked: OnLocked) -> dict[str, str] | None:
-    """Answer a call whose lock somebody else holds. Raises WorkflowAlreadyRunningError, or ValueError."""
+    """Return what a call returns whose lock is held elsewhere. Raises WorkflowAlreadyRunningError, or ValueError."""
     if on_locked not in _CHOICES:
         raise ValueError(f"on_locked is one of {', '.join(_CHOICES)}")
     if on_locked == "raise":
-        message = "somebody else holds the lock"
+        message = "the lock is held elsewhere"
         raise WorkflowAlreadyRunningError(message)
     return {"status": "already_running", "workflow_id": workflow_id} if on_locked == "return_dict" else None
 
@@ -35,8 +35,8 @@ def with_workflow_lock(
     """Decorate a function so that it runs only while it holds a lock.
 
     Args:
-        lock_manager: Whose locks; an `AsyncPostgresLockManager` for an asynchronous function.
-        workflow_id: The lock's name, or a function that is given the call's arguments and names it. Default: the
+        lock_manager: The manager of the locks; an `AsyncPostgresLockManager` for an asynchronous function.
+        workflow_id: The lock's name, or a function that takes the call's arguments and returns it. Default: the
             function's module and qualified name.
         blocking: Wait for the lock. Default: False.
         timeout_seconds: How long to wait for it, in seconds. Default: for ever.
@@ -45,7 +45,8 @@ def with_workflow_lock(
     Raises:
         TypeError: The manager is not of the function's kind.
     """
-    on_locked_result("", on_locked) if on_locked != "raise" else None
+    if on_locked != "raise":
+        on_locked_result("", on_locked)  # refuses an unknown word before the first call
 
     def decorate(function: F) -> F:
         def name(*args: Any, **kwargs: Any) -> str:
@@ -53,36 +54,24 @@ def with_workflow_lock(
                 return workflow_id(*args, **kwargs)
             return workflow_id or f"{function.__module__}.{function.__qualname__}"
 
-        how = (timeout_seconds, blocking)
-        if inspect.iscoroutinefunction(function) is not isinstance(lock_manager, AsyncPostgresLockManager):
+        is_async = isinstance(lock_manager, AsyncPostgresLockManager)
+        if inspect.iscoroutinefunction(function) is not is_async:
             message = "an asynchronous function needs an AsyncPostgresLockManager, another one a PostgresLockManager"
             raise TypeError(message)
-        if isinstance(lock_manager, AsyncPostgresLockManager):
-            return _asynchronous(lock_manager, function, name, (how, on_locked))
-        return _synchronous(lock_manager, function, name, (how, on_locked))
+        acquire: Any = lock_manager.acquire_workflow_lock
+
+        @wraps(function)
+        def call_locked(*args: Any, **kwargs: Any) -> Any:
+            identifier = name(*args, **kwargs)
+            with acquire(identifier, timeout_seconds, blocking) as held:
+                return function(*args, **kwargs) if held else on_locked_result(identifier, on_locked)
+
+        @wraps(function)
+        async def call_locked_async(*args: Any, **kwargs: Any) -> Any:
+            identifier = name(*args, **kwargs)
+            async with acquire(identifier, timeout_seconds, blocking) as held:
+                return await function(*args, **kwargs) if held else on_locked_result(identifier, on_locked)
+
+        return cast("F", call_locked_async if is_async else call_locked)
 
     return decorate
-
-
-def _synchronous(manager: PostgresLockManager, function: F, name: Callable[..., str], options: Any) -> F:
-    how, on_locked = options
-
-    @wraps(function)
-    def locked(*args: Any, **kwargs: Any) -> Any:
-        identifier = name(*args, **kwargs)
-        with manager.acquire_workflow_lock(identifier, *how) as got:
-            return function(*args, **kwargs) if got else on_locked_result(identifier, on_locked)
-
-    return locked  # type: ignore[return-value]  # of the signature that it wraps
-
-
-def _asynchronous(manager: AsyncPostgresLockManager, function: F, name: Callable[..., str], options: Any) -> F:
-    how, on_locked = options
-
-    @wraps(function)
-    async def locked(*args: Any, **kwargs: Any) -> Any:
-        identifier = name(*args, **kwargs)
-        async with manager.acquire_workflow_lock(identifier, *how) as got:
-            return await function(*args, **kwargs) if got else on_locked_result(identifier, on_locked)
-
-    return locked  # type: ignore[return-value]

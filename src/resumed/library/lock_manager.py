@@ -1,7 +1,7 @@
 """Advisory locks for applications: the same keys as the daemon's, each on a session of its own, in autocommit.
 
-A session that dies loses one lock and no other. Nothing waits in the database for longer than a second at a time: a
-longer wait would keep vacuum, and every concurrent index build, from its work.
+A session that dies loses one lock and no other. No statement waits in the database for longer than a second: a longer
+wait would keep vacuum, and every concurrent index build, from its work.
 """
 
 import asyncio
@@ -16,21 +16,22 @@ from typing import Self
 import psycopg
 
 from resumed.errors import DatabaseError, DatabaseUnreachableError
-from resumed.library.runs.supervision import run_to_end
+from resumed.library.event_loop import run_to_end
+from resumed.library.session_pool import SessionPool
 from resumed.store import locks
-from resumed.store.connection import Session, Target, connect, is_alive, is_usable
+from resumed.store.connection import Session, Target, is_alive, is_usable
 from resumed.store.database_errors import explain, explaining
 from resumed.store.locks import identifier_key
 
-_SLICE = timedelta(seconds=1)
+_MAX_WAIT = timedelta(seconds=1)
 
 
 @dataclass(slots=True)
-class _Held:
+class _HeldLock:
     """A lock of this manager: its session, and how often its owner has taken it."""
 
     session: Session
-    times: int = 1
+    count: int = 1
 
 
 class AsyncPostgresLockManager:
@@ -39,8 +40,8 @@ class AsyncPostgresLockManager:
     A thread's own lock is the name `resume_<thread_id>`: while it is held the daemon leaves the thread alone. The key
     is the first eight bytes of SHA-256 of the name, big-endian, signed.
 
-    Who holds a name may take it again, and has it until it has given it back as often: that is the asyncio task here,
-    the thread in `PostgresLockManager`. Everybody else is refused, in this process too.
+    The owner of a lock may take it again, and holds it until it has released it as often: an owner is an asyncio task
+    here, a thread in `PostgresLockManager`. Every other one is refused, in this process too.
 
     Args:
         dsn: A direct connection to Postgres, or a pool in session mode.
@@ -51,16 +52,9 @@ class AsyncPostgresLockManager:
 
     def __init__(self, dsn: str, min_conn: int = 1, max_conn: int = 10, connection_timeout: float = 30) -> None:
         """Open nothing yet. Raises ValueError for impossible numbers."""
-        if not 0 <= min_conn <= max_conn or max_conn < 1:
-            message = "min_conn is at least 0, max_conn at least 1 and not below min_conn"
-            raise ValueError(message)
-        self._target = Target(dsn)
-        self._kept = min_conn
-        self._timeout = connection_timeout
-        self._most = max_conn
-        self._room = asyncio.Semaphore(max_conn)
-        self._idle: list[Session] = []
-        self._held: dict[tuple[str, object], _Held] = {}
+        self._pool_arguments = (Target(dsn), min_conn, max_conn, connection_timeout)
+        self._pool = SessionPool(*self._pool_arguments)
+        self._held: dict[tuple[str, object], _HeldLock] = {}
         self._process = os.getpid()
 
     async def __aenter__(self) -> Self:
@@ -68,7 +62,7 @@ class AsyncPostgresLockManager:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Give everything back."""
+        """Release every lock and close every session."""
         await self.close()
 
     @asynccontextmanager
@@ -78,7 +72,7 @@ class AsyncPostgresLockManager:
         timeout_seconds: float | None = None,
         blocking: bool = True,  # noqa: FBT001, FBT002
     ) -> AsyncIterator[bool]:
-        """Hold a lock for the length of a block; gives False where it was not to be had.
+        """Hold a lock for the length of a block; yields False where it is held elsewhere.
 
         Args:
             id: The lock's name, as given.
@@ -86,59 +80,60 @@ class AsyncPostgresLockManager:
             blocking: False tries once. Default: True.
 
         Raises:
-            DatabaseUnreachableError: No session was to be had within `connection_timeout`.
+            DatabaseUnreachableError: No session could be had within `connection_timeout`.
             DatabaseUnusableError: The database refuses us.
         """
         owner = asyncio.current_task()
-        got = await self.take(id, owner, timeout_seconds if blocking else 0)
+        locked = await self.acquire_for(owner, id, timeout_seconds if blocking else 0)
         try:
-            yield got
+            yield locked
         finally:
-            if got:
-                await run_to_end(self.give_back(id, owner))
+            if locked:
+                await run_to_end(self.release_for(owner, id))
 
-    async def take(self, identifier: str, owner: object, patience: float | None) -> bool:
-        """Take a lock for `owner`, waiting for `patience` seconds (None: for ever); says whether it was had."""
-        self._leave_parents()
+    async def acquire_for(self, owner: object, identifier: str, wait_seconds: float | None) -> bool:
+        """Take a lock for `owner`, waiting for `wait_seconds` (None: for ever); returns whether it is held now."""
+        self._forget_parent()
         held = self._held.get((identifier, owner))
         if held is not None and is_alive(held.session):
-            held.times += 1
+            held.count += 1
             return True
         if held is not None:
             await self._drop(identifier, owner)
-        await self._enter()
+        session = await self._pool.acquire()
+        locked = False
         try:
-            session = await self._session()
-            if not await self._locked(session, identifier_key(identifier), patience):
-                await self._put_back(session)
-                return False
-        except BaseException:
-            self._room.release()
-            raise
-        self._held[identifier, owner] = _Held(session)
-        return True
+            locked = await _lock(session, identifier_key(identifier), wait_seconds)
+        finally:
+            if not locked:
+                await self._pool.release(session)
+        if locked:
+            self._held[identifier, owner] = _HeldLock(session)
+        return locked
 
-    async def give_back(self, identifier: str, owner: object) -> bool:
-        """Give a lock back; False where it had been lost."""
+    async def release_for(self, owner: object, identifier: str) -> bool:
+        """Release a lock of `owner` once; returns False where it had been lost."""
         held = self._held.get((identifier, owner))
         if held is None:
             return False
-        held.times -= 1
-        return await self._drop(identifier, owner) if held.times == 0 else True
+        held.count -= 1
+        return await self._drop(identifier, owner) if held.count == 0 else True
 
     async def is_locked(self, id: str) -> bool:
-        """Say whether anybody holds the lock, in any process, without trying it."""
-        async with self._borrowed() as session:
-            return await locks.visible_key(session, identifier_key(id))
+        """Return whether any process holds the lock, without trying it."""
+        self._forget_parent()
+        async with self._pool.session() as session:
+            with explaining():
+                return await locks.is_key_held(session, identifier_key(id))
 
     async def verify_lock_still_held(self, id: str) -> bool:
-        """Ask the database whether this manager's own session still has the lock."""
+        """Ask the database whether this manager's own session still holds the lock."""
         # Where a session died unnoticed, its owner and the next one both have an entry.
-        entries = [one.session for (name, _), one in self._held.items() if name == id]
-        return True in [await _has(session, identifier_key(id)) for session in entries]
+        sessions = [held.session for (name, _), held in self._held.items() if name == id]
+        return True in [await _holds(session, identifier_key(id)) for session in sessions]
 
     async def cleanup_all_locks(self) -> int:
-        """Give back every lock of this manager, and none of anybody else's; says how many there were."""
+        """Release every lock of this manager, and no other manager's; returns how many there were."""
         held = list(self._held)
         for identifier, owner in held:
             await self._drop(identifier, owner)
@@ -146,117 +141,80 @@ class AsyncPostgresLockManager:
 
     def get_active_locks_count(self) -> int:
         """Count the locks that this manager holds."""
-        self._leave_parents()
+        self._forget_parent()
         return len(self._held)
 
     async def health_check(self) -> bool:
-        """Say whether a session is to be had and answers."""
+        """Return whether a session can be had and answers."""
+        self._forget_parent()
         try:
-            async with self._borrowed() as session:
-                await locks.visible_key(session, 0)
+            async with self._pool.session() as session:
+                with explaining():
+                    await locks.is_key_held(session, 0)
         except DatabaseError:
             return False
         return True
 
     async def close(self) -> None:
-        """Give back every lock and end every session."""
+        """Release every lock and close every session."""
         await self.cleanup_all_locks()
-        while self._idle:
-            await self._idle.pop().close()
-
-    async def _locked(self, session: Session, key: int, patience: float | None) -> bool:
-        """Wait for a lock. Whatever goes wrong, the session takes what it may have got with it."""
-        try:
-            return await locks.try_key(session, key) or await _waited(session, key, patience)
-        except psycopg.Error as error:
-            lost = not is_alive(session)
-            await session.close()
-            if lost:
-                message = "the session was lost while it waited for a lock: ask for it again"
-                raise DatabaseUnreachableError(message) from error
-            raise explain(error) from error
-        except BaseException:
-            await run_to_end(_left(session, key))
-            raise
+        await self._pool.close()
 
     async def _drop(self, identifier: str, owner: object) -> bool:
+        """Release a lock however often it was taken; returns False where it had been lost."""
         held = self._held.pop((identifier, owner), None)
-        unlocked = False
         if held is None:
-            return unlocked
+            return False
+        unlocked = False
         with suppress(psycopg.Error):
             unlocked = is_alive(held.session) and await locks.unlock_key(held.session, identifier_key(identifier))
         if not unlocked:
             await held.session.close()
-        await self._put_back(held.session)
+        await self._pool.release(held.session)
         return unlocked
 
-    async def _enter(self) -> None:
-        try:
-            async with asyncio.timeout(self._timeout):
-                await self._room.acquire()
-        except TimeoutError:
-            message = f"no session was free within {self._timeout:g} s: raise max_conn, or hold fewer locks at once"
-            raise DatabaseUnreachableError(message) from None
-
-    @asynccontextmanager
-    async def _borrowed(self) -> AsyncIterator[Session]:
-        self._leave_parents()
-        await self._enter()
-        try:
-            session = await self._session()
-        except BaseException:
-            self._room.release()
-            raise
-        try:
-            with explaining():
-                yield session
-        finally:
-            await self._put_back(session)
-
-    async def _session(self) -> Session:
-        while self._idle:
-            session = self._idle.pop()
-            with suppress(psycopg.Error):
-                await session.execute("select 1")
-                return session
-            await session.close()
-        return await connect(self._target, "resumed locks")
-
-    async def _put_back(self, session: Session) -> None:
-        """Keep a session for the next lock, or end it where enough are kept; makes room for somebody else."""
-        self._room.release()
-        if await is_usable(session) and len(self._idle) < self._kept:
-            self._idle.append(session)
-        else:
-            await session.close()
-
-    def _leave_parents(self) -> None:
-        """In a forked child the sessions are its parent's: leave them alone."""
+    def _forget_parent(self) -> None:
+        """In a forked child the sessions are its parent's: leave them alone, and begin with none."""
         if self._process != os.getpid():
             self._process = os.getpid()
-            self._held, self._idle, self._room = {}, [], asyncio.Semaphore(self._most)
+            self._held, self._pool = {}, SessionPool(*self._pool_arguments)
 
 
-async def _has(session: Session, key: int) -> bool:
-    with suppress(psycopg.Error):
-        return is_alive(session) and await locks.own_key(session, key)
+async def _lock(session: Session, key: int, wait_seconds: float | None) -> bool:
+    """Try a lock, and wait for it. An error closes the session, which releases a lock that it may have taken."""
+    try:
+        return await locks.try_key(session, key) or await _wait_for_lock(session, key, wait_seconds)
+    except psycopg.Error as error:
+        lost = not is_alive(session)
+        await session.close()
+        if lost:
+            message = "the session was lost while it waited for a lock: ask for it again"
+            raise DatabaseUnreachableError(message) from error
+        raise explain(error) from error
+    except BaseException:
+        await run_to_end(_unlock_and_close(session, key))
+        raise
+
+
+async def _wait_for_lock(session: Session, key: int, wait_seconds: float | None) -> bool:
+    """Wait in slices of a second at most."""
+    loop = asyncio.get_running_loop()
+    deadline = math.inf if wait_seconds is None else loop.time() + wait_seconds
+    while (left := deadline - loop.time()) > 0:
+        if await locks.wait_for_key(session, key, min(_MAX_WAIT, timedelta(seconds=min(left, 1)))):
+            return True
     return False
 
 
-async def _left(session: Session, key: int) -> None:
-    """End a session whose wait was cut off. The lock may have come meanwhile: a closed socket is noticed later."""
+async def _unlock_and_close(session: Session, key: int) -> None:
+    """End a session whose wait was cut off: it may have the lock, and the server notices a closed socket late."""
     with suppress(psycopg.Error):
         if await is_usable(session):
             await locks.unlock_key(session, key)
     await session.close()
 
 
-async def _waited(session: Session, key: int, patience: float | None) -> bool:
-    """Wait in slices of a second at most."""
-    loop = asyncio.get_running_loop()
-    deadline = math.inf if patience is None else loop.time() + patience
-    while (left := deadline - loop.time()) > 0:
-        if await locks.wait_for_key(session, key, min(_SLICE, timedelta(seconds=min(left, 1)))):
-            return True
+async def _holds(session: Session, key: int) -> bool:
+    with suppress(psycopg.Error):
+        return is_alive(session) and await locks.holds_key(session, key)
     return False

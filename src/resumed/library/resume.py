@@ -1,4 +1,4 @@
-"""Resumes one thread with the application's own function, under the thread's lock, and says by rows what came of it."""
+"""Resumes one thread with the application's own function, under the thread's lock; the rows tell how that ended."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -8,31 +8,29 @@ from resumed.judge.verdict import ThreadSnapshot
 from resumed.library.event_loop import run_sync
 from resumed.library.lock_manager import AsyncPostgresLockManager
 from resumed.library.sync_lock_manager import PostgresLockManager
-from resumed.library.thread_judgement import RESUMABLE, judge_under_lock, workflow_of
+from resumed.library.thread_judgement import judge_under_lock, workflow_of
 from resumed.library.thread_status import read_snapshots, reading_session
-from resumed.model import Judgement, Verdict
+from resumed.model import NEEDS_A_PERSON, RESUMABLE, Judgement, Verdict
 from resumed.observability.redaction import describe_error
 from resumed.workflows.loaded_workflow import LoadedWorkflow
-
-_PERSONS = (Verdict.WAITING, Verdict.BREAKPOINT, Verdict.EDITED)
 
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """Where a thread stands, and what that means; nothing is found of one without a checkpoint."""
+    """Where a thread stands, and its verdict; both are None where it has no checkpoint."""
 
     thread_id: str
-    found: ThreadSnapshot | None
+    snapshot: ThreadSnapshot | None
     judgement: Judgement | None
 
     @property
     def head(self) -> str | None:
-        return (self.found.head.checkpoint_id or None) if self.found is not None else None
+        return (self.snapshot.head.checkpoint_id or None) if self.snapshot is not None else None
 
     @property
-    def trace(self) -> tuple[str, str] | None:
-        """What changes when anything of the thread was saved."""
-        return (self.found.head.checkpoint_id, self.found.fingerprint) if self.found is not None else None
+    def progress(self) -> tuple[str, str] | None:
+        """The head and the fingerprint of its rows, one of which changes with every save."""
+        return (self.snapshot.head.checkpoint_id, self.snapshot.fingerprint) if self.snapshot is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +51,21 @@ def resume_workflow(  # noqa: PLR0917 - the contract's
     *,
     graph: Any = None,
 ) -> dict[str, Any]:
-    """Resume a thread that died, with the application's own function, while nobody else may.
+    """Resume a thread that died, with the application's own function, under its lock.
 
     Args:
         thread_id: The thread.
         connection_string: Where LangGraph's tables are.
-        resume_function: Is given the thread's id and resumes it, as `graph.invoke(None, config)` does. It is called
+        resume_function: Takes the thread's id and resumes it, as `graph.invoke(None, config)` does. It is called
             only where the thread died with work left.
-        lock_manager: Whose lock protects it. Default: one for this call.
+        lock_manager: The manager of its lock. Default: one for this call.
         blocking: Wait for the lock. Default: False.
         timeout_seconds: How long to wait for it, in seconds. Default: for ever.
         graph: The thread's compiled graph, or a `Workflow` that holds it: the thread is judged with it as the daemon
             would, so that none that stands at a breakpoint is resumed. Default: by rows alone, which cannot tell.
 
     Returns:
-        `status`: `success` (the thread moved), `already_running` (somebody holds its lock), `not_found` (it has no
+        `status`: `success` (the thread moved), `already_running` (its lock is held elsewhere), `not_found` (it has no
         checkpoint), `waiting` (a person has to decide) or `error`; `thread_id`; `result`, what the function returned;
         `before_checkpoint` and `after_checkpoint`, the heads; `completed`, whether nothing is left to run; `error`, a
         sentence where there was one, with nothing secret in it.
@@ -78,16 +76,16 @@ def resume_workflow(  # noqa: PLR0917 - the contract's
     workflow = workflow_of(graph)
     manager = lock_manager or PostgresLockManager(connection_string, min_conn=0)
     name = f"resume_{thread_id}"
-    with manager.acquire_workflow_lock(name, timeout_seconds, blocking) as got:
-        before = run_sync(_look(thread_id, connection_string, workflow))
-        if (said := _refusal(before, locked=got)) is not None:
-            return said
+    with manager.acquire_workflow_lock(name, timeout_seconds, blocking) as locked:
+        before = run_sync(_view(thread_id, connection_string, workflow))
+        if (refusal := _refusal(before, locked=locked)) is not None:
+            return refusal
         try:
             call = _Call(resume_function(thread_id))
-        except Exception as raised:  # noqa: BLE001 - said in the answer
-            call = _Call(error=raised)
+        except Exception as error:  # noqa: BLE001 - returned as `error`
+            call = _Call(error=error)
         held = manager.verify_lock_still_held(name)
-        return _concluded(call, before, run_sync(_look(thread_id, connection_string, workflow)), held=held)
+        return _conclude(call, before, run_sync(_view(thread_id, connection_string, workflow)), held=held)
 
 
 async def aresume_workflow(  # noqa: PLR0917
@@ -104,48 +102,48 @@ async def aresume_workflow(  # noqa: PLR0917
     workflow = workflow_of(graph)
     manager = lock_manager or AsyncPostgresLockManager(connection_string, min_conn=0)
     name = f"resume_{thread_id}"
-    async with manager.acquire_workflow_lock(name, timeout_seconds, blocking) as got:
-        before = await _look(thread_id, connection_string, workflow)
-        if (said := _refusal(before, locked=got)) is not None:
-            return said
+    async with manager.acquire_workflow_lock(name, timeout_seconds, blocking) as locked:
+        before = await _view(thread_id, connection_string, workflow)
+        if (refusal := _refusal(before, locked=locked)) is not None:
+            return refusal
         try:
             call = _Call(await resume_function(thread_id))
-        except Exception as raised:  # noqa: BLE001
-            call = _Call(error=raised)
+        except Exception as error:  # noqa: BLE001
+            call = _Call(error=error)
         held = await manager.verify_lock_still_held(name)
-        return _concluded(call, before, await _look(thread_id, connection_string, workflow), held=held)
+        return _conclude(call, before, await _view(thread_id, connection_string, workflow), held=held)
 
 
-async def _look(thread_id: str, dsn: str, workflow: LoadedWorkflow | None) -> _View:
+async def _view(thread_id: str, dsn: str, workflow: LoadedWorkflow | None) -> _View:
     async with reading_session(dsn) as session:
-        found = (await read_snapshots(session, [thread_id])).get(thread_id)
-        said = await judge_under_lock(session, found, workflow) if found is not None else None
-        return _View(thread_id, found, said)
+        snapshot = (await read_snapshots(session, [thread_id])).get(thread_id)
+        judgement = await judge_under_lock(session, snapshot, workflow) if snapshot is not None else None
+        return _View(thread_id, snapshot, judgement)
 
 
 def _refusal(before: _View, *, locked: bool) -> dict[str, Any] | None:
-    """Say why the function is not called; None where it is."""
+    """Return the answer where the function is not called; None where it is."""
     if before.judgement is None:
         return _answer("not_found", before, before, error="the thread has no checkpoint")
     if not locked:
-        return _answer("already_running", before, before, error="somebody holds the thread's lock")
+        return _answer("already_running", before, before, error="the thread's lock is held elsewhere")
     verdict = before.judgement.verdict
     if verdict in RESUMABLE:
         return None
     why = "nothing is left to run" if verdict is Verdict.FINISHED else before.judgement.reason
-    return _answer("waiting" if verdict in _PERSONS else "error", before, before, error=why)
+    return _answer("waiting" if verdict in NEEDS_A_PERSON else "error", before, before, error=why)
 
 
-def _concluded(call: _Call, before: _View, after: _View, *, held: bool) -> dict[str, Any]:
-    """Say by the rows what came of the call; what it returned proves nothing."""
+def _conclude(call: _Call, before: _View, after: _View, *, held: bool) -> dict[str, Any]:
+    """Judge by the rows how the call ended; what it returned proves nothing."""
     if call.error is not None:
         return _answer("error", before, after, error=describe_error(call.error).error)
     status, why = "success", None
     if not held:
-        status, why = "error", "the lock was lost while the thread was resumed: somebody else may be at it"
-    elif after.judgement is not None and after.judgement.verdict in _PERSONS:
+        status, why = "error", "the lock was lost while the thread was resumed: another process may be running it"
+    elif after.judgement is not None and after.judgement.verdict in NEEDS_A_PERSON:
         status, why = "waiting", after.judgement.reason
-    elif after.trace == before.trace:
+    elif after.progress == before.progress:
         status, why = "error", "the function returned, and nothing of the thread has moved"
     return {**_answer(status, before, after, error=why), "result": call.result}
 

@@ -8,7 +8,6 @@ import asyncio
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from typing import Any, Self
 from uuid import UUID
 
@@ -22,11 +21,10 @@ from psycopg_pool import ConnectionPool
 from resumed.library import connection_pools
 from resumed.library.checkpointer_manager import CheckpointerManager
 from resumed.library.event_loop import run_sync
-from resumed.library.executor import LINES, MOST_RUNS, AsyncWorkflowExecutor
+from resumed.library.executor import MAX_RUNS, SESSIONS, AsyncWorkflowExecutor
 from resumed.library.lock_decorator import OnLocked, on_locked_result
-from resumed.library.runs.registered_run import RegisteredRun
-from resumed.library.runs.run_call import RunCall, graph_call
-from resumed.library.runs.supervision import supervise, supervise_stream
+from resumed.library.runs.run_request import RunRequest
+from resumed.library.runs.supervision import RegisteredRun, supervise, supervise_stream
 from resumed.library.sync_lock_manager import PostgresLockManager
 from resumed.runtime.call_mode import CallMode
 from resumed.store.connection import Target
@@ -50,8 +48,8 @@ class WorkflowExecutor:
         dsn: str,
         *,
         schema: str = "public",
-        sessions: int = LINES,
-        max_runs: int = MOST_RUNS,
+        sessions: int = SESSIONS,
+        max_runs: int = MAX_RUNS,
         serde: SerializerProtocol | None = None,
     ) -> None:
         """Open nothing yet."""
@@ -60,7 +58,7 @@ class WorkflowExecutor:
         self._guard = threading.Lock()
         self._pool: ConnectionPool[Connection[DictRow]] | None = None
         self._saver: PostgresSaver | None = None
-        self._executor = run_sync(_made(dsn, schema=schema, sessions=sessions, max_runs=max_runs, serde=serde))
+        self._executor = run_sync(_build(dsn, schema=schema, sessions=sessions, max_runs=max_runs, serde=serde))
         self._locks = PostgresLockManager(dsn, min_conn=0)
 
     def __enter__(self) -> Self:
@@ -69,7 +67,7 @@ class WorkflowExecutor:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave what still runs to the daemon, and give every lock back."""
+        """Leave what still runs to the daemon, and release every lock."""
         run_sync(self._executor.__aexit__())
         self._locks.close()
         with self._guard:
@@ -84,9 +82,9 @@ class WorkflowExecutor:
             return CheckpointerManager.get_or_create(self._target.dsn).get_checkpointer()
         with self._guard:
             if self._saver is None:
+                run_sync(connection_pools.set_up(self._target))
                 self._pool = connection_pools.pool(self._target)
                 self._saver = PostgresSaver(self._pool, serde=self._serde)
-                run_sync(connection_pools.set_up(self._target))
             return self._saver
 
     def run(
@@ -108,16 +106,18 @@ class WorkflowExecutor:
         open, and the daemon goes on with it.
         """
         options |= {"thread_id": thread_id, "context": context}
-        call = graph_call(workflow, graph, input, config, options)
-        with self._registered(call) as run:
+        request = self._executor.build_request(
+            workflow, graph, input, mode=CallMode.SYNC, config=config, options=options
+        )
+        with self._registered_run(request) as run:
             try:
                 returned = run.call("invoke")
             except Exception as error:
-                if not run.refused(error):
+                if not run.switch_mode(error):
                     raise
             else:
                 return returned
-            return run_sync(supervise(run.hold, run.call_async("ainvoke")))
+            return run_sync(supervise(run.handle, run.call_async("ainvoke")))
 
     def stream(
         self,
@@ -132,32 +132,34 @@ class WorkflowExecutor:
     ) -> Iterator[Any]:
         """Run a graph and return what `graph.stream` returns. See `AsyncWorkflowExecutor.astream`."""
         options |= {"thread_id": thread_id, "context": context}
-        call = graph_call(workflow, graph, input, config, options)
-        with self._registered(call) as run:
+        request = self._executor.build_request(
+            workflow, graph, input, mode=CallMode.SYNC, config=config, options=options
+        )
+        with self._registered_run(request) as run:
             try:
-                yield from _unended(run)
+                yield from _stream(run)
             except Exception as error:
-                if not run.refused(error):
+                if not run.switch_mode(error):
                     raise
             else:
                 return
-            parts = supervise_stream(run.hold, run.call_async("astream"))
+            parts = supervise_stream(run.handle, run.call_async("astream"))
             try:
                 while (part := run_sync(_next(parts))) is not _END:
                     yield part
             finally:
-                run_sync(_closed(parts))
+                run_sync(_close(parts))
 
     @contextmanager
-    def _registered(self, call: RunCall) -> Iterator[RegisteredRun]:
-        """Hold the thread's lock for the length of a block; raises what ended the hold, whatever the graph raised."""
-        entered = self._executor.registered(replace(call, face=CallMode.SYNC))
+    def _registered_run(self, request: RunRequest) -> Iterator[RegisteredRun]:
+        """Hold the thread's lock for the length of a block; raises what ended the run, whatever the graph raised."""
+        entered = self._executor.registered_run(request)
         run = run_sync(entered.__aenter__())
         try:
             yield run
-            run.hold.require()
+            run.handle.raise_if_ended()
         except BaseException as raised:
-            error = run.hold.error or raised
+            error = run.handle.error or raised
             # What ends the caller's thread would end the event loop too: there it is what leaves a run open.
             ending = error if isinstance(error, Exception) else asyncio.CancelledError()
             with suppress(type(ending)):
@@ -168,7 +170,7 @@ class WorkflowExecutor:
         run_sync(entered.__aexit__(None, None, None))
 
     def submit(self, workflow: str, input: Any, *, thread_id: str | int | UUID | None = None) -> str:  # noqa: A002
-        """Store a run for the daemon to begin, and give its thread's id. See `AsyncWorkflowExecutor.submit`."""
+        """Store a run for the daemon to begin, and return its thread's id. See `AsyncWorkflowExecutor.submit`."""
         return run_sync(self._executor.submit(workflow, input, thread_id=thread_id))
 
     def cancel(self, thread_id: str, reason: str | None = None) -> bool:
@@ -186,7 +188,7 @@ class WorkflowExecutor:
         *,
         on_locked: OnLocked = "raise",
     ) -> Any:
-        """Call any function under a lock and give what it gives.
+        """Call any function under a lock and return what it returns.
 
         Args:
             workflow_id: The lock's name as given; `resume_<thread_id>` excludes the daemon from a thread.
@@ -204,14 +206,14 @@ class WorkflowExecutor:
             return workflow_func(*args, **(kwargs or {}))
 
 
-async def _made(dsn: str, **options: Any) -> AsyncWorkflowExecutor:
+async def _build(dsn: str, **options: Any) -> AsyncWorkflowExecutor:
     return AsyncWorkflowExecutor(dsn, **options)
 
 
-def _unended(run: RegisteredRun) -> Iterator[Any]:
-    """Give the parts of a synchronous stream for as long as the run's hold lasts."""
+def _stream(run: RegisteredRun) -> Iterator[Any]:
+    """Yield the parts of a synchronous stream for as long as the run is ours."""
     for part in run.call("stream"):
-        run.hold.require()
+        run.handle.raise_if_ended()
         yield part
 
 
@@ -219,6 +221,6 @@ async def _next(parts: Any) -> Any:
     return await anext(parts, _END)
 
 
-async def _closed(parts: Any) -> None:
+async def _close(parts: Any) -> None:
     with suppress(RuntimeError):
         await parts.aclose()

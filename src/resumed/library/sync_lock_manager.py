@@ -13,9 +13,9 @@ class PostgresLockManager:
     """Takes advisory locks by name, from any thread; a context manager.
 
     A thread's own lock is the name `resume_<thread_id>`: while it is held the daemon leaves the thread alone. The key
-    is the first eight bytes of SHA-256 of the name, big-endian, signed. The thread that holds a name may take it
-    again, and has it until it has given it back as often; every other thread and process is refused. It installs no
-    signal handlers: a process that ends gives its locks back by ending.
+    is the first eight bytes of SHA-256 of the name, big-endian, signed. The thread that holds a lock may
+    take it again, and holds it until it has released it as often; every other thread and process is refused. It
+    installs no signal handlers: a process that ends releases its locks by ending.
 
     Args:
         dsn: A direct connection to Postgres, or a pool in session mode.
@@ -36,7 +36,7 @@ class PostgresLockManager:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give everything back."""
+        """Release every lock and close every session."""
         self.close()
 
     @contextmanager
@@ -46,7 +46,7 @@ class PostgresLockManager:
         timeout_seconds: float | None = None,
         blocking: bool = True,  # noqa: FBT001, FBT002
     ) -> Iterator[bool]:
-        """Hold a lock for the length of a block; gives False where it was not to be had.
+        """Hold a lock for the length of a block; yields False where it is held elsewhere.
 
         Args:
             id: The lock's name, as given.
@@ -54,27 +54,27 @@ class PostgresLockManager:
             blocking: False tries once. Default: True.
 
         Raises:
-            DatabaseUnreachableError: No session was to be had within `connection_timeout`.
+            DatabaseUnreachableError: No session could be had within `connection_timeout`.
             DatabaseUnusableError: The database refuses us.
         """
         owner = threading.get_ident()
-        got = run_sync(self._locks.take(id, owner, timeout_seconds if blocking else 0))
+        locked = run_sync(self._locks.acquire_for(owner, id, timeout_seconds if blocking else 0))
         try:
-            yield got
+            yield locked
         finally:
-            if got:
-                run_sync(self._locks.give_back(id, owner))
+            if locked:
+                run_sync(self._locks.release_for(owner, id))
 
     def is_locked(self, id: str) -> bool:
-        """Say whether anybody holds the lock, in any process, without trying it. Raises DatabaseError."""
+        """Return whether any process holds the lock, without trying it. Raises DatabaseError."""
         return run_sync(self._locks.is_locked(id))
 
     def verify_lock_still_held(self, id: str) -> bool:
-        """Ask the database whether this manager's own session still has the lock."""
+        """Ask the database whether this manager's own session still holds the lock."""
         return run_sync(self._locks.verify_lock_still_held(id))
 
     def cleanup_all_locks(self) -> int:
-        """Give back every lock of this manager, and none of anybody else's; says how many there were."""
+        """Release every lock of this manager, and no other manager's; returns how many there were."""
         return run_sync(self._locks.cleanup_all_locks())
 
     def get_active_locks_count(self) -> int:
@@ -82,9 +82,9 @@ class PostgresLockManager:
         return self._locks.get_active_locks_count()
 
     def health_check(self) -> bool:
-        """Say whether a session is to be had and answers."""
+        """Return whether a session can be had and answers."""
         return run_sync(self._locks.health_check())
 
     def close(self) -> None:
-        """Give back every lock and end every session; the manager can be used again."""
+        """Release every lock and close every session; the manager can be used again."""
         run_sync(self._locks.close())

@@ -1,4 +1,4 @@
-"""Names threads and runs, so that a person who reads one knows what it belongs to."""
+"""Makes ids for threads, so that a person who reads one knows what it belongs to."""
 
 import re
 import secrets

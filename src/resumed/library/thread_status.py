@@ -1,4 +1,4 @@
-"""Says where threads stand, for applications: by the rows and by the rules of the daemon, with or without the graph."""
+"""Tells applications where threads stand: by their rows and the rules of the daemon, with or without the graph."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -9,8 +9,8 @@ from typing import Any
 from resumed.judge.checkpoint_id import first_at, made_at
 from resumed.judge.verdict import Ages, ThreadSnapshot
 from resumed.library.event_loop import run_sync
-from resumed.library.thread_judgement import NO_AGES, RESUMABLE, judge_thread, workflow_of
-from resumed.model import Judgement, Verdict
+from resumed.library.thread_judgement import NO_AGES, judge_thread, workflow_of
+from resumed.model import RESUMABLE, Judgement, Verdict
 from resumed.store import checkpoints, runs, schema, watermark
 from resumed.store.connection import Session, Target, open_session
 from resumed.store.database_errors import explaining
@@ -27,11 +27,11 @@ class WorkflowCheckpoint:
         thread_id: The thread.
         checkpoint_id: Its newest root checkpoint.
         version: The version of the checkpoint's format, as LangGraph wrote it.
-        created_at: When that checkpoint was made, by the clock of who made it, in UTC; None where its id tells no time.
+        created_at: When that checkpoint was made, by its process's clock, in UTC; None where its id tells no time.
         is_complete: Nothing is left to run.
-        verdict: One of the verdicts of docs/verdicts.md, as far as it can be told without the graph, if none was given.
+        verdict: One of the verdicts of docs/verdicts.md, as far as rows tell where no graph was passed.
         workflow: The workflow that the thread's metadata names; None where it names none.
-        reason: A sentence that explains the verdict, and says what only the graph can tell where none was given.
+        reason: A sentence that explains the verdict, and names what only the graph can tell where none was passed.
     """
 
     thread_id: str
@@ -58,7 +58,7 @@ def find_failed_workflows(
         connection_string: Where LangGraph's tables are.
         min_age_minutes: Minutes for which a thread has saved nothing. Default: 5.
         max_age_hours: Hours; threads that have been quiet for longer are left out. Default: 24.
-        limit: At most so many. Default: all.
+        limit: The most threads to return. Default: all.
         graph: The compiled graph of these threads, or a `Workflow` that holds it: it is asked about each of them as the
             daemon would, and threads that stand at a breakpoint, or that it cannot take, are left out. Nothing is run.
             Default: by rows alone.
@@ -82,12 +82,12 @@ async def afind_failed_workflows(
     ages = Ages(timedelta(minutes=min_age_minutes), timedelta(hours=max_age_hours))
     async with reading_session(connection_string) as session:
         now = await watermark.database_clock(session)
-        threads = await _in_window(session, first_at(now - ages.max_age), first_at(now - ages.min_age))
+        threads = await _threads_in_window(session, first_at(now - ages.max_age), first_at(now - ages.min_age))
         found: list[WorkflowCheckpoint] = []
         for start in range(0, len(threads), _PAGE_ROWS):
             statuses = await _statuses(session, threads[start : start + _PAGE_ROWS], workflow, ages)
-            found += [one for one in statuses if one.verdict in RESUMABLE]
-    ordered = sorted(found, key=lambda one: (one.created_at or now, one.thread_id))
+            found += [status for status in statuses if status.verdict in RESUMABLE]
+    ordered = sorted(found, key=lambda status: (status.created_at or now, status.thread_id))
     return ordered if limit is None else ordered[:limit]
 
 
@@ -95,7 +95,7 @@ def get_checkpoint_status(thread_id: str, dsn: str, *, graph: Any = None) -> Wor
     """Return where a thread stands; None where it has no checkpoint. Raises DatabaseError.
 
     With `graph`, the thread's compiled graph or a `Workflow` that holds it, it is judged as the daemon would. Without
-    it `reason` says what only the graph can tell.
+    it `reason` names what only the graph can tell.
     """
     return run_sync(aget_checkpoint_status(thread_id, dsn, graph=graph))
 
@@ -108,7 +108,7 @@ async def aget_checkpoint_status(thread_id: str, dsn: str, *, graph: Any = None)
 
 
 def needs_resume(thread_id: str, dsn: str, *, graph: Any = None) -> bool:
-    """Return whether a thread died with work left, and nobody runs it: `failed` or `stopped`. Raises DatabaseError.
+    """Return whether a thread died with work left, and is not running: `failed` or `stopped`. Raises DatabaseError.
 
     Without `graph` a thread that stands at a breakpoint cannot be told from one that died.
     """
@@ -135,7 +135,7 @@ async def reading_session(dsn: str) -> AsyncIterator[Session]:
 
 async def read_snapshots(session: Session, threads: Sequence[str]) -> dict[str, ThreadSnapshot]:
     """Read where threads stand; with their registered runs, where the database has our schema."""
-    if await runs.have(session):
+    if await runs.has_table(session):
         return await checkpoints.snapshots(session, threads)
     return await checkpoints.threads_without_run(session, threads)
 
@@ -143,14 +143,17 @@ async def read_snapshots(session: Session, threads: Sequence[str]) -> dict[str, 
 async def _statuses(
     session: Session, threads: Sequence[str], workflow: LoadedWorkflow | None, ages: Ages
 ) -> list[WorkflowCheckpoint]:
-    found = {name: one for name, one in (await read_snapshots(session, threads)).items() if one.head.checkpoint_id}
-    formats = await checkpoints.formats(session, {name: one.head.checkpoint_id for name, one in found.items()})
-    said = await judge_thread(session, found, workflow, ages)
-    return [_status(found[name], one, formats[name].version if name in formats else "") for name, one in said.items()]
+    read = await read_snapshots(session, threads)
+    heads = {thread: snapshot.head.checkpoint_id for thread, snapshot in read.items() if snapshot.head.checkpoint_id}
+    snapshots = {thread: read[thread] for thread in heads}
+    formats = await checkpoints.formats(session, heads)
+    versions = {thread: found.version for thread, found in formats.items()}
+    judgements = await judge_thread(session, snapshots, workflow, ages)
+    return [_status(snapshots[thread], judgement, versions.get(thread, "")) for thread, judgement in judgements.items()]
 
 
-def _status(found: ThreadSnapshot, judgement: Judgement, version: str) -> WorkflowCheckpoint:
-    head = found.head
+def _status(snapshot: ThreadSnapshot, judgement: Judgement, version: str) -> WorkflowCheckpoint:
+    head = snapshot.head
     return WorkflowCheckpoint(
         thread_id=head.thread_id,
         checkpoint_id=head.checkpoint_id,
@@ -163,11 +166,8 @@ def _status(found: ThreadSnapshot, judgement: Judgement, version: str) -> Workfl
     )
 
 
-async def _in_window(session: Session, after: str, upper: str) -> list[str]:
+async def _threads_in_window(session: Session, after: str, upper: str) -> list[str]:
     found: dict[str, None] = {}
-    while True:
-        page = await checkpoints.window_page(session, after, upper, _PAGE_ROWS)
+    async for page in checkpoints.window_pages(session, (after, upper), _PAGE_ROWS):
         found |= dict.fromkeys(page.threads)
-        if page.last_id is None or page.rows < _PAGE_ROWS:
-            return list(found)
-        after = page.last_id
+    return list(found)

@@ -1,1 +1,1 @@
-"""Logs, metrics and redaction: the only package that writes log lines or counts."""
+"""Logs, metrics and redaction. No other package writes log lines or counts."""

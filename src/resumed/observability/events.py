@@ -1,9 +1,9 @@
-"""Owns every word that the daemon logs and every count that it keeps: one function per thing that happens.
+"""Owns every word that the daemon logs and every count that it keeps: one method for each thing that happens.
 
-Decides nothing. Never speaks of state, answers or secrets; of an error it tells class, place and a masked line.
+It decides nothing. It never logs state, answers or secrets; of an error it logs class, place and a masked line.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,15 +12,16 @@ from resumed.model import Attempt, Outcome, ThreadCount
 from resumed.observability import redaction
 from resumed.observability.logs import configure, write_event
 from resumed.observability.metrics import UNCLAIMED
+from resumed.observability.redaction import ErrorReport
 from resumed.observability.worker_events import WorkerEvents
 
 __all__ = ["Events", "configure"]
 
-_TROUBLE = frozenset({Outcome.CRASHED, Outcome.TIMED_OUT, Outcome.INCOMPATIBLE, Outcome.FAILED, Outcome.NO_PROGRESS})
+_WARNED = frozenset({Outcome.CRASHED, Outcome.TIMED_OUT, Outcome.INCOMPATIBLE, Outcome.FAILED, Outcome.NO_PROGRESS})
 
 
 class Events(WorkerEvents):
-    """Tells what happens, in the log and in the metrics; one a control process."""
+    """Reports what happens, in the log and in the metrics; one per control process."""
 
     def __init__(self, *, log_errors: bool = True) -> None:
         """Start all counts at 0; without `log_errors` no error message is logged, only class and place."""
@@ -35,20 +36,20 @@ class Events(WorkerEvents):
     # Attempts
 
     def attempt_started(self, attempt: Attempt) -> None:
-        """Tell of an attempt once its row is committed."""
+        """Log an attempt once its row is committed."""
         self._inflight.add((attempt.thread_id, attempt.attempt))
         self.metrics.inflight_attempts.labels(attempt.workflow).inc()
         write_event("attempt.started", **self._facts(attempt))
 
     def attempt_finished(self, attempt: Attempt, stopped_at: datetime | None = None) -> None:
-        """Tell of a closed attempt; `stopped_at` is the thread's last sign of life before it stopped, where known."""
+        """Log and count a closed attempt; `stopped_at` is the thread's last sign of life before it stopped."""
         self.attempt_forgotten(attempt)
         self._count(attempt, stopped_at)
-        troubled = attempt.outcome in _TROUBLE or attempt.error_type is not None
-        write_event("attempt.finished", "warning" if troubled else "info", **self._facts(attempt))
+        is_warning = attempt.outcome in _WARNED or attempt.error_type is not None
+        write_event("attempt.finished", "warning" if is_warning else "info", **self._facts(attempt))
 
     def attempt_forgotten(self, attempt: Attempt) -> None:
-        """Count an attempt as in flight no longer."""
+        """Stop counting an attempt as in flight."""
         key = (attempt.thread_id, attempt.attempt)
         if key in self._inflight:
             self._inflight.remove(key)
@@ -88,90 +89,90 @@ class Events(WorkerEvents):
         }
 
     def lock_contended(self, thread_id: str, workflow: str) -> None:
-        """Tell of a thread whose lock was found held elsewhere."""
+        """Log a thread whose lock is held elsewhere."""
         self.metrics.lock_contention.labels(workflow).inc()
         write_event("lock.contended", "debug", thread_id=thread_id, workflow=workflow)
 
     def attempt_unreachable(self, thread_id: str) -> None:
-        """Tell of a thread that is due later because no session could be opened for its attempt."""
+        """Log a thread that is due later because no session could be opened for its attempt."""
         self.metrics.database_errors.labels("attempt").inc()
         write_event("attempt.postponed", "warning", thread_id=thread_id)
 
     # Cases
 
-    def thread_failed(self, thread_id: str, report: Mapping[str, Any]) -> None:
-        """Tell of an error of ours, or of the database's, around an attempt; `report` has an ErrorReport's fields."""
-        seen = {"error_type": report.get("error_type"), "error_at": report.get("error_at")}
-        write_event("thread.failed", "error", thread_id=thread_id, **seen, error=self._message(report.get("error")))
+    def thread_failed(self, thread_id: str, report: ErrorReport | None) -> None:
+        """Log an error around an attempt that is ours, or the database's; None where nothing is known of it."""
+        write_event("thread.failed", "error", thread_id=thread_id, **self._error_fields(report))
 
     def case_refused(self, thread_id: str, workflow: str, verdict: str, reason: str) -> None:
-        """Tell of a thread that preflight, under the lock, would not resume."""
+        """Log a thread that preflight, under the lock, would not resume."""
         write_event("case.refused", thread_id=thread_id, workflow=workflow, verdict=verdict, reason=reason)
 
     def case_quarantined(self, thread_id: str, workflow: str, reason: str) -> None:
-        """Tell of a thread that nobody tries again before somebody releases it."""
+        """Log a thread that is not tried again until it is released."""
         write_event(
             "case.quarantined", "error", thread_id=thread_id, workflow=workflow, reason=redaction.redact_message(reason)
         )
 
     def stop_requested(self, thread_id: str, *, cancelled: bool) -> None:
-        """Tell of an attempt that a person's word ends: cancelled, or quarantined or its workflow paused."""
+        """Log an attempt that a person ends: by a cancel, a quarantine or a pause of the workflow."""
         write_event("stop.requested", thread_id=thread_id, cancelled=cancelled)
 
     def threads_counted(self, counts: Iterable[ThreadCount]) -> None:
-        """Set the gauges that speak of the whole database."""
+        """Set the gauges of the whole database."""
         self.metrics.threads_counted(counts)
 
     # Sweeps
 
     def sweep_finished(self, rows: int, cases: int, duration: timedelta, lag: timedelta) -> None:
-        """Tell of one pass: heads looked at, cases written; silent at level info where it wrote none."""
+        """Log one sweep: heads read, cases written; at level debug where it wrote none."""
         self.metrics.sweep_finished(rows, duration, lag)
         took = round(duration / timedelta(milliseconds=1))
         write_event("sweep.finished", "info" if cases else "debug", rows=rows, cases=cases, duration_ms=took)
 
     def round_failed(self, operation: str, error: BaseException) -> None:
-        """Tell of an error of ours in the work that comes round again; it will be tried again."""
-        seen = redaction.describe_error(error)
-        told = {"error_type": seen.error_type, "error_at": seen.error_at, "error": self._message(seen.error)}
-        write_event("round.failed", "error", operation=operation, **told)
+        """Log an error of ours in a periodic task; the task runs again at its next turn."""
+        report = redaction.describe_error(error)
+        write_event("round.failed", "error", operation=operation, **self._error_fields(report))
 
-    def index_missed(self) -> None:
-        """Tell that sweeps read the whole table, and so come twenty times as seldom as they take."""
-        reason = "there is no index on checkpoints (checkpoint_id): run `resumed migrate`"
-        write_event("index.missed", "warning", reason=reason)
+    def index_missing(self) -> None:
+        """Log that every sweep scans the whole table, so that sweeps run 20 times less often."""
+        reason = (
+            "there is no index on checkpoints (checkpoint_id), so every sweep scans the table: run `resumed migrate`"
+        )
+        write_event("index.missing", "warning", reason=reason)
 
     # Workflows
 
     def workflow_known(self, workflow: str) -> None:
-        """Let every metric of a workflow exist from the start, at 0."""
+        """Create every metric of a workflow, at 0."""
         self.metrics.workflow_known(workflow)
 
     def workflow_loaded(self, workflow: str, version: str) -> None:
-        """Tell of a workflow that the workers have."""
+        """Log a workflow that the workers have."""
         self.metrics.workflow_known(workflow)
         self.metrics.workflow_loaded.labels(workflow).set(1)
         write_event("workflow.loaded", workflow=workflow, version=version)
 
     def workflow_failed(self, workflow: str, reason: str) -> None:
-        """Tell of a registered workflow that cannot be used, and why."""
+        """Log a registered workflow that cannot be used, and why."""
         self.metrics.workflow_known(workflow)
         self.metrics.workflow_loaded.labels(workflow).set(0)
         write_event("workflow.failed", "error", workflow=workflow, reason=self._message(reason))
 
     def workflow_unclosed(self, workflow: str) -> None:
-        """Tell of a workflow whose context did not end when its worker did; the process was ended all the same."""
+        """Log a workflow whose context did not end when its worker was asked to; the process was ended anyway."""
         write_event(
             "workflow.unclosed", "warning", workflow=workflow, reason="its context did not close within a second"
         )
 
-    def workflows_missed(self) -> None:
-        """Tell that the workers have no workflow at all."""
+    def workflows_unregistered(self) -> None:
+        """Log that the workers have no workflow at all."""
         reason = "no workflows are registered: declare them under the entry-point group resumed.workflows"
-        write_event("workflows.missed", "warning", reason=reason)
+        write_event("workflows.unregistered", "warning", reason=reason)
 
     def workflows_paused(self, paused: Collection[str], known: Iterable[str]) -> None:
-        """Set the gauge of each known workflow, 1 where it or everything is paused; tell of what changed since.
+        """Set the gauge of each known workflow, 1 where it or everything is paused, and log what changed.
 
         The empty name stands for everything, as a label too.
         """
@@ -183,7 +184,7 @@ class Events(WorkerEvents):
         self._paused = set(paused)
 
     def circuit_changed(self, workflow: str, *, opened: bool) -> None:
-        """Tell of a workflow whose attempts mostly fail, or no longer do."""
+        """Log a workflow whose attempts mostly fail, or no longer do."""
         self.metrics.circuit_open.labels(workflow).set(opened)
         write_event(
             "circuit.opened" if opened else "circuit.closed", "warning" if opened else "info", workflow=workflow
@@ -192,49 +193,49 @@ class Events(WorkerEvents):
     # The process
 
     def database_failed(self, operation: str, error: BaseException) -> None:
-        """Tell of a database operation that failed; it will be tried again."""
+        """Log a database operation that failed; it will be repeated."""
         self.metrics.database_errors.labels(operation).inc()
         seen = redaction.describe_error(error)
         message = self._message(seen.error)
         write_event("database.failed", "warning", operation=operation, error_type=seen.error_type, error=message)
 
     def readiness_changed(self, *, ready: bool, reason: str) -> None:
-        """Tell that attempts can, or can no longer, be made."""
+        """Log that attempts can be made again, or can no longer be made."""
         self.metrics.ready.set(ready)
         write_event(
             "readiness.changed", "info" if ready else "warning", ready=ready, reason=redaction.redact_message(reason)
         )
 
-    def clock_doubted(self, ahead: timedelta | None = None) -> None:
-        """Tell that a clock of ours disagrees with the database's, by how much where that is known."""
-        write_event("clock.doubted", "warning", ahead_ms=ahead and round(ahead / timedelta(milliseconds=1)))
+    def clock_skew_detected(self, ahead: timedelta | None = None) -> None:
+        """Log that a clock of ours differs from the database's, and by how much where that is known."""
+        write_event("clock_skew.detected", "warning", ahead_ms=ahead and round(ahead / timedelta(milliseconds=1)))
 
     def application_clock_doubted(self, ahead: timedelta) -> None:
-        """Tell that an application makes checkpoints in the future: their threads wait until that time has come."""
+        """Log that an application makes checkpoints in the future: their threads wait until that time has come."""
         write_event("application_clock.doubted", "warning", ahead_ms=round(ahead / timedelta(milliseconds=1)))
 
-    def settings_warned(self, warnings: Iterable[str]) -> None:
-        """Tell what was set without effect."""
-        for sentence in warnings:
-            write_event("settings.warned", "warning", reason=sentence)
+    def settings_ignored(self, reasons: Iterable[str]) -> None:
+        """Log what was set without effect."""
+        for reason in reasons:
+            write_event("setting.ignored", "warning", reason=reason)
 
     def http_opened(self, host: str, port: int) -> None:
-        """Tell where metrics and health are, which port 0 leaves open until now."""
+        """Log where metrics and health are served; port 0 leaves the port open until now."""
         write_event("http.opened", host=host, port=port)
 
     def service_started(self, version: str, *, dry_run: bool) -> None:
-        """Tell that the control process runs."""
+        """Log that the control process runs."""
         write_event("service.started", version=version, dry_run=dry_run)
 
     def shutdown_started(self, grace: timedelta) -> None:
-        """Tell that attempts are being drained."""
+        """Log that attempts are being drained."""
         write_event("shutdown.started", grace=durations.duration_text(grace))
 
     def shutdown_finished(self) -> None:
-        """Tell that everything ended."""
+        """Log that everything has ended."""
         write_event("shutdown.finished")
 
 
 def _seconds(start: datetime, end: datetime) -> float:
-    """Seconds between two instants, never below 0 where clocks disagree."""
+    """Return the seconds between two instants, at least 0 where clocks disagree."""
     return max((end - start).total_seconds(), 0.0)

@@ -1,6 +1,6 @@
-"""Owns how a line of the log is written: one JSON object on stderr, or a line for people on a terminal.
+"""Owns how a log line is written: one JSON object on stderr, or a line for people on a terminal.
 
-Has no words of its own: what is said is in `events`. A stderr that is closed or full stops nothing.
+The words are in `events`. A stderr that is closed or full stops nothing.
 """
 
 import contextlib

@@ -46,29 +46,35 @@ class Metrics:
 
     def _create_counters(self) -> None:
         self.attempts = self._counter("attempts", "Attempts that ended, by outcome.", "workflow", "outcome")
-        self.sweep_rows = self._counter("sweep_rows", "Heads that sweeps looked at.")
-        self.lock_contention = self._counter("lock_contention", "Locks of threads found held elsewhere.", "workflow")
-        self.locks_lost = self._counter("locks_lost", "Locks lost with their session during an attempt.")
-        self.worker_restarts = self._counter("worker_restarts", "Worker processes started again after one died.")
+        self.sweep_rows = self._counter("sweep_rows", "Heads that sweeps have read.")
+        self.lock_contention = self._counter(
+            "lock_contention", "Attempts not made because the thread's lock was held elsewhere.", "workflow"
+        )
+        self.locks_lost = self._counter("locks_lost", "Locks lost during an attempt because their session was lost.")
+        self.worker_restarts = self._counter("worker_restarts", "Worker processes that replaced one that ended.")
         self.database_errors = self._counter("database_errors", "Database operations that failed.", "operation")
 
     def _create_histograms(self) -> None:
-        self.attempt_duration = self._histogram("attempt_duration", "Length of attempts.", "workflow")
+        self.attempt_duration = self._histogram("attempt_duration", "Duration of attempts.", "workflow")
         self.recovery_duration = self._histogram(
-            "recovery_duration", "From the last sign of life before the stop to finished.", "workflow"
+            "recovery_duration", "Time from the last sign of life before the stop to finished.", "workflow"
         )
-        self.sweep_duration = self._histogram("sweep_duration", "Length of sweeps.")
+        self.sweep_duration = self._histogram("sweep_duration", "Duration of sweeps.")
 
     def _create_gauges(self) -> None:
         self.inflight_attempts = self._gauge("inflight_attempts", "Attempts running now.", "workflow")
-        self.workers = self._gauge("workers", "Worker processes.", "state")
-        self.workflow_loaded = self._gauge("workflow_loaded", "1 where a worker has loaded the workflow.", "workflow")
+        self.workers = self._gauge("workers", "Worker processes, by state.", "state")
+        self.workflow_loaded = self._gauge("workflow_loaded", "1 if a worker has loaded the workflow.", "workflow")
         self.ready = self._gauge("ready", "1 while attempts can be made.")
-        self.sweep_lag = self._gauge("sweep_lag_seconds", "How far sweeps are behind what has become due to be seen.")
-        self.last_sweep = self._gauge("last_sweep_timestamp_seconds", "When the last sweep ended.")
+        self.sweep_lag = self._gauge(
+            "sweep_lag_seconds", "How far the newest checkpoint that sweeps have read lags behind what is quiet by now."
+        )
+        self.last_sweep = self._gauge("last_sweep_timestamp_seconds", "When the last sweep ended, in Unix time.")
         self.paused = self._gauge("paused", "1 while the workflow is paused.", "workflow")
-        self.circuit_open = self._gauge("circuit_open", "1 while only probes of the workflow are tried.", "workflow")
-        self.build_info = self._gauge("build_info", "Versions in use.", *_BUILD)
+        self.circuit_open = self._gauge(
+            "circuit_open", "1 while only single probes of the workflow are attempted.", "workflow"
+        )
+        self.build_info = self._gauge("build_info", "Installed versions.", *_BUILD)
 
     def _create_gauges_of_the_database(self) -> None:
         self.threads = self._gauge(
@@ -130,7 +136,7 @@ class Metrics:
             self._count_workflow(workflow, [row for row in rows if row.workflow == workflow])
 
     def _count_workflow(self, workflow: str, rows: list[ThreadCount]) -> None:
-        """Set what is told of a workflow as a whole."""
+        """Set the gauges of a workflow as a whole."""
         oldest = [row.oldest_at.timestamp() for row in rows if row.oldest_at and row.state != State.CLOSED]
         self.due_threads.labels(workflow).set(sum(row.due for row in rows))
         self.oldest_unfinished.labels(workflow).set(min(oldest, default=0))

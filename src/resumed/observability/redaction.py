@@ -1,4 +1,4 @@
-"""Owns what of an error may be seen: its class, a place in the user's code, a short masked line. Logs nothing."""
+"""Owns what may be shown of an error: its class, a place in the user's code, a short masked line. Logs nothing."""
 
 import os
 import re
@@ -45,7 +45,7 @@ class ErrorReport:
 
 
 def mask_secrets(text: str) -> str:
-    """Replace what looks like a secret by `***`."""
+    """Replace what looks like a secret with `***`."""
     for pattern, replacement in _MASKS:
         text = pattern.sub(replacement, text)
     return text
@@ -59,7 +59,7 @@ def redact_message(message: str) -> str:
 
 
 def describe_error(error: BaseException) -> ErrorReport:
-    """Say what may be seen of an error; a group of one is taken for that one."""
+    """Return what may be shown of an error; a group of one counts as that one."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return ErrorReport(type(error).__name__, _place(error), redact_message(_message(error)))
@@ -81,7 +81,7 @@ def _place(error: BaseException) -> str | None:
 
 
 def _is_theirs(file: str) -> bool:
-    """Say whether a file is neither ours, nor installed, nor Python's."""
+    """Return whether a file is neither ours, nor installed, nor Python's."""
     return not (file.startswith(("<", _OURSELVES, *_STDLIB)) or _INSTALLED.search(file))
 
 
@@ -93,6 +93,6 @@ def _of_their_package(frames: list[tuple[str, int]]) -> list[tuple[str, int]]:
 
 
 def _installed_package(file: str) -> str | None:
-    """Name the top-level package of an installed file."""
+    """Return the top-level package of an installed file."""
     match = _INSTALLED.search(file)
     return match[1] if match else None

@@ -1,30 +1,30 @@
 """Judges threads by their rows and the table of registrations, for sweeps, recovery, commands and the library."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import ClassVar
 
-from resumed.judge.case import CaseUpdate, case_update, decide_verdict, place_case, still_known
+from resumed.judge.case import CaseUpdate, case_update, decide_verdict, known_for_head, place_case
 from resumed.judge.verdict import Ages, Circumstances, ThreadSnapshot
 from resumed.judge.workflow_match import match_workflow
 from resumed.model import Case, PolicyLimits, Registration
-from resumed.observability.redaction import describe_error
+from resumed.observability.redaction import ErrorReport, describe_error
 from resumed.store import checkpoints, locks, watermark, workflow_versions
 from resumed.store.connection import PostgresError, Session
 from resumed.store.database_errors import blames_value
 from resumed.store.text_encoding import is_text
 
-OnUnjudged = Callable[[str, Mapping[str, Any]], None]
+OnUnjudged = Callable[[str, ErrorReport], None]
 
 
-def ignore_unjudged(_: str, __: Mapping[str, Any]) -> None:
-    """Tell nobody."""
+def ignore_unjudged(_: str, __: ErrorReport) -> None:
+    """Report nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class SweepRules:
-    """What a replica brings to a sweep: numbers for threads without a registration, and how late ids may appear."""
+    """What a replica brings to a sweep: limits of threads without a registration, and how late ids may appear."""
 
     defaults: PolicyLimits
     default_workflow: str | None
@@ -33,17 +33,41 @@ class SweepRules:
 
 @dataclass(frozen=True, slots=True)
 class SweepContext:
-    """The time and the registrations that every look of one sweep shares."""
+    """The time and the registrations by which all threads of one pass are judged."""
 
     now: datetime
     known: tuple[Registration, ...]
     rules: SweepRules
-    on_trouble: OnUnjudged = ignore_unjudged
+    on_unjudged: OnUnjudged = ignore_unjudged
+
+    @property
+    def default_ages(self) -> Ages:
+        """The ages of a thread that no registration claims."""
+        return Ages(self.rules.defaults.min_age, self.rules.defaults.max_age)
+
+    @property
+    def default_workflow(self) -> str | None:
+        """The workflow of a thread that names none."""
+        return self.rules.default_workflow
+
+
+@dataclass(frozen=True, slots=True)
+class UnconfiguredContext:
+    """What judging has without settings, as in an application: threads without a registration have any age."""
+
+    now: datetime
+    known: tuple[Registration, ...]
+    on_unjudged: OnUnjudged = ignore_unjudged
+    default_ages: ClassVar[Ages] = Ages(timedelta(0), timedelta.max)
+    default_workflow: ClassVar[str | None] = None
+
+
+JudgingContext = SweepContext | UnconfiguredContext
 
 
 @dataclass(frozen=True, slots=True)
 class Assessments:
-    """What was judged of threads, what was seen of those that are there at all, and which of them cannot be read."""
+    """The threads that were judged, the rows of all that were read, and the threads that cannot be read."""
 
     judged: dict[str, tuple[CaseUpdate, Circumstances]] = field(default_factory=dict)
     seen: dict[str, ThreadSnapshot] = field(default_factory=dict)
@@ -51,74 +75,82 @@ class Assessments:
 
 
 async def build_sweep_context(session: Session, rules: SweepRules, now: datetime | None = None) -> SweepContext:
-    """Read the clock and the registrations once, for all looks of one pass."""
+    """Read the clock and the registrations once for a whole pass."""
     return SweepContext(
         await watermark.database_clock(session, now), tuple(await workflow_versions.known_versions(session)), rules
     )
 
 
-def with_own_registrations(sweep_context: SweepContext, own: Iterable[Registration]) -> SweepContext:
-    """Count these versions as live, in place of what the table says of the same ones; other versions stay as they are.
+async def build_unconfigured_context(session: Session) -> UnconfiguredContext:
+    """Read the clock and the registrations once, for judging without settings."""
+    return UnconfiguredContext(
+        await watermark.database_clock(session), tuple(await workflow_versions.known_versions(session))
+    )
 
-    They are what the workers of this very process have, announced or not.
-    """
-    live = {(one.name, one.version): replace(one, seen_at=sweep_context.now) for one in own}
-    others = [one for one in sweep_context.known if (one.name, one.version) not in live]
+
+def with_own_registrations(sweep_context: SweepContext, own: Iterable[Registration]) -> SweepContext:
+    """Count the versions that this process's workers have as live, announced or not; others stay as in the table."""
+    live = {
+        (registration.name, registration.version): replace(registration, seen_at=sweep_context.now)
+        for registration in own
+    }
+    others = [
+        registration for registration in sweep_context.known if (registration.name, registration.version) not in live
+    ]
     return replace(sweep_context, known=(*live.values(), *others))
 
 
 async def assess(
-    session: Session, sweep_context: SweepContext, threads: Sequence[str], known: dict[str, Case]
+    session: Session, sweep_context: JudgingContext, threads: Sequence[str], known: dict[str, Case]
 ) -> Assessments:
     """Judge these threads by their rows; threads without a root checkpoint are left out."""
-    looks = Assessments()
+    found = Assessments()
     if not threads:
-        return looks
+        return found
     held = await locks.held_threads(session, threads)
-    await _read(session, sweep_context, [thread for thread in threads if is_text(thread)], looks)
+    await _read(session, sweep_context, [thread for thread in threads if is_text(thread)], found)
     for thread in threads:
         if not is_text(thread):
-            _tell(sweep_context, looks, thread, UnicodeError("its id is not UTF-8"))
-    for thread, snapshot in looks.seen.items():
+            _report_unread(sweep_context, found, thread, UnicodeError("its id is not UTF-8"))
+    for thread, snapshot in found.seen.items():
         try:
-            looks.judged[thread] = _judged(
+            found.judged[thread] = _judged(
                 snapshot, circumstances_of(snapshot, sweep_context, known.get(thread), held=thread in held)
             )
         except Exception as error:  # noqa: BLE001 - one hostile row must not hide all other threads
-            sweep_context.on_trouble(thread, asdict(describe_error(error)))
-    return looks
+            sweep_context.on_unjudged(thread, describe_error(error))
+    return found
 
 
-async def _read(session: Session, sweep_context: SweepContext, threads: Sequence[str], looks: Assessments) -> None:
-    """Read where threads stand; one whose rows the database cannot read must not hide the others."""
+async def _read(session: Session, sweep_context: JudgingContext, threads: Sequence[str], found: Assessments) -> None:
+    """Read the rows of threads; one whose rows the database cannot read must not hide the others."""
     try:
         async with session.transaction():
-            looks.seen.update(await checkpoints.snapshots(session, threads))
+            found.seen.update(await checkpoints.snapshots(session, threads))
     except PostgresError as error:
         if not blames_value(error):
             raise
         if len(threads) == 1:
-            return _tell(sweep_context, looks, threads[0], error)
+            return _report_unread(sweep_context, found, threads[0], error)
         half = len(threads) // 2
-        await _read(session, sweep_context, threads[:half], looks)
-        await _read(session, sweep_context, threads[half:], looks)
+        await _read(session, sweep_context, threads[:half], found)
+        await _read(session, sweep_context, threads[half:], found)
 
 
-def _tell(sweep_context: SweepContext, looks: Assessments, thread: str, error: BaseException) -> None:
-    looks.unread.add(thread)
-    sweep_context.on_trouble(thread, asdict(describe_error(error)))
+def _report_unread(sweep_context: JudgingContext, found: Assessments, thread: str, error: BaseException) -> None:
+    found.unread.add(thread)
+    sweep_context.on_unjudged(thread, describe_error(error))
 
 
 def circumstances_of(
-    snapshot: ThreadSnapshot, sweep_context: SweepContext, known: Case | None, *, held: bool
+    snapshot: ThreadSnapshot, sweep_context: JudgingContext, known: Case | None, *, held: bool
 ) -> Circumstances:
-    """Gather what a verdict on this thread depends on beside its rows."""
-    claimed = match_workflow(snapshot.head, sweep_context.known, sweep_context.rules.default_workflow)
-    taker = claimed.taker(snapshot.head.metadata_version)
-    numbers = taker.numbers if taker is not None else sweep_context.rules.defaults
-    ages = Ages(numbers.min_age, numbers.max_age)
+    """Return what the verdict on this thread depends on beside its rows."""
+    match = match_workflow(snapshot.head, sweep_context.known, sweep_context.default_workflow)
+    taker = match.taker(snapshot.head.metadata_version)
+    ages = Ages(taker.numbers.min_age, taker.numbers.max_age) if taker is not None else sweep_context.default_ages
     return Circumstances(
-        now=sweep_context.now, claim=claimed, ages=ages, lock_held=held, known=still_known(snapshot, known)
+        now=sweep_context.now, claim=match, ages=ages, lock_held=held, known=known_for_head(snapshot, known)
     )
 
 

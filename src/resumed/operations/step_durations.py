@@ -1,4 +1,4 @@
-"""Learns how long steps of workflows take from threads that have finished lately. Reads only."""
+"""Measures how long steps of workflows take, from threads that have finished lately. It only reads."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -7,15 +7,15 @@ from itertools import groupby
 from resumed.judge.step_durations import StepMark, longest_step, too_close
 from resumed.model import Verdict
 from resumed.operations.assess import SweepContext, assess
-from resumed.store import vitals
+from resumed.store import statistics
 from resumed.store.connection import Session
 
-_LEARN_FROM = 5000
+_THREADS = 5000
 
 
 @dataclass(frozen=True, slots=True)
 class LongestStep:
-    """The longest step seen of a workflow, and the silence after which a thread of it is taken for dead."""
+    """The longest step seen of a workflow, and the silence after which a thread of it counts as dead."""
 
     workflow: str
     took: timedelta
@@ -23,21 +23,25 @@ class LongestStep:
 
     @property
     def too_close(self) -> bool:
-        """Say whether a thread at work could look dead."""
+        """Return whether a thread at work could look dead."""
         return too_close(self.took, self.min_age)
 
 
 async def longest_steps(session: Session, sweep_context: SweepContext) -> list[LongestStep]:
-    """Look through the newest checkpoints; workflows of which none tells are left out."""
-    looks = (await assess(session, sweep_context, await vitals.recent_threads(session, _LEARN_FROM), {})).judged
+    """Return the longest step of each workflow among the newest checkpoints; the others are left out."""
+    judged = (await assess(session, sweep_context, await statistics.recent_threads(session, _THREADS), {})).judged
     finished = {
         thread: (circumstances.claim.name or "", circumstances.ages.min_age)
-        for thread, (found, circumstances) in looks.items()
+        for thread, (found, circumstances) in judged.items()
         if found.judgement.verdict is Verdict.FINISHED
     }
     longest: dict[tuple[str, timedelta], timedelta] = {}
-    for thread, steps in groupby(await vitals.steps(session, list(finished)), lambda step: step.thread_id):
-        took = longest_step([StepMark(one.checkpoint_id, one.source == "input", one.ours, one.stood) for one in steps])
+    for thread, steps in groupby(await statistics.steps(session, list(finished)), lambda step: step.thread_id):
+        took = longest_step(
+            [StepMark(step.checkpoint_id, step.source == "input", step.ours, step.stood) for step in steps]
+        )
         if took is not None:
             longest[finished[thread]] = max(took, longest.get(finished[thread], took))
-    return sorted((LongestStep(name, took, age) for (name, age), took in longest.items()), key=lambda one: one.workflow)
+    return sorted(
+        (LongestStep(name, took, age) for (name, age), took in longest.items()), key=lambda step: step.workflow
+    )

@@ -1,4 +1,4 @@
-"""Surveys a database: what lies dead in it, by LangGraph's rows alone. It reads only, and needs only SELECT.
+"""Surveys which threads of a database are dead, by LangGraph's rows alone. It only reads, and needs only SELECT.
 
 Each thread is judged as a sweep would judge it by its rows. Beyond 200 000 threads a sample is read, each thread as
 likely as any other, so that time and memory stay bounded however many checkpoints there are.
@@ -18,7 +18,7 @@ from resumed.judge.checkpoint_id import made_at
 from resumed.judge.step_durations import StepMark, longest_step
 from resumed.judge.survey import Group, Status, error_class, group_of, has_error, prefix_of, survey_thread, workflow_of
 from resumed.judge.verdict import ThreadSnapshot
-from resumed.store import checkpoints, locks, schema, vitals, watermark
+from resumed.store import checkpoints, locks, schema, statistics, watermark
 from resumed.store import survey as store
 from resumed.store.connection import Session, Target, open_session
 from resumed.store.survey import Relation, Span
@@ -27,9 +27,9 @@ MOST_THREADS = 200_000
 _SAMPLE = 100_000
 _PAGE = 2000
 _LEARN_FROM = 100
-_PATIENCE = timedelta(minutes=2)
-_GROWTH = timedelta(days=7)
-_PER_SECOND = 6000  # threads, for the forecast before the first page has been timed
+_TIME_LIMIT = timedelta(minutes=2)
+_GROWTH_PERIOD = timedelta(days=7)
+_THREADS_PER_SECOND = 6000  # threads, for the forecast before the first page has been timed
 
 
 class By(StrEnum):
@@ -53,7 +53,7 @@ Report = Callable[[Progress], None]
 
 @dataclass(slots=True)
 class Survey:
-    """What a survey found. `fraction` is the share of all threads that was read; `begun` counts recent first saves."""
+    """What a survey found. `fraction` is the share of the threads that was read; `begun` counts recent first saves."""
 
     groups: dict[str, Group] = field(default_factory=dict)
     relations: list[Relation] = field(default_factory=list)
@@ -65,20 +65,20 @@ class Survey:
     @property
     def threads_a_day(self) -> float:
         """How many new threads there were a day in the last week."""
-        return self.begun / self.fraction / (_GROWTH / timedelta(days=1))
+        return self.begun / self.fraction / (_GROWTH_PERIOD / timedelta(days=1))
 
     @property
     def bytes_a_day(self) -> float:
         """By how much the tables grow a day, if new threads are like those there are."""
         threads = (self.read + self.older) / self.fraction
-        return sum(one.bytes for one in self.relations) * self.threads_a_day / threads if threads else 0.0
+        return sum(relation.bytes for relation in self.relations) * self.threads_a_day / threads if threads else 0.0
 
     def as_fields(self) -> dict[str, Any]:
         """Return the contract's document."""
         named = sorted(self.groups.items(), key=lambda pair: (-sum(pair[1].counts.values()), pair[0]))
         return {
             "groups": [group.as_fields(name, self.fraction) for name, group in named],
-            "tables": {one.name: {"rows": one.rows, "bytes": one.bytes} for one in self.relations},
+            "tables": {relation.name: {"rows": relation.rows, "bytes": relation.bytes} for relation in self.relations},
             "sampled": False if self.fraction == 1.0 else round(self.fraction, 6),
         }
 
@@ -92,11 +92,11 @@ class Question:
     min_age: timedelta
 
 
-def _silent(_: Progress) -> None:
+def _ignore_progress(_: Progress) -> None:
     """Report nothing."""
 
 
-async def survey(target: Target, question: Question, report: Report = _silent) -> Survey:
+async def survey(target: Target, question: Question, report: Report = _ignore_progress) -> Survey:
     """Look at all threads, or at a sample of them. Raises DatabaseError.
 
     `report` is called with a forecast before the first page, and after each.
@@ -110,15 +110,15 @@ async def survey(target: Target, question: Question, report: Report = _silent) -
             )
             raise DatabaseUnusableError(message)
         relations = await store.relations(session)
-        of_checkpoints = next(one for one in relations if one.name == "checkpoints")
+        of_checkpoints = next(relation for relation in relations if relation.name == "checkpoints")
         expected = await store.estimated_threads(session, of_checkpoints)
-        inspector = _Surveyor(session, question, await watermark.database_clock(session), report)
-        if expected <= MOST_THREADS and await inspector.read_all(expected):
-            inspector.found.relations = relations
-            return inspector.found
-        # More than the planner knew of, or too slow: begin again with a sample.
-        sampled = _Surveyor(session, question, inspector.now, report)
-        await sampled.read_sample(max(expected, inspector.found.read + 1))
+        surveyor = _Surveyor(session, question, await watermark.database_clock(session), report)
+        if expected <= MOST_THREADS and await surveyor.read_all(expected):
+            surveyor.found.relations = relations
+            return surveyor.found
+        # More than the planner estimated, or too slow: start again with a sample.
+        sampled = _Surveyor(session, question, surveyor.now, report)
+        await sampled.read_sample(max(expected, surveyor.found.read + 1))
         sampled.found.relations = relations
         return sampled.found
 
@@ -135,13 +135,13 @@ class _Surveyor:
     learnt: Counter[str] = field(default_factory=Counter)
 
     async def read_all(self, expected: int) -> bool:
-        """Read every thread; False where there turn out to be too many, or the time is over."""
+        """Read every thread; return False if there are too many, or the time is over."""
         began = time.monotonic()
-        self._tell(expected, "every thread", expected)
+        self._report(expected, "every thread", expected)
         async for spans in self._pages():
             await self._read(spans)
-            self._tell(max(expected, self.found.read), "every thread", expected)
-            over = time.monotonic() - began > _PATIENCE.total_seconds()
+            self._report(max(expected, self.found.read), "every thread", expected)
+            over = time.monotonic() - began > _TIME_LIMIT.total_seconds()
             if over or self.found.read + self.found.older > 2 * MOST_THREADS:
                 return False
         return True
@@ -149,11 +149,11 @@ class _Surveyor:
     async def read_sample(self, expected: int) -> None:
         """Read about a hundred thousand of the threads."""
         self.found.fraction = min(_SAMPLE / expected, 1.0)
-        self._tell(_SAMPLE, f"a sample of {self.found.fraction:.1%} of the threads", _SAMPLE)
+        self._report(_SAMPLE, f"a sample of {self.found.fraction:.1%} of the threads", _SAMPLE)
         threads = await store.sample(self.session, 100 * self.found.fraction, 2 * _SAMPLE)
         for start in range(0, len(threads), _PAGE):
             await self._read(await store.ages(self.session, threads[start : start + _PAGE]))
-            self._tell(len(threads), f"a sample of {self.found.fraction:.1%} of the threads", len(threads))
+            self._report(len(threads), f"a sample of {self.found.fraction:.1%} of the threads", len(threads))
 
     async def _pages(self) -> AsyncIterator[dict[str, Span]]:
         after: str | None = None
@@ -161,14 +161,14 @@ class _Surveyor:
             yield spans
             after = list(spans)[-1]
 
-    def _tell(self, expected: int, what: str, threads: int) -> None:
-        seconds = max(round(threads / _PER_SECOND), 1)
+    def _report(self, expected: int, what: str, threads: int) -> None:
+        seconds = max(round(threads / _THREADS_PER_SECOND), 1)
         self.report(
             Progress(self.found.read + self.found.older, expected, f"reads {what}: about {seconds} s and 100 MiB")
         )
 
     async def _read(self, spans: Mapping[str, Span]) -> None:
-        wanted = self._young(spans)
+        wanted = self._saved_since(spans)
         snapshots = await checkpoints.threads_without_run(self.session, wanted)
         held = await locks.held_threads(self.session, wanted)
         errors = await self._errors(snapshots)
@@ -190,12 +190,12 @@ class _Surveyor:
         self.found.read += len(snapshots)
         await self._learn(finished)
 
-    def _young(self, spans: Mapping[str, Span]) -> list[str]:
-        """Return the threads that saved since the survey's beginning; one whose id tells no time is among them."""
-        since, recently = self.now - self.question.since, self.now - _GROWTH
+    def _saved_since(self, spans: Mapping[str, Span]) -> list[str]:
+        """Return the threads that saved since `since`, with those whose ids hold no time."""
+        since, recently = self.now - self.question.since, self.now - _GROWTH_PERIOD
         wanted = {name: one for name, one in spans.items() if (made_at(one.newest) or self.now) >= since}
         self.found.older += len(spans) - len(wanted)
-        self.found.begun += sum((made_at(one.oldest) or since) >= recently for one in wanted.values())
+        self.found.begun += sum((made_at(span.oldest) or since) >= recently for span in wanted.values())
         return list(wanted)
 
     async def _errors(self, snapshots: Mapping[str, ThreadSnapshot]) -> dict[str, list[str]]:
@@ -206,8 +206,8 @@ class _Surveyor:
         return found
 
     async def _learn(self, finished: Mapping[str, Group]) -> None:
-        """Measure the steps of threads that came to their end."""
-        steps = await vitals.steps(self.session, list(finished)) if finished else []
+        """Measure the steps of threads that have finished."""
+        steps = await statistics.steps(self.session, list(finished)) if finished else []
         for thread, own in groupby(steps, lambda step: step.thread_id):
-            marks = [StepMark(one.checkpoint_id, one.source == "input", one.ours, one.stood) for one in own]
+            marks = [StepMark(step.checkpoint_id, step.source == "input", step.ours, step.stood) for step in own]
             finished[thread].learn(longest_step(marks))

@@ -1,4 +1,4 @@
-"""Looks at one thread: its rows, its case, then its values and its graph. Decides nothing, writes only the case."""
+"""Assesses one thread: by its rows and its case, then by its values and its graph. Writes only the case."""
 
 import asyncio
 from collections.abc import Collection, Mapping
@@ -12,7 +12,15 @@ from langgraph.pregel import Pregel
 from langgraph.types import Command
 
 from resumed.errors import DatabaseError, GraphNotMadeError, LockLostError
-from resumed.judge.case import CasePlacement, CaseUpdate, case_update, decide_verdict, place_case, still_known
+from resumed.judge.case import (
+    AttemptOutcomeFields,
+    CasePlacement,
+    CaseUpdate,
+    case_update,
+    decide_verdict,
+    known_for_head,
+    place_case,
+)
 from resumed.judge.verdict import (
     ANY_CHANNEL,
     Ages,
@@ -22,7 +30,7 @@ from resumed.judge.verdict import (
     is_unchanged,
     work_left,
 )
-from resumed.model import Judgement, State, Verdict
+from resumed.model import NEEDS_A_PERSON, RESUMABLE, Judgement, State, Verdict
 from resumed.rows import Run
 from resumed.runtime import preflight
 from resumed.runtime.call_restore import CallOptions, options_of, stored_configurable
@@ -30,52 +38,55 @@ from resumed.runtime.context import AttemptRequest
 from resumed.runtime.fenced_saver import FencedSaver
 from resumed.runtime.graph_positions import GraphReader, due_tasks
 from resumed.store import cases, checkpoints, runs
-from resumed.store.cases import AttemptOutcomeFields
 from resumed.store.connection import Session
 from resumed.store.database_errors import blames_value
 from resumed.workers import memory
 from resumed.workflows.load_errors import load_error
 from resumed.workflows.loaded_workflow import Graph, LoadedWorkflow, own_triggers
 
-RESUMABLE = (Verdict.FAILED, Verdict.STOPPED)
 _IMPORT_PATIENCE = timedelta(seconds=20)
-_NONE = CallOptions()
-REFUSALS = (Verdict.INCOMPATIBLE, Verdict.BREAKPOINT, Verdict.WAITING, Verdict.EDITED)
+REFUSALS = NEEDS_A_PERSON | {Verdict.INCOMPATIBLE}
 
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """What a look at the rows found and how it was judged."""
+    """A thread as its rows were found, and the verdict on them."""
 
     snapshot: ThreadSnapshot
     circumstances: Circumstances
     judgement: Judgement
 
+    @property
+    def head_id(self) -> str:
+        """The id of the head that was assessed."""
+        return self.snapshot.head.checkpoint_id
+
 
 @dataclass(frozen=True, slots=True)
 class Approved:
-    """A thread that may go on: the graph bound to the saver, the scalars of the original call, what it is given.
+    """A thread that may be resumed: the graph bound to the saver, and what it is called with.
 
-    `workflow` is the one that the graph was bound from; `options` say how the application called the graph, where a
-    registered run stored that. `unfinished` are the namespaces of inner graphs under the head that have work left.
-    `rows_before` are the control rows, as a fingerprint, where a run is begun with a `Command`.
+    `workflow` is the one that the graph was bound from; `configurable` holds the scalars of the original call;
+    `graph_input` is None, an answer, or the input of a registered run; `options` are those of the application's call,
+    where a registered run stored them. `unfinished` are the namespaces of inner graphs under the head that have work
+    left. `rows_before` is the fingerprint of the control rows where a run begins with a `Command`.
     """
 
     workflow: LoadedWorkflow
     graph: Pregel[Any, Any, Any, Any]
-    call: Mapping[str, Any]
-    given: Any = None
+    configurable: Mapping[str, Any]
+    graph_input: Any = None
     options: CallOptions = field(default_factory=CallOptions)
     unfinished: Collection[str] = ()
     rows_before: str | None = None
 
 
 async def assess_thread(
-    session: Session, now: datetime, request: AttemptRequest, *, ours: bool = False
+    session: Session, now: datetime, request: AttemptRequest, *, skip_silence: bool = False
 ) -> Assessment | None:
-    """Judge the thread by its rows, with this worker's own code as its claim; None where it has no checkpoint.
+    """Judge the thread by its rows and this worker's own code; None where it has no checkpoint.
 
-    `ours` says that an attempt under the lock that we hold has written the head.
+    `skip_silence`: do not wait for `min_age`, because an attempt of ours wrote the head, or a person asked.
     """
     found = await checkpoints.snapshots(session, [request.thread_id])
     known = await cases.of_threads(session, [request.thread_id])
@@ -86,16 +97,16 @@ async def assess_thread(
     registration = replace(request.registration, seen_at=now)
     circumstances = Circumstances(
         now=now,
-        claim=replace(request.claim, registrations=(registration,)),
+        claim=replace(request.workflow_match, registrations=(registration,)),
         ages=Ages(numbers.min_age, numbers.max_age),
-        known=still_known(snapshot, known.get(request.thread_id)),
-        ours=ours,
+        known=known_for_head(snapshot, known.get(request.thread_id)),
+        ours=skip_silence,
     )
-    return Assessment(snapshot, circumstances, _by_our_triggers(snapshot, circumstances))
+    return Assessment(snapshot, circumstances, _judge_by_own_triggers(snapshot, circumstances))
 
 
-def _by_our_triggers(snapshot: ThreadSnapshot, circumstances: Circumstances) -> Judgement:
-    """Judge by what this version's graph starts with; where another one has work left, ours must not close it."""
+def _judge_by_own_triggers(snapshot: ThreadSnapshot, circumstances: Circumstances) -> Judgement:
+    """Judge by the triggers of this version's graph; it must not close a thread on which another one has work left."""
     judgement, known = decide_verdict(snapshot, circumstances), circumstances.known
     if judgement.verdict is not Verdict.FINISHED or known is None or not is_unchanged(snapshot, known):
         return judgement
@@ -104,21 +115,21 @@ def _by_our_triggers(snapshot: ThreadSnapshot, circumstances: Circumstances) -> 
     return Judgement(Verdict.INCOMPATIBLE, "what waits starts no node of this version, only of another")
 
 
-async def run_preflight(saver: FencedSaver, seen: Assessment, request: AttemptRequest) -> Approved | Judgement:
-    """Ask values and graph for the last word: either the thread may go on, or the verdict that says why not.
+async def run_preflight(saver: FencedSaver, assessment: Assessment, request: AttemptRequest) -> Approved | Judgement:
+    """Ask values and graph for the last word: approve the thread, or return the verdict that says why not.
 
-    What cannot be read within the time of an attempt counts as what cannot be read: a class's module may hang. Never
-    less than a time in which a busy machine imports it, and never what only a process without memory cannot read:
-    the verdict lasts until the next version. Raises GraphNotMadeError.
+    State that does not load within the timeout of an attempt counts as unreadable: a class's module may hang. Since
+    that verdict lasts until the next version, a busy machine has 20 s in any case, and a process without memory raises
+    instead. Raises GraphNotMadeError.
     """
-    workflow = await made_for(saver, seen, request)
-    options = await _options(saver, seen)
+    workflow = await load_thread_workflow(saver, assessment, request)
+    options = await _read_options(saver, assessment)
     graph = workflow.bind(saver, options.interrupt_before, options.interrupt_after)
-    reading = GraphReader(request.thread_id, graph, saver)
+    reader = GraphReader(request.thread_id, graph, saver)
     try:
         async with asyncio.timeout(max(request.registration.numbers.timeout, _IMPORT_PATIENCE).total_seconds()):
-            said = await _asked(reading, seen, workflow)
-            return replace(said, options=options) if isinstance(said, Approved) else said
+            result = await _examine(reader, assessment, workflow)
+            return replace(result, options=options) if isinstance(result, Approved) else result
     except (LockLostError, DatabaseError):
         raise
     except psycopg.Error as error:
@@ -128,108 +139,110 @@ async def run_preflight(saver: FencedSaver, seen: Assessment, request: AttemptRe
     except Exception as error:
         if memory.exhausted(error):
             raise
-        # Whatever a serializer or a channel raises, such state is not ours to run
+        # Whatever a serializer or a channel raises: such state cannot be run.
         return Judgement(Verdict.INCOMPATIBLE, f"the state does not load: {type(error).__name__}")
 
 
-async def made_for(saver: FencedSaver, seen: Assessment, request: AttemptRequest) -> LoadedWorkflow:
-    """Return the workflow with the graph for this thread; a factory that takes a config is given what its call stored.
+async def load_thread_workflow(saver: FencedSaver, assessment: Assessment, request: AttemptRequest) -> LoadedWorkflow:
+    """Return the workflow with the graph for this thread; a factory that takes a config gets what its call stored.
 
-    Raises GraphNotMadeError, and the thread may be tried again: it is the factory that failed.
+    Raises GraphNotMadeError where the factory fails; the thread may then be tried again.
     """
-    workflow, head = request.workflow, seen.snapshot.head
+    workflow, head = request.workflow, assessment.snapshot.head
     if isinstance(workflow, LoadedWorkflow):
         return workflow
     call = stored_configurable(await checkpoints.metadata(saver.session, head.thread_id, head.checkpoint_id))
     if head.unapplied and head.run is not None and (begun := await runs.stored_call(saver.session, head.run.run_id)):
         call |= stored_configurable(begun.call)
     try:
-        return await request.made(workflow, {**call, "thread_id": head.thread_id})
+        return await request.load_thread_workflow(workflow, {**call, "thread_id": head.thread_id})
     except Exception as error:
         message = f"its factory fails for what the thread's call stored: {load_error(error)}"
         raise GraphNotMadeError(message) from error
 
 
-async def _options(saver: FencedSaver, seen: Assessment) -> CallOptions:
-    """Read how the run called its graph that waits to be gone on with, or that saved the head."""
-    head = seen.snapshot.head
+async def _read_options(saver: FencedSaver, assessment: Assessment) -> CallOptions:
+    """Read how the registered run that died, or that saved the head, called its graph."""
+    head = assessment.snapshot.head
     run_id = head.run.run_id if head.run is not None else head.metadata_run
     if run_id is None:
-        return _NONE
+        return CallOptions()
     return options_of(await runs.options(saver.session, head.thread_id, run_id))
 
 
-async def _asked(reading: GraphReader, seen: Assessment, workflow: LoadedWorkflow) -> Approved | Judgement:
-    loaded = await reading.load()
-    if seen.snapshot.head.unapplied:
-        return await _begun(reading, seen.snapshot.head.run, loaded, workflow)
+async def _examine(reader: GraphReader, assessment: Assessment, workflow: LoadedWorkflow) -> Approved | Judgement:
+    head, loaded = assessment.snapshot.head, await reader.load()
+    if head.unapplied:
+        return await _approve_first_input(reader, head.run, loaded, workflow)
     if loaded is None:
         return Judgement(Verdict.FINISHED, "the thread has no checkpoint any more")
-    head = seen.snapshot.head
-    if _starts_nothing(reading.graph, seen):
+    if _starts_nothing(reader.graph, assessment):
         return Judgement(Verdict.FINISHED, "no channel of the head starts a node of the graph made for this thread")
-    given = any(one in reading.graph.trigger_to_nodes for one in head.null_channels)
-    if head.updated_channels is None and not given and not await due_tasks(reading.graph, loaded.config):
+    given = any(channel in reader.graph.trigger_to_nodes for channel in head.null_channels)
+    if head.updated_channels is None and not given and not await due_tasks(reader.graph, loaded.config):
         return Judgement(Verdict.FINISHED, "the graph has no node left to run")
-    said = await preflight.examine(reading, loaded)
-    if seen.judgement.verdict is Verdict.EDITED and not _persons(said):
-        return replace(seen.judgement, unsure=False)
-    if isinstance(said, Judgement):
-        return said
-    answer: Command[Any] | None = Command(resume={said.question: said.value}) if said is not None else None
+    result = await preflight.examine(reader, loaded)
+    needs_person = isinstance(result, Judgement) and result.verdict in (Verdict.WAITING, Verdict.BREAKPOINT)
+    if assessment.judgement.verdict is Verdict.EDITED and not needs_person:
+        return replace(assessment.judgement, unsure=False)
+    if isinstance(result, Judgement):
+        return result
+    answer: Command[Any] | None = Command(resume={result.question: result.value}) if result is not None else None
+    call = stored_configurable(loaded.metadata)
+    return Approved(workflow, reader.graph, call, answer, unfinished=reader.unfinished)
+
+
+def _starts_nothing(graph: Graph, assessment: Assessment) -> bool:
+    """Return whether a head that counted as unfinished while the triggers were unknown is finished after all."""
+    registrations = assessment.circumstances.claim.registrations
+    unknown = any(ANY_CHANNEL in registration.triggers for registration in registrations)
+    return unknown and work_left(assessment.snapshot.head, own_triggers(graph)) is None
+
+
+async def _approve_first_input(
+    reader: GraphReader, run: Run | None, loaded: CheckpointTuple | None, workflow: LoadedWorkflow
+) -> Approved | Judgement:
+    """Approve the beginning of a registered run with the input that its application stored."""
+    stored = await runs.stored_call(reader.saver.session, run.run_id) if run is not None else None
+    if stored is None:
+        return Judgement(Verdict.FINISHED, "the registered run has ended")
+    graph_input = await asyncio.to_thread(reader.saver_for().serde.loads_typed, stored.input)
+    if refusal := await preflight.examine_first_input(reader, loaded, graph_input):
+        return refusal
+    before = stored_configurable(loaded.metadata) if loaded is not None else {}
     return Approved(
-        workflow, reading.graph, stored_configurable(loaded.metadata), answer, unfinished=reading.unfinished
+        workflow,
+        reader.graph,
+        {**before, **stored_configurable(stored.call)},
+        graph_input,
+        rows_before=await _rows_before(reader) if isinstance(graph_input, Command) else None,
     )
 
 
-def _starts_nothing(graph: Graph, seen: Assessment) -> bool:
-    """Return whether a head that was taken for unfinished because nobody knew the triggers is finished after all."""
-    unknown = any(ANY_CHANNEL in one.triggers for one in seen.circumstances.claim.registrations)
-    return unknown and work_left(seen.snapshot.head, own_triggers(graph)) is None
+async def _rows_before(reader: GraphReader) -> str | None:
+    """Return the fingerprint of the rows that a command changes before its first checkpoint, inner graphs' apart."""
+    found = await checkpoints.threads_without_run(reader.saver.session, [reader.thread_id])
+    return control_part(found[reader.thread_id].fingerprint) if reader.thread_id in found else None
 
 
-async def _begun(
-    reading: GraphReader, run: Run | None, loaded: CheckpointTuple | None, workflow: LoadedWorkflow
-) -> Approved | Judgement:
-    """Begin a registered run as its application would have: with the input that it stored."""
-    kept = await runs.stored_call(reading.saver.session, run.run_id) if run is not None else None
-    if kept is None:
-        return Judgement(Verdict.FINISHED, "the registered run has ended")
-    given = await asyncio.to_thread(reading.reader().serde.loads_typed, kept.input)
-    if said := await preflight.ready_for(reading, loaded, given):
-        return said
-    before = stored_configurable(loaded.metadata) if loaded is not None else {}
-    rows = await _rows_before(reading) if isinstance(given, Command) else None
-    return Approved(workflow, reading.graph, {**before, **stored_configurable(kept.call)}, given, rows_before=rows)
+async def record_assessment(session: Session, assessment: Assessment, judgement: Judgement, version: str) -> None:
+    """Write to the case what was found under the lock; `version` is the one that assessed it.
 
-
-async def _rows_before(reading: GraphReader) -> str | None:
-    """Read how the rows stand that a command changes before its first checkpoint; what inner graphs save is not its."""
-    found = await checkpoints.threads_without_run(reading.saver.session, [reading.thread_id])
-    return control_part(found[reading.thread_id].fingerprint) if reading.thread_id in found else None
-
-
-def _persons(said: object) -> bool:
-    return isinstance(said, Judgement) and said.verdict in (Verdict.WAITING, Verdict.BREAKPOINT)
-
-
-async def record_assessment(session: Session, seen: Assessment, judgement: Judgement, version: str) -> None:
-    """Write what a look under the lock said; `version` is the one that looked.
-
-    Whether another version takes what this one refuses, the next sweep knows.
+    The next sweep knows whether another version takes what this one refuses.
     """
-    placement = place_case(judgement, seen.circumstances)
+    placement = place_case(judgement, assessment.circumstances)
     if judgement.verdict is Verdict.INCOMPATIBLE:
-        placement = CasePlacement(State.HELD, None, seen.circumstances.now)
-    refused = judgement.verdict in REFUSALS
+        placement = CasePlacement(State.HELD, None, assessment.circumstances.now)
     await cases.settle_attempt(
         session,
-        case_update_of(seen, judgement, placement),
-        AttemptOutcomeFields(refused_by=version if refused else None),
+        case_update_of(assessment, judgement, placement),
+        AttemptOutcomeFields(refused_by=version if judgement.verdict in REFUSALS else None),
+        known=assessment.circumstances.known,
+        now=assessment.circumstances.now,
     )
-    await runs.settle_run(session, seen.snapshot.head.run, judgement.verdict)
+    await runs.settle_run(session, assessment.snapshot.head.run, judgement.verdict)
 
 
-def case_update_of(seen: Assessment, judgement: Judgement, placement: CasePlacement) -> CaseUpdate:
-    """Put together where the thread of this look stands."""
-    return case_update(seen.snapshot, seen.circumstances, judgement, placement)
+def case_update_of(assessment: Assessment, judgement: Judgement, placement: CasePlacement) -> CaseUpdate:
+    """Return what is to be recorded of the thread that was assessed."""
+    return case_update(assessment.snapshot, assessment.circumstances, judgement, placement)

@@ -1,21 +1,23 @@
-"""Resumes ONE thread, as a pipeline: lock, close what was left open, look, clear, begin, run, conclude, unlock.
+"""One attempt on one thread, as a pipeline: lock, recover, assess, approve, begin, run, conclude, unlock.
 
-Everything between lock and unlock goes through the one session that holds the lock. It never touches a second thread,
-never waits for a lock, and never takes the absence of an exception for success.
+Everything between lock and unlock goes through the session that holds the lock. An attempt touches no second thread,
+never waits for a lock, and never counts the absence of an exception as success.
 """
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import psycopg
 
+from resumed import timings
 from resumed.errors import DatabaseError, LockLostError
 from resumed.judge.case import CasePlacement, vanished_case
 from resumed.judge.checkpoint_id import made_at
-from resumed.judge.verdict import open_question, quiet_since
+from resumed.judge.verdict import needs_graph
 from resumed.model import Attempt, State
 from resumed.runtime.assessment import (
     Approved,
@@ -26,221 +28,224 @@ from resumed.runtime.assessment import (
     run_preflight,
 )
 from resumed.runtime.call_mode import CallMode, preferred_mode
-from resumed.runtime.call_restore import config_of, context_of
-from resumed.runtime.conclusion import BegunAttempt, close_left_open, conclude
-from resumed.runtime.context import AttemptRequest, WorkerContext
+from resumed.runtime.call_restore import config_of, context_of, recursion_limit_of
+from resumed.runtime.conclusion import BegunAttempt, conclude_attempt, recover_open_attempt
+from resumed.runtime.context import AttemptContext, AttemptRequest, WorkerContext
 from resumed.runtime.fenced_saver import FencedSaver
-from resumed.runtime.graph_run import GraphCall, RunResult, StopReason, run_graph
+from resumed.runtime.graph_run import GraphCall, RunResult, run_graph
 from resumed.runtime.node_threads import CURRENT_THREAD_ID
 from resumed.runtime.run_guard import RunGuard
 from resumed.store import attempts, cases, locks, runs
-from resumed.store.connection import Session, is_usable, open_session
+from resumed.store.connection import is_usable
 from resumed.store.database_errors import is_transient, refuses_writes
 from resumed.workers import memory
-from resumed.workers.protocol import finished, quarantined, refused, started
+from resumed.workers.protocol import AttemptStarted, RequestResult, ThreadRefused
 
 _CLOCK_LIMIT = timedelta(seconds=2)
-_BUSY_DELAY = timedelta(seconds=5)
-_NOT_AT_ALL = timedelta(0)
-_CLOCK_DELAY = timedelta(seconds=30)
-_STUMBLE_DELAY = timedelta(minutes=5)
+_NO_DELAY = timedelta(0)
+_ERROR_DELAY = timedelta(minutes=5)
 _AFTER_HEAD = timedelta(milliseconds=20)
 _THREAD_POLL = timedelta(milliseconds=50)
-_THREAD_GRACE = timedelta(seconds=5)
 
 
-async def run_attempt(request: AttemptRequest, desk: WorkerContext) -> str:
-    """Try one thread; says in one word what came of it: tried, looked, busy, early, skewed or unreachable."""
+class AttemptEndedError(Exception):
+    """The pipeline ends before its last step, with this result."""
+
+    def __init__(self, result: RequestResult) -> None:
+        """End with `result`."""
+        super().__init__(result)
+        self.result = result
+
+
+async def run_attempt(request: AttemptRequest, worker: WorkerContext) -> RequestResult:
+    """Try to resume one thread on a session of its own. Raises errors that do not come from the database."""
     CURRENT_THREAD_ID.set(request.thread_id)
     try:
-        async with desk.sessions.session() as session:
-            asked_at = datetime.now(UTC)
-            locked, now = await locks.try_lock(session, request.thread_id)
-            if not locked:
-                await cases.postpone(session, request.thread_id, _BUSY_DELAY)
-                return "busy"
-            if asked_at - now > _CLOCK_LIMIT:
-                await cases.postpone(session, request.thread_id, _CLOCK_DELAY)
-                return "skewed"
-            result = await _safely_locked(session, now, request, desk)
-            return result if await _unlocked(session, request.thread_id) else "unreachable"
+        async with worker.sessions.session() as session:
+            return await _resume_thread(AttemptContext(session, request, worker))
     except (DatabaseError, LockLostError):
-        return "unreachable"
+        return RequestResult.UNREACHABLE
     except psycopg.Error as error:
         if is_transient(error) or refuses_writes(error):
-            return "unreachable"
+            return RequestResult.UNREACHABLE
         raise
 
 
-async def _unlocked(session: Session, thread_id: str) -> bool:
-    """Give the lock back; a session that is gone has given it back already."""
-    return not await is_usable(session) or await locks.unlock(session, thread_id)
-
-
-async def _safely_locked(session: Session, now: datetime, request: AttemptRequest, desk: WorkerContext) -> str:
-    """Come back later to a thread on which we stumbled, lest it is tried for ever at every turn."""
+async def _resume_thread(context: AttemptContext) -> RequestResult:
+    """Run the pipeline. Each step may end it by raising AttemptEndedError; the lock is released either way."""
     try:
-        return await _locked(session, now, request, desk)
+        async with _thread_lock(context) as locked_at:
+            await recover_open_attempt(context)
+            assessment = await _assess(context, locked_at)
+            async with _fenced_saver(context, assessment) as saver:
+                approved = await _approve(context, saver, assessment)
+                begun = await _begin(context, assessment, approved)
+                result = await _run(context, saver, approved, begun)
+                await conclude_attempt(context, saver, begun, result)
+    except AttemptEndedError as ended:
+        return ended.result
+    return RequestResult.TRIED
+
+
+@asynccontextmanager
+async def _thread_lock(context: AttemptContext) -> AsyncIterator[datetime]:
+    """Hold the thread's lock; yields the database's time. Does not wait for a lock that is held elsewhere.
+
+    An unexpected error postpones the case: otherwise the thread would be tried at every dispatch. The lock is then
+    released with the session.
+    """
+    asked_at = datetime.now(UTC)
+    locked, now = await locks.try_lock(context.session, context.thread_id)
+    if not locked:
+        await cases.postpone(context.session, context.thread_id, timings.current().busy_delay)
+        raise AttemptEndedError(RequestResult.BUSY)
+    if asked_at - now > _CLOCK_LIMIT:
+        await cases.postpone(context.session, context.thread_id, timings.current().clock_delay)
+        raise AttemptEndedError(RequestResult.SKEWED)
+    try:
+        yield now
+    except AttemptEndedError:
+        await _unlock(context)
+        raise
     except Exception as error:
-        if await is_usable(session):
-            later = _BUSY_DELAY if isinstance(error, psycopg.Error) and is_transient(error) else _STUMBLE_DELAY
+        if await is_usable(context.session):
+            delay = (
+                timings.current().busy_delay
+                if isinstance(error, psycopg.Error) and is_transient(error)
+                else _ERROR_DELAY
+            )
             with suppress(psycopg.Error):
-                await cases.postpone(session, request.thread_id, later)
+                await cases.postpone(context.session, context.thread_id, delay)
         raise
+    await _unlock(context)
 
 
-async def _locked(session: Session, now: datetime, request: AttemptRequest, desk: WorkerContext) -> str:
-    await close_left_open(session, request, desk)
-    seen = await assess_thread(session, now, request, ours=request.asked)
-    if seen is None:
-        await cases.settle_attempt(session, vanished_case(request.thread_id, request.registration.name, now))
-        return "looked"
-    if not open_question(seen.judgement):
-        await record_assessment(session, seen, seen.judgement, request.registration.version)
-        return "looked"
-    if delay := _until_head_has_passed(seen):
-        await cases.postpone(session, request.thread_id, delay)
-        return "early"
-    return await _cleared(session, seen, request, desk)
+async def _unlock(context: AttemptContext) -> None:
+    """Release the lock; a session that is gone has released it already."""
+    if await is_usable(context.session) and not await locks.unlock(context.session, context.thread_id):
+        raise AttemptEndedError(RequestResult.UNREACHABLE)
 
 
-async def _cleared(session: Session, seen: Assessment, request: AttemptRequest, desk: WorkerContext) -> str:
-    saver = FencedSaver(session, seen.snapshot.head.checkpoint_id, request.workflow.policy.serde)
+@asynccontextmanager
+async def _fenced_saver(context: AttemptContext, assessment: Assessment) -> AsyncIterator[FencedSaver]:
+    """Save through the session that holds the lock, until the attempt is over: the session goes on to other threads."""
+    saver = FencedSaver(context.session, assessment.head_id, context.request.workflow.policy.serde)
     try:
-        return await _resumed(saver, seen, request, desk)
+        yield saver
     finally:
-        await saver.shut()  # the session goes on to other threads
+        await saver.close()
 
 
-async def _resumed(saver: FencedSaver, seen: Assessment, request: AttemptRequest, desk: WorkerContext) -> str:
-    session = saver.session
-    cleared = await run_preflight(saver, seen, request)
-    if not isinstance(cleared, Approved):
-        await record_assessment(session, seen, cleared, request.registration.version)
-        desk.tell(refused(request.thread_id, request.registration.name, cleared))
-        return "looked"
-    stopped = request.stop.is_set() or request.control.drain_requested
-    begun = await _begin(session, (seen, cleared), request, desk) if not stopped else None
-    if begun is None:
-        await cases.postpone(session, request.thread_id, _NOT_AT_ALL)
-        return "looked"
-    saver.watch(RunGuard(begun.attempt.before, cleared.unfinished, commanded=cleared.rows_before is not None))
-    returned = await run_graph(_call(cleared, begun, request, desk), saver, request)
-    if returned.error is not None and desk.exhausted is not None and memory.exhausted(returned.error):
-        desk.exhausted(returned.error)
-    await _end(saver, begun, returned, request, desk)
-    return "tried"
+async def _assess(context: AttemptContext, now: datetime) -> Assessment:
+    """Judge the thread by its rows; end here unless its values and its graph have to be asked."""
+    session, request = context.session, context.request
+    assessment = await assess_thread(session, now, request, skip_silence=request.by_person)
+    if assessment is None:
+        gone = vanished_case(request.thread_id, request.registration.name, now)
+        await cases.settle_attempt(session, gone, known=None, now=now)
+        raise AttemptEndedError(RequestResult.LOOKED)
+    if not needs_graph(assessment.judgement):
+        await record_assessment(session, assessment, assessment.judgement, request.registration.version)
+        raise AttemptEndedError(RequestResult.LOOKED)
+    # Checkpoints whose ids lie behind the head's are never read, so wait until our clock has passed the head's time.
+    ours, made = datetime.now(UTC), made_at(assessment.snapshot.head.newest_id)
+    if made is not None and made >= ours:
+        await cases.postpone(session, request.thread_id, made - ours + _AFTER_HEAD)
+        raise AttemptEndedError(RequestResult.EARLY)
+    return assessment
 
 
-async def _begin(
-    session: Session, judged: tuple[Assessment, Approved], request: AttemptRequest, desk: WorkerContext
-) -> BegunAttempt | None:
-    """Record the attempt, unless a person has paused, cancelled or quarantined since we looked."""
-    (seen, cleared), registration = judged, request.registration
-    head = seen.snapshot.head.checkpoint_id
+async def _approve(context: AttemptContext, saver: FencedSaver, assessment: Assessment) -> Approved:
+    """Run the preflight under the lock; end here where it refuses, or where a shutdown has begun meanwhile."""
+    session, request = context.session, context.request
+    approved = await run_preflight(saver, assessment, request)
+    if not isinstance(approved, Approved):
+        await record_assessment(session, assessment, approved, request.registration.version)
+        context.worker.send(ThreadRefused(request.thread_id, request.registration.name, approved))
+        raise AttemptEndedError(RequestResult.LOOKED)
+    if request.stop.is_set() or request.control.drain_requested:
+        await cases.postpone(session, request.thread_id, _NO_DELAY)
+        raise AttemptEndedError(RequestResult.LOOKED)
+    return approved
+
+
+async def _begin(context: AttemptContext, assessment: Assessment, approved: Approved) -> BegunAttempt:
+    """Record the attempt; end here where a person has paused, cancelled or quarantined the thread since the lock."""
+    session, registration = context.session, context.request.registration
     blank = Attempt(
-        thread_id=request.thread_id,
+        thread_id=context.thread_id,
         attempt=0,
         workflow=registration.name,
         version=registration.version,
-        worker=desk.worker,
-        started_at=seen.circumstances.now,
+        worker=context.worker.name,
+        started_at=assessment.circumstances.now,
         finished_at=None,
         outcome=None,
         advanced=False,
-        before=head,
+        before=assessment.head_id,
         after=None,
         error_type=None,
         error_at=None,
         error=None,
     )
+    running = case_update_of(assessment, assessment.judgement, CasePlacement(State.RUNNING))
     async with session.transaction():
-        tally = await cases.begin_attempt(session, case_update_of(seen, seen.judgement, CasePlacement(State.RUNNING)))
-        if tally is None:
-            return None
-        attempt = await attempts.start(session, blank)
-        await runs.take_run(session, request.thread_id, head, cleared.rows_before)
-    desk.tell(started(attempt))
-    return BegunAttempt(attempt, tally, seen)
+        known, now = assessment.circumstances.known, assessment.circumstances.now
+        tally = await cases.begin_attempt(session, running, known=known, now=now)
+        if tally is not None:
+            attempt = await attempts.start(session, blank)
+            await runs.take_run(session, context.thread_id, assessment.head_id, approved.rows_before)
+    if tally is None:
+        await cases.postpone(session, context.thread_id, _NO_DELAY)
+        raise AttemptEndedError(RequestResult.LOOKED)
+    context.worker.send(AttemptStarted(attempt))
+    return BegunAttempt(attempt, tally, assessment)
 
 
-def _call(cleared: Approved, begun: BegunAttempt, request: AttemptRequest, desk: WorkerContext) -> GraphCall:
-    workflow, head = cleared.workflow, begun.look.snapshot.head
-    policy = workflow.policy
+async def _run(context: AttemptContext, saver: FencedSaver, approved: Approved, begun: BegunAttempt) -> RunResult:
+    """Run the graph under watch until it ends or is stopped, and its nodes have ended or cannot be waited for."""
+    saver.watch(RunGuard(begun.attempt.before, approved.unfinished, commanded=approved.rows_before is not None))
+    result = await run_graph(_build_call(context, approved, begun), saver, context.request)
+    on_memory_exhausted = context.worker.on_memory_exhausted
+    if result.error is not None and on_memory_exhausted is not None and memory.exhausted(result.error):
+        on_memory_exhausted(result.error)
+    return replace(result, stuck=await _outlasts_patience(context, result))
+
+
+def _build_call(context: AttemptContext, approved: Approved, begun: BegunAttempt) -> GraphCall:
+    """Put together the call of the graph as the application made it, with the attempt's stamps in the metadata."""
+    workflow, head = approved.workflow, begun.assessment.snapshot.head
+    policy, options = workflow.policy, approved.options
     stamps = {
         "workflow": begun.attempt.workflow,
         "version": begun.attempt.version or head.metadata_version,
         "attempt": begun.attempt.attempt,
         "resumed_run": head.run.run_id if head.run is not None else head.metadata_run,
     }
-    config = config_of(request.thread_id, cleared.call, policy.configurable, stamps)
-    config["recursion_limit"] = workflow.limit(cleared.options.recursion_limit, desk.recursion_limit)
-    face = CallMode(policy.face or cleared.options.face or preferred_mode(workflow.graph))
-    context = partial(context_of, policy, request.thread_id)
-    return GraphCall(cleared.graph, config, context, cleared.given, face, workflow.graph)
+    config = config_of(context.thread_id, approved.configurable, policy.configurable, stamps)
+    config["recursion_limit"] = recursion_limit_of(workflow, options.recursion_limit, context.worker.recursion_limit)
+    return GraphCall(
+        graph=approved.graph,
+        config=config,
+        build_context=partial(context_of, policy, context.thread_id),
+        graph_input=approved.graph_input,
+        mode=CallMode(policy.face or options.mode or preferred_mode(workflow.graph)),
+        unbound=workflow.graph,
+    )
 
 
-async def _end(
-    saver: FencedSaver, begun: BegunAttempt, returned: RunResult, request: AttemptRequest, desk: WorkerContext
-) -> None:
-    """Conclude on the session that holds the lock; where a node still runs, keep the lock until the process is gone."""
-    returned = replace(returned, stuck=await _still_running(returned, request, desk))
-    await saver.rest()
-    try:
-        if await is_usable(saver.session):
-            await _conclude(saver, begun, returned, (request, desk))
-        else:
-            await _conclude_anew(saver, begun, (request, desk), stuck=returned.stuck)
-    finally:
-        if returned.stuck:
-            await _wait_for_the_end(request, desk)
+async def _outlasts_patience(context: AttemptContext, result: RunResult) -> bool:
+    """Wait for nodes that still run after the call has ended; return whether one runs for too long.
 
-
-async def _conclude(
-    saver: FencedSaver, begun: BegunAttempt, returned: RunResult, whose: tuple[AttemptRequest, WorkerContext]
-) -> None:
-    request, desk = whose
-    closed, placement = await conclude(saver, begun, returned, request)
-    if closed is None:
-        return
-    desk.tell(finished(closed, quiet_since(begun.look.snapshot, begun.look.circumstances)))
-    if placement.quarantine_reason is not None:
-        desk.tell(quarantined(closed.thread_id, closed.workflow, placement.quarantine_reason))
-
-
-async def _conclude_anew(
-    saver: FencedSaver, begun: BegunAttempt, whose: tuple[AttemptRequest, WorkerContext], *, stuck: bool
-) -> None:
-    """The session is gone: close on a new one if its lock can be had, else its next holder closes for us."""
-    async with open_session(whose[1].target, "resumed attempt") as session:
-        locked, _ = await locks.try_lock(session, begun.attempt.thread_id)
-        if not locked:
-            return
-        anew = FencedSaver(session, saver.head)
-        await _conclude(anew, begun, RunResult(stopped=StopReason.LOCK_LOST), whose)
-        if stuck:
-            await _wait_for_the_end(*whose)
-        await locks.unlock(session, begun.attempt.thread_id)
-
-
-async def _wait_for_the_end(request: AttemptRequest, desk: WorkerContext) -> None:
-    """Have the control process end this one, and let nobody have the thread before that."""
-    desk.tell({"kind": "stuck", "thread_id": request.thread_id})
-    await asyncio.Event().wait()
-
-
-async def _still_running(returned: RunResult, request: AttemptRequest, desk: WorkerContext) -> bool:
-    """A node may outlive its cancelled run, and a synchronous one its sibling's failure; only the latter has time."""
-    patience = _THREAD_GRACE if returned.stopped is not None else request.registration.numbers.timeout
+    A node may outlive its cancelled run, and a synchronous one the failure of its sibling; only the latter may take
+    the whole timeout of the attempt.
+    """
+    timeout = context.request.registration.numbers.timeout
+    patience = timings.current().thread_grace if result.stop_reason is not None else timeout
     deadline = asyncio.get_running_loop().time() + patience.total_seconds()
-    while desk.executor.busy(request.thread_id) or (returned.lasting is not None and not returned.lasting.done()):
+    cancelled = result.cancelled_run
+    while context.worker.executor.busy(context.thread_id) or (cancelled is not None and not cancelled.done()):
         if asyncio.get_running_loop().time() > deadline:
             return True
         await asyncio.sleep(_THREAD_POLL.total_seconds())
     return False
-
-
-def _until_head_has_passed(seen: Assessment) -> timedelta | None:
-    """Ids made behind the head are never read, so wait until the head's time has passed by our clock."""
-    ours, made = datetime.now(UTC), made_at(seen.snapshot.head.newest_id)
-    return made - ours + _AFTER_HEAD if made is not None and made >= ours else None

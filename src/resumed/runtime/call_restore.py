@@ -1,4 +1,4 @@
-"""Owns what a resume gives back of the original call: LangGraph itself restores nothing of it (facts section 4.7)."""
+"""Restores what a resume needs of the original call; LangGraph itself restores nothing of it (facts section 4.7)."""
 
 import asyncio
 import inspect
@@ -9,41 +9,39 @@ from typing import Any
 from langchain_core.runnables import RunnableConfig
 
 from resumed.runtime.call_mode import CallMode
+from resumed.runtime.langgraph_internals import METADATA_KEYS, METADATA_PREFIXES, recursion_default
+from resumed.workflows.loaded_workflow import LoadedWorkflow
 from resumed.workflows.workflow import Breakpoints, Workflow
 
-_LANGGRAPHS = frozenset(
-    {"source", "step", "parents", "writes", "run_id", "thread_id", "created_by"}
-    | {"counters_since_delta_snapshot", "delta_writes_versioned"}
-)
-_PREFIXES = ("checkpoint_", "langgraph_", "__")
-_OURS = frozenset({"workflow", "version", "attempt", "resumed_run"})
+_OWN_METADATA = frozenset({"workflow", "version", "attempt", "resumed_run"})
 _SCALARS = (str, int, float, bool)
 
 
 @dataclass(frozen=True, slots=True)
 class CallOptions:
-    """How the application called the graph, as far as a resume has to do it alike; a registered run stores it.
+    """How the application called the graph, as far as a resume has to repeat it; a registered run stores it.
 
-    `face` is the value of a `Face`, None where it is not known.
+    `mode` is the value of a `CallMode`, None where it is not known.
     """
 
-    face: str | None = None
+    mode: str | None = None
     interrupt_before: Breakpoints = ()
     interrupt_after: Breakpoints = ()
     recursion_limit: int | None = None
 
-    def kept(self) -> dict[str, Any]:
-        """Return what is to be stored, as JSON."""
-        return {name: value for name, value in asdict(self).items() if value}
+    def to_json(self) -> dict[str, Any]:
+        """Return what is to be stored, as JSON; the mode is stored as `face`."""
+        stored = {"face" if name == "mode" else name: value for name, value in asdict(self).items()}
+        return {name: value for name, value in stored.items() if value}
 
 
 def options_of(found: object) -> CallOptions:
-    """Read the options that a run stored; what cannot be one counts as not given."""
+    """Read the options that a run stored; a value that cannot be one is ignored."""
     if not isinstance(found, Mapping):
         return CallOptions()
-    face, limit = found.get("face"), found.get("recursion_limit")
+    mode, limit = found.get("face"), found.get("recursion_limit")
     return CallOptions(
-        face=face if face in tuple(CallMode) else None,
+        mode=mode if mode in tuple(CallMode) else None,
         interrupt_before=_nodes(found.get("interrupt_before")),
         interrupt_after=_nodes(found.get("interrupt_after")),
         recursion_limit=limit if type(limit) is int and limit > 0 else None,
@@ -53,34 +51,47 @@ def options_of(found: object) -> CallOptions:
 def _nodes(found: object) -> Breakpoints:
     if found == "*" or not isinstance(found, list | tuple):
         return "*" if found == "*" else ()
-    return "*" if "*" in found else tuple(one for one in found if isinstance(one, str))
+    return "*" if "*" in found else tuple(name for name in found if isinstance(name, str))
 
 
 def stored_configurable(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Pick the scalars that the original call left in metadata, LangGraph's and our own keys apart."""
+    """Return the scalars that the original call left in metadata, without LangGraph's keys and our own."""
     return {
         key: value
         for key, value in metadata.items()
-        if isinstance(value, _SCALARS) and key not in _LANGGRAPHS | _OURS and not key.startswith(_PREFIXES)
+        if isinstance(value, _SCALARS)
+        and key not in METADATA_KEYS | _OWN_METADATA
+        and not key.startswith(METADATA_PREFIXES)
     }
 
 
 def config_of(
     thread_id: str, call: Mapping[str, Any], wanted: Sequence[str] | None, stamps: Mapping[str, Any]
 ) -> RunnableConfig:
-    """Build the config of a resume from the scalars of the original call; `wanted` narrows what of them is given back.
+    """Build the config of a resume from the scalars of the original call; `wanted` narrows those that are restored.
 
-    What is not given back stays in metadata, as the stamps (workflow, version, attempt) do: whoever looks the thread
-    up by it finds it still.
+    The others stay in metadata, as the stamps (workflow, version, attempt) do, so that applications still find the
+    thread by them.
     """
-    given = {key: value for key, value in call.items() if wanted is None or key in wanted}
-    kept = {key: value for key, value in call.items() if key not in given}
+    restored = {key: value for key, value in call.items() if wanted is None or key in wanted}
+    others = {key: value for key, value in call.items() if key not in restored}
     known = {key: value for key, value in stamps.items() if value not in (None, "")}
-    return {"configurable": {**given, "thread_id": thread_id}, "metadata": {**kept, **known}}
+    return {"configurable": {**restored, "thread_id": thread_id}, "metadata": {**others, **known}}
+
+
+def recursion_limit_of(workflow: LoadedWorkflow, called: int | None, default: int) -> int:
+    """Return how many supersteps an attempt may run: the limit of the registration, the call or the graph.
+
+    Where none of them sets one, `default` is passed as LangGraph's own default is: a subgraph's own limit precedes it.
+    """
+    if limit := workflow.policy.recursion_limit or called:
+        return limit
+    bound = (workflow.graph.config or {}).get("recursion_limit")
+    return bound if type(bound) is int else recursion_default(default)
 
 
 async def context_of(policy: Workflow, thread_id: str) -> Any:
-    """Ask the registration for the context of a run, in a thread where its callable is not asynchronous."""
+    """Return the context that the registration makes for a run, in a thread where its callable is synchronous."""
     if policy.context is None:
         return None
     if inspect.iscoroutinefunction(policy.context):

@@ -1,6 +1,6 @@
-"""Watches what values are loaded as: a class that is gone comes back as a plain dict, and LangGraph says nothing of it.
+"""Watches which classes values are loaded as: a value whose class is gone is a plain dict, and LangGraph is silent.
 
-A run would go on with that dict and save it. Here only names are noted; whether it matters is preflight's to say.
+A run would go on with that dict and save it. Here only names are noted; preflight decides whether it matters.
 """
 
 import copy
@@ -16,30 +16,17 @@ from typing import Any
 import ormsgpack
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
-from langgraph.checkpoint.serde.event_hooks import SerdeEvent, register_serde_event_listener
-from langgraph.checkpoint.serde.jsonplus import (
-    EXT_CONSTRUCTOR_KW_ARGS,
-    EXT_CONSTRUCTOR_POS_ARGS,
-    EXT_CONSTRUCTOR_SINGLE_ARG,
-    EXT_METHOD_SINGLE_ARG,
-    EXT_PYDANTIC_V1,
-    EXT_PYDANTIC_V2,
-    JsonPlusSerializer,
-)
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from resumed.runtime.fenced_saver import FencedSaver
+from resumed.runtime.langgraph_internals import (
+    CLASS_CODES,
+    SerdeEvent,
+    register_serde_event_listener,
+    serde_allowlist_of,
+)
 from resumed.workflows.loaded_workflow import Graph
 
-_OF_A_CLASS = frozenset(
-    {
-        EXT_CONSTRUCTOR_SINGLE_ARG,
-        EXT_CONSTRUCTOR_POS_ARGS,
-        EXT_CONSTRUCTOR_KW_ARGS,
-        EXT_METHOD_SINGLE_ARG,
-        EXT_PYDANTIC_V1,
-        EXT_PYDANTIC_V2,
-    }
-)
 _LOADING: ContextVar[set[str] | None] = ContextVar("resumed_loading", default=None)
 
 
@@ -56,11 +43,11 @@ class ClassWatchingSerializer(SerializerProtocol):
         return self._inner.dumps_typed(obj)
 
     def loads_typed(self, data: tuple[str, bytes]) -> Any:
-        """Load as the watched serializer does; what a module does as it is imported ends nobody but this load."""
+        """Load as the watched serializer does; a module that exits as it is imported fails this load only."""
         before = _LOADING.set(self._lost)
         try:
             if isinstance(self._inner, JsonPlusSerializer) and data[0] == "msgpack":
-                ormsgpack.unpackb(data[1], ext_hook=self._look_into, option=ormsgpack.OPT_NON_STR_KEYS)
+                ormsgpack.unpackb(data[1], ext_hook=self._compare, option=ormsgpack.OPT_NON_STR_KEYS)
             return self._inner.loads_typed(data)
         except SystemExit as error:
             message = "a module of the state's classes ended the process as it was imported"
@@ -68,82 +55,81 @@ class ClassWatchingSerializer(SerializerProtocol):
         finally:
             _LOADING.reset(before)
 
-    def _look_into(self, code: int, data: bytes) -> None:
+    def _compare(self, code: int, data: bytes) -> None:
         """Compare one value, and first all within it, with what it is loaded as."""
-        parts = ormsgpack.unpackb(data, ext_hook=self._look_into, option=ormsgpack.OPT_NON_STR_KEYS)
-        if code not in _OF_A_CLASS:
+        parts = ormsgpack.unpackb(data, ext_hook=self._compare, option=ormsgpack.OPT_NON_STR_KEYS)
+        if code not in CLASS_CODES:
             return
-        wanted = _named(parts[0], parts[1])
+        wanted = _import_class(parts[0], parts[1])
         packed = ormsgpack.packb(ormsgpack.Ext(code, data))
         if wanted is None or (isclass(wanted) and not isinstance(self._inner.loads_typed(("msgpack", packed)), wanted)):
             self._lost.add(f"{parts[0]}.{parts[1]}")
-        elif twin := _twin(parts[0], parts[1], wanted):
+        elif twin := _find_twin(parts[0], parts[1], wanted):
             self._lost.add(twin)
 
 
 def watch_classes(saver: FencedSaver, graphs: Iterable[Graph], lost: set[str]) -> FencedSaver:
-    """Give a saver that loads for these graphs, an outer one first, and notes in `lost` which classes are gone."""
+    """Return a saver that loads for these graphs, an outer one first, and notes in `lost` which classes are gone."""
     for graph in graphs:
-        # Set in strict mode only, and then applied by LangGraph to whatever saver the graph is lent.
-        if (allowed := getattr(graph, "_serde_allowlist", None)) is not None:
+        if (allowed := serde_allowlist_of(graph)) is not None:
             saver = saver.with_allowlist(allowed)  # type: ignore[assignment]  # a copy of the same class
-    reader = copy.copy(saver)
-    reader.serde = _watching(saver.serde, lost)
-    return reader
+    watching = copy.copy(saver)
+    watching.serde = _watch_serde(saver.serde, lost)
+    return watching
 
 
-def _watching(serde: Any, lost: set[str]) -> Any:
+def _watch_serde(serde: Any, lost: set[str]) -> Any:
     if not isinstance(serde, EncryptedSerializer):
         return ClassWatchingSerializer(serde, lost)
-    opened = copy.copy(serde)
-    opened.serde = _watching(serde.serde, lost)
-    return opened
+    watching = copy.copy(serde)
+    watching.serde = _watch_serde(serde.serde, lost)
+    return watching
 
 
-def _note(event: SerdeEvent) -> None:
-    """Hear of a class in the value that is just being loaded; the only way to know where a serializer is the user's."""
+def _on_serde_event(event: SerdeEvent) -> None:
+    """Note a class in the value that is just being loaded; the only way to know where a serializer is the user's."""
     lost = _LOADING.get()
     if lost is None:
         return
     module, name = event["module"], event["name"]
-    wanted = _named(module, name)
+    wanted = _import_class(module, name)
     if event["kind"] != "msgpack_unregistered_allowed" or wanted is None:
         lost.add(f"{module}.{name}")
-    elif twin := _twin(module, name, wanted):
+    elif twin := _find_twin(module, name, wanted):
         lost.add(twin)
 
 
-def _named(module: str, name: str) -> object | None:
+def _import_class(module: str, name: str) -> object | None:
     try:
         return getattr(importlib.import_module(module), name, None)
-    except Exception:  # noqa: BLE001 - whatever an import raises: the class is not to be had
+    except Exception:  # noqa: BLE001 - whatever an import raises: the class cannot be had
         return None
 
 
-def _twin(module: str, name: str, wanted: object) -> str | None:
+def _find_twin(module: str, name: str, wanted: object) -> str | None:
     """Name a class that exists twice, as its file was imported under two names: `isinstance` would fail."""
     known = sys.modules.get(module)
-    for other in _of_file(getattr(known, "__file__", None), len(sys.modules)) if isclass(wanted) else ():
+    for other in _modules_of(getattr(known, "__file__", None), len(sys.modules)) if isclass(wanted) else ():
         twin = getattr(sys.modules.get(other), name, None)
         if isclass(twin) and twin is not wanted and twin.__module__ == other:
             return f"{module}.{name} (its file is also loaded as {other})"
     return None
 
 
-def _of_file(file: object, modules: int) -> tuple[str, ...]:
-    """Name the modules that were read from a file; `modules` says how many there were, so that new ones are seen."""
-    return _files(modules).get(os.path.realpath(file), ()) if isinstance(file, str) else ()
+def _modules_of(file: object, modules: int) -> tuple[str, ...]:
+    """Name the modules that were read from a file; `modules` is how many are loaded, so that new ones are seen."""
+    return _modules_by_file(modules).get(os.path.realpath(file), ()) if isinstance(file, str) else ()
 
 
 @lru_cache(maxsize=1)
-def _files(_modules: int) -> dict[str, tuple[str, ...]]:
+def _modules_by_file(_modules: int) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__dict__", {}).get("__file__")
         if isinstance(file, str):
-            place = os.path.realpath(file)
-            found[place] = (*found.get(place, ()), name)
+            path = os.path.realpath(file)
+            found[path] = (*found.get(path, ()), name)
     return found
 
 
-register_serde_event_listener(_note)
+register_serde_event_listener(_on_serde_event)

@@ -1,47 +1,47 @@
-"""Owns what an attempt needs around it: where the database is, which code, whose name, whom to tell."""
+"""What an attempt works with: the worker it runs in, the thread it is for, the session that holds the thread's lock."""
 
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Any
 
 from langgraph.runtime import RunControl
 
 from resumed.judge.workflow_match import WorkflowMatch
 from resumed.model import Registration
+from resumed.runtime.attempt_sessions import AttemptSessions
 from resumed.runtime.node_threads import TrackedExecutor
-from resumed.runtime.session_pool import SessionPool
-from resumed.store.connection import Target
+from resumed.store.connection import Session, Target
+from resumed.workers.protocol import Tell
 from resumed.workflows.loaded_workflow import LoadedWorkflow
 from resumed.workflows.thread_graphs import ThreadGraphs
-
-Tell = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """One worker's place of work; `recursion_limit` counts supersteps, `tell` sends to the control process.
+    """The worker process that attempts run in.
 
-    `exhausted` is called where a run ended because the process has no memory left.
+    `recursion_limit` counts supersteps; `send` sends a message to the control process; `on_memory_exhausted` is called
+    where a run ended because the process has no memory left.
     """
 
     target: Target
-    sessions: SessionPool
-    worker: str
+    sessions: AttemptSessions
+    name: str
     recursion_limit: int
     executor: TrackedExecutor
-    tell: Tell
-    exhausted: Callable[[BaseException], None] | None = None
+    send: Tell
+    on_memory_exhausted: Callable[[BaseException], None] | None = None
 
 
 @dataclass(slots=True)
 class AttemptRequest:
-    """One thread to be tried: the code and policy for it, and the handles by which a shutdown stops it.
+    """One thread to resume: the code and policy for it, and the handles by which a shutdown stops it.
 
-    `drain` asks the graph to stop at the next superstep; `stop` is set when there is no time left for that; `asked`
-    says that a person asked for it, so that no silence is waited for. `leases` holds the graph that was made for this
-    thread alone, until the ticket is done with; `in_context` says that its graph may live in a context that can end.
+    `control` asks the graph to stop at its next superstep; `stop` is set when there is no time left for that.
+    `by_person` is true where a person asked for the attempt: it does not wait for silence. `resources` holds the graph
+    that was made for this thread alone until the request is done; `graph_may_close` is true where the graph lives in a
+    context that can end by itself.
     """
 
     thread_id: str
@@ -49,22 +49,36 @@ class AttemptRequest:
     registration: Registration
     control: RunControl = field(default_factory=RunControl)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
-    asked: bool = False
-    in_context: bool = False
-    leases: AsyncExitStack = field(default_factory=AsyncExitStack)
-    _made: LoadedWorkflow | None = None
+    by_person: bool = False
+    graph_may_close: bool = False
+    resources: AsyncExitStack = field(default_factory=AsyncExitStack)
+    _thread_workflow: LoadedWorkflow | None = None
 
-    async def made(self, workflow: ThreadGraphs, call: Mapping[str, Any]) -> LoadedWorkflow:
+    async def load_thread_workflow(self, graphs: ThreadGraphs, call: Mapping[str, object]) -> LoadedWorkflow:
         """Return the workflow with the graph for what the thread's call stored. Raises what the factory raises."""
-        if self._made is None:
-            self._made = await self.leases.enter_async_context(workflow.lent(call, self.stop.set))
-        return self._made
+        if self._thread_workflow is None:
+            self._thread_workflow = await self.resources.enter_async_context(graphs.borrow(call, self.stop.set))
+        return self._thread_workflow
 
     @property
-    def claim(self) -> WorkflowMatch:
-        """The claim of this worker's own code on the thread, whatever else is registered elsewhere."""
+    def workflow_match(self) -> WorkflowMatch:
+        """How this worker's own code fits the thread, whatever else is registered elsewhere."""
         return WorkflowMatch(self.registration.name, (self.registration,))
 
     def drain(self) -> None:
         """Ask the graph to stop when its current superstep is done."""
         self.control.request_drain()
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptContext:
+    """One attempt: the session that holds the thread's lock, what was requested, and the worker that runs it."""
+
+    session: Session
+    request: AttemptRequest
+    worker: WorkerContext
+
+    @property
+    def thread_id(self) -> str:
+        """The thread that the attempt is for."""
+        return self.request.thread_id

@@ -1,6 +1,6 @@
-"""Owns the fenced checkpointer: LangGraph's own saver over the very session that holds the thread's lock.
+"""The fenced checkpointer: LangGraph's own saver over the very session that holds the thread's lock.
 
-Session gone, lock gone, next save refused: there is nothing else to check. It never reconnects and never has a pool.
+Once the session is gone, so is the lock, and the next save fails. It never reconnects and never has a pool.
 """
 
 import asyncio
@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import psycopg
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata, CheckpointTuple
-from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from psycopg import AsyncCursor
 from psycopg.rows import DictRow
@@ -23,7 +22,7 @@ from resumed.errors import LockLostError, SessionFailedError, SupersededError
 from resumed.judge.pending_writes import RawWrite, mark_edits, sanitise_writes, unmark_edits
 from resumed.runtime.answer_delivery import deliver_answers
 from resumed.runtime.breakpoints import has_run
-from resumed.runtime.langgraph_loops import calling_loop, loading_in_thread
+from resumed.runtime.langgraph_internals import HookedPostgresSaver, calling_loop, loading_in_thread
 from resumed.runtime.run_guard import GuardReads, RunGuard
 from resumed.store import checkpoints
 from resumed.store.checkpoints import Child
@@ -33,58 +32,57 @@ from resumed.store.sql_files import load_sql
 
 T = TypeVar("T")
 
+_UPSERT = load_sql("saver")["upsert_checkpoint"].decode()
 _HEAD_MOVED = "RS001"
-_REST = timedelta(seconds=5)
-_TURN = timedelta(milliseconds=2)
-_PAUSES = (0.01, 0.03, 0.1, 0.3, 1.0)  # seconds before a save is made again
+_SAVE_PATIENCE = timedelta(seconds=5)
+_SAVE_POLL = timedelta(milliseconds=2)
+_SAVE_RETRY_PAUSES = (0.01, 0.03, 0.1, 0.3, 1.0)  # seconds
 
 
 @dataclass(slots=True)
-class _Known:
+class _SharedState:
     """What copies of one saver share: under strict loading LangGraph runs the graph with a copy."""
 
     head: str
     saving: int = 0
-    shut: bool = False
-    recounts: dict[tuple[str, str], dict[str, set[str]]] = field(default_factory=dict)
+    closed: bool = False
+    joins: dict[tuple[str, str], dict[str, set[str]]] = field(default_factory=dict)
     withheld: str | None = None
     guard: RunGuard | None = None
 
 
-class FencedSaver(AsyncPostgresSaver):
+class FencedSaver(HookedPostgresSaver):
     """Saves a thread through the session that holds its lock, and only on top of the head it knows.
 
-    A save raises LockLostError when the session is gone, SupersededError when somebody else moved the head, and
-    SessionFailedError when the database fails on a session that lives; what it refuses for the sake of the thread's own
-    values is raised as it is. What is loaded of pending writes is sanitised.
+    A save raises LockLostError when the session is gone, SupersededError when another writer moved the head, and
+    SessionFailedError when the database fails on a session that lives; what it refuses because of the thread's own
+    values is raised as it is. Pending writes are sanitised as they are loaded.
     """
 
-    UPSERT_CHECKPOINTS_SQL = load_sql("saver")["upsert_checkpoint"].decode()
-
     def __init__(self, session: Session, head: str, serde: SerializerProtocol | None = None) -> None:
-        """Take the session for as long as the attempt lasts; `head` is the id of the newest root checkpoint."""
-        super().__init__(session, serde=serde)
+        """Use the session for as long as the attempt lasts; `head` is the id of the newest root checkpoint."""
+        super().__init__(session, serde, checkpoint_upsert=_UPSERT)
         self.session = session
-        self._known = _Known(head)
+        self._shared = _SharedState(head)
 
     @property
     def head(self) -> str:
         """The newest root checkpoint that this saver, or a copy of it, loaded or saved."""
-        return self._known.head
+        return self._shared.head
 
     @property
     def withheld(self) -> str | None:
         """Why an answer was not handed out to the question that was asked; None where none was withheld."""
-        return self._known.withheld
+        return self._shared.withheld
 
     @property
     def guard(self) -> RunGuard | None:
         """What watches the loops that run under this saver; None while nothing runs."""
-        return self._known.guard
+        return self._shared.guard
 
     def watch(self, guard: RunGuard | None) -> None:
-        """Have each loop judged as it loads, from now on; None where nothing runs any more."""
-        self._known.guard = guard
+        """Have this guard judge each loop as it loads from now on; None where nothing runs any more."""
+        self._shared.guard = guard
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Load a checkpoint from another thread, for the loop that asks there."""
@@ -92,14 +90,14 @@ class FencedSaver(AsyncPostgresSaver):
             return super().get_tuple(config)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """Load a checkpoint; a loop is stopped here where it must not go on from it."""
-        loop, guard = calling_loop(), self._known.guard
+        """Load a checkpoint; a loop that must not continue from it is stopped here."""
+        loop, guard = calling_loop(), self._shared.guard
         if guard is not None and loop is not None:
-            guard.asks(loop)
+            guard.on_load(loop)
         loaded = await super().aget_tuple(config)
         if guard is not None and loop is not None:
-            guard.require()
-            await guard.admit(loop, loaded, self._reads(config))
+            guard.require_open()
+            await guard.admit(loop, loaded, self._guard_reads(config))
         return loaded
 
     async def aput(
@@ -111,44 +109,44 @@ class FencedSaver(AsyncPostgresSaver):
     ) -> RunnableConfig:
         """Save a checkpoint while the lock is held and, at the root, its parent is still the head."""
         self._require_open()
-        if self._known.guard is not None:
-            self._known.guard.require()
-            self._known.guard.saves(config)
-        saved = await self._saved(lambda: super(FencedSaver, self).aput(config, checkpoint, metadata, new_versions))
-        if self._known.guard is not None:
-            self._known.guard.saved(config, checkpoint)
+        if self._shared.guard is not None:
+            self._shared.guard.require_open()
+            self._shared.guard.on_save(config)
+        saved = await self._save(lambda: super(FencedSaver, self).aput(config, checkpoint, metadata, new_versions))
+        if self._shared.guard is not None:
+            self._shared.guard.on_saved(config, checkpoint)
         if not config["configurable"].get("checkpoint_ns"):
-            self._known.head = checkpoint["id"]
+            self._shared.head = checkpoint["id"]
         return saved
 
     def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> Coroutine[Any, Any, None]:
         """Save the writes of a task while the lock is held."""
-        self._known.saving += 1  # from when it is asked for: LangGraph starts it later, as a task of its own
+        self._shared.saving += 1  # from the call on: LangGraph starts the save later, as a task of its own
         return self._save_writes(config, writes, task_id, task_path)
 
-    def recount(self, config: RunnableConfig, joins: dict[str, set[str]]) -> None:
-        """Load these joins of a checkpoint as having counted no other nodes than these."""
+    def repair_joins(self, config: RunnableConfig, joins: dict[str, set[str]]) -> None:
+        """Load these joins of a checkpoint with these nodes counted and no others."""
         named = config["configurable"]
-        self._known.recounts[named.get("checkpoint_ns", ""), named["checkpoint_id"]] = joins
+        self._shared.joins[named.get("checkpoint_ns", ""), named["checkpoint_id"]] = joins
 
-    async def rest(self) -> None:
-        """Wait for saves that a failed run has left under way: on one session they must not meet our own queries."""
+    async def wait_for_saves(self) -> None:
+        """Wait for saves that a failed run has left under way: they must not mix with our own queries."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(_REST.total_seconds()):
-                while self._known.saving:
-                    await asyncio.sleep(_TURN.total_seconds())
+            async with asyncio.timeout(_SAVE_PATIENCE.total_seconds()):
+                while self._shared.saving:
+                    await asyncio.sleep(_SAVE_POLL.total_seconds())
 
-    async def shut(self) -> None:
-        """Refuse every save and load from now on, and wait for the one under way: a thread cannot be cancelled."""
-        self._known.shut = True
+    async def close(self) -> None:
+        """Refuse every save and load from now on, and wait for the one under way: threads go on."""
+        self._shared.closed = True
         with suppress(TimeoutError):
-            async with asyncio.timeout(_REST.total_seconds()), self.lock:
+            async with asyncio.timeout(_SAVE_PATIENCE.total_seconds()), self.lock:
                 pass
 
     def _require_open(self) -> None:
-        if self._known.shut:
+        if self._shared.closed:
             message = "the attempt is over"
             raise LockLostError(message)
 
@@ -157,16 +155,16 @@ class FencedSaver(AsyncPostgresSaver):
     ) -> None:
         try:
             self._require_open()
-            if self._known.guard is not None:
-                self._known.guard.require()
-                self._known.guard.settles(writes, task_id)
-            await self._saved(lambda: super(FencedSaver, self).aput_writes(config, writes, task_id, task_path))
+            if self._shared.guard is not None:
+                self._shared.guard.require_open()
+                self._shared.guard.on_task_writes(writes, task_id)
+            await self._save(lambda: super(FencedSaver, self).aput_writes(config, writes, task_id, task_path))
         finally:
-            self._known.saving -= 1
+            self._shared.saving -= 1
 
-    async def _saved(self, save: Callable[[], Awaitable[T]]) -> T:
-        """Save, and again where the database asks for that: saving twice is saving once."""
-        for pause in _PAUSES:
+    async def _save(self, save: Callable[[], Awaitable[T]]) -> T:
+        """Save, and retry where the database asks for that: a save is idempotent."""
+        for pause in _SAVE_RETRY_PAUSES:
             try:
                 return await save()
             except SessionFailedError as error:
@@ -176,19 +174,19 @@ class FencedSaver(AsyncPostgresSaver):
         return await save()
 
     @asynccontextmanager
-    async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
-        """Say of whatever the database raises, at a save or a load, whose fault it is."""
+    async def open_cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
+        """Translate the errors of the database, at a save or a load, into what they mean for the attempt."""
         try:
-            async with super()._cursor(pipeline=pipeline) as cursor:
+            async with super().open_cursor(pipeline=pipeline) as cursor:
                 self._require_open()  # the session may by now be another attempt's
                 yield cursor
         except psycopg.Error as error:
-            if (meaning := self._meaning(error)) is None:
+            if (meaning := self._meaning_of(error)) is None:
                 raise
             raise meaning from error
 
     async def poll(self) -> None:
-        """Ask the session for a sign of life between two saves; raises LockLostError when it is gone."""
+        """Check between two saves that the session lives; raises LockLostError when it is gone."""
         try:
             async with self.lock:
                 self._require_open()
@@ -197,41 +195,43 @@ class FencedSaver(AsyncPostgresSaver):
             if not is_alive(self.session):
                 raise LockLostError(LockLostError.__doc__) from error
 
-    async def _load_checkpoint_tuple(self, value: DictRow) -> CheckpointTuple:
+    async def load_checkpoint(self, row: DictRow) -> CheckpointTuple:
         """Load the state in a thread as LangGraph does the writes: a class's module may take its time to import."""
-        loaded = await asyncio.to_thread(super()._load_blobs, value["channel_values"])
-        recounted = self._known.recounts.get((value["checkpoint_ns"], value["checkpoint_id"]), {})
-        loaded |= {name: set(members) for name, members in recounted.items() if name in loaded}
-        found = await super()._load_checkpoint_tuple({**value, "channel_values": loaded})
-        if self._known.guard is not None and not has_run(found):
-            self._known.guard.close(found)
-        return found
+        state = await asyncio.to_thread(super().load_state, row["channel_values"])
+        repaired = self._shared.joins.get((row["checkpoint_ns"], row["checkpoint_id"]), {})
+        state |= {name: set(members) for name, members in repaired.items() if name in state}
+        loaded = await super().load_checkpoint({**row, "channel_values": state})
+        if self._shared.guard is not None and not has_run(loaded):
+            self._shared.guard.close(loaded)
+        return loaded
 
-    def _reads(self, config: RunnableConfig) -> GuardReads:
+    def _guard_reads(self, config: RunnableConfig) -> GuardReads:
         named = config["configurable"]
 
         async def load(checkpoint_id: str) -> CheckpointTuple | None:
-            one: RunnableConfig = {"configurable": {**named, "checkpoint_id": checkpoint_id}}
-            return await super(FencedSaver, self).aget_tuple(one)
+            earlier: RunnableConfig = {"configurable": {**named, "checkpoint_id": checkpoint_id}}
+            return await super(FencedSaver, self).aget_tuple(earlier)
 
         async def children(checkpoint_id: str) -> dict[str, Child]:
-            async with self._cursor():
+            async with self.open_cursor():
                 return await checkpoints.children(self.session, named["thread_id"], checkpoint_id)
 
         return GuardReads(load, children)
 
-    def _load_blobs(self, blob_values: Any) -> dict[str, Any]:
-        return blob_values if isinstance(blob_values, dict) else super()._load_blobs(blob_values)
+    def load_state(self, blobs: Any) -> dict[str, Any]:
+        """Load the values of the channels, unless `load_checkpoint` has loaded them already."""
+        return blobs if isinstance(blobs, dict) else super().load_state(blobs)
 
-    def _load_writes(self, writes: list[RawWrite] | None) -> list[tuple[str, str, Any]]:
-        loaded = unmark_edits(super()._load_writes(mark_edits(writes or ())))
+    def load_writes(self, writes: list[RawWrite] | None) -> list[tuple[str, str, Any]]:
+        """Load pending writes so that no answer reaches another question and no route is lost."""
+        loaded = unmark_edits(super().load_writes(mark_edits(writes or ())))
         return deliver_answers(sanitise_writes(loaded), self.serde, self._withhold)
 
     def _withhold(self, why: str) -> None:
-        self._known.withheld = self._known.withheld or why
+        self._shared.withheld = self._shared.withheld or why
 
-    def _meaning(self, error: psycopg.Error) -> Exception | None:
-        """Return what an error means for the attempt; None where the thread itself is to blame, as for any other."""
+    def _meaning_of(self, error: psycopg.Error) -> Exception | None:
+        """Return what an error means for the attempt; None where the thread itself is to blame."""
         if error.sqlstate == _HEAD_MOVED:
             return SupersededError(SupersededError.__doc__)
         if not is_alive(self.session) or kind_of(error) is ErrorKind.UNREACHABLE:

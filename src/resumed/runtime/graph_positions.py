@@ -1,6 +1,6 @@
-"""Finds where a thread stands: its root graph, each subgraph that runs under its head, each that keeps its own state.
+"""Finds where a thread stands: its root graph and each subgraph that runs under its head.
 
-It reads through savers that watch what values are loaded as, and knows the graphs; it judges nothing.
+It reads through savers that watch which classes values are loaded as, and knows the graphs; it judges nothing.
 """
 
 from collections.abc import Container, Mapping
@@ -34,43 +34,45 @@ class GraphReader:
     lost: set[str] = field(default_factory=set)
     unfinished: set[str] = field(default_factory=set)
 
-    def reader(self, namespace: str = "") -> FencedSaver:
-        """Give a saver that loads as the graph of this namespace would, and notes which classes are gone."""
+    def saver_for(self, namespace: str = "") -> FencedSaver:
+        """Return a saver that loads as the graph of this namespace would, and notes which classes are gone."""
         inner = self.graph_of(namespace)
         return watch_classes(self.saver, (self.graph, inner) if inner is not None else (self.graph,), self.lost)
 
     def graph_of(self, namespace: str) -> Graph | None:
-        """Give the subgraph of a namespace, as far as its path tells; of several in one node that is the first."""
+        """Return the subgraph of a namespace, as far as its path shows; of several in one node that is the first."""
         known = subgraphs(self.graph)
         return known.get(path_of(namespace, known))
 
     async def load(self, namespace: str = "", checkpoint_id: str | None = None) -> CheckpointTuple | None:
         """Load a checkpoint, the newest where none is named, with all that its graph would load of it."""
-        reader = self.reader(namespace)
-        loaded = await reader.aget_tuple(_config(self.thread_id, namespace, checkpoint_id))
+        saver = self.saver_for(namespace)
+        loaded = await saver.aget_tuple(_config(self.thread_id, namespace, checkpoint_id))
         graph = self.graph_of(namespace) if namespace else self.graph
-        deltas = [name for name, one in graph.channels.items() if isinstance(one, DeltaChannel)] if graph else []
+        deltas = (
+            [name for name, channel in graph.channels.items() if isinstance(channel, DeltaChannel)] if graph else []
+        )
         if loaded is not None and deltas:
-            await reader.aget_delta_channel_history(config=loaded.config, channels=deltas)
+            await saver.aget_delta_channel_history(config=loaded.config, channels=deltas)
         return loaded
 
 
 @dataclass(frozen=True, slots=True)
 class GraphPosition:
-    """Where one graph of the thread stands: the root or a subgraph, its checkpoint, and whether it ran on since.
+    """Where one graph of the thread stands: the root or a subgraph, its checkpoint, and whether it has moved on since.
 
-    `certain` says that the node is the subgraph. What a node's code calls may be another graph than the one found.
+    `certain`: the node is itself the subgraph. What a node's code calls may be another graph than the one found.
     """
 
     graph: Graph
-    stands: CheckpointTuple
+    loaded: CheckpointTuple
     path: str
     moved_on: bool
     certain: bool = True
 
 
 def path_of(namespace: str, known: Container[str]) -> str:
-    """Leave out of a namespace which task it was, and how often it called a subgraph before.
+    """Return a namespace without the ids of its tasks and the numbers of their calls.
 
     A number is the name of a node where `known` has such a path.
     """
@@ -88,39 +90,39 @@ def is_counted(namespace: str, known: Container[str]) -> bool:
 
 
 def subgraphs(graph: Graph) -> Mapping[str, Graph]:
-    """Give the subgraphs at any depth by their paths, as in `outer|inner`."""
-    return {name: one for name, one in graph.get_subgraphs(recurse=True) if isinstance(one, Pregel)}
+    """Return the subgraphs at any depth by their paths, as in `outer|inner`."""
+    return {path: inner for path, inner in graph.get_subgraphs(recurse=True) if isinstance(inner, Pregel)}
 
 
-async def graph_positions(reading: GraphReader, loaded: CheckpointTuple) -> list[GraphPosition]:
+async def graph_positions(reader: GraphReader, loaded: CheckpointTuple) -> list[GraphPosition]:
     """Find where the root and each subgraph that runs under this head stand; one with a newer child has moved on.
 
     A child whose own root checkpoint was lost proves that, and stands nowhere itself; where its task has ended, it has
     moved on too. What no search finds, and what one node calls after its first subgraph, the guard judges when it runs.
     """
     head = loaded.checkpoint["id"]
-    children = await checkpoints.children(reading.saver.session, reading.thread_id, head)
-    found = [GraphPosition(reading.graph, loaded, "", has_run(loaded) or _have_run(children, "", head))]
-    known = subgraphs(reading.graph)
+    children = await checkpoints.children(reader.saver.session, reader.thread_id, head)
+    found = [GraphPosition(reader.graph, loaded, "", has_run(loaded) or _has_run_below(children, "", head))]
+    known = subgraphs(reader.graph)
     newest = {"": head, **{name: child.checkpoint_id for name, child in children.items()}}
-    standing = {name: await reading.load(name, child.checkpoint_id) for name, child in children.items()}
-    ended = _ended(loaded, *standing.values())
-    for namespace, stands in standing.items():
-        if stands is None or _astray(stands, newest):
+    loaded_inner = {name: await reader.load(name, child.checkpoint_id) for name, child in children.items()}
+    ended = _ended_tasks(loaded, *loaded_inner.values())
+    for namespace, inner_loaded in loaded_inner.items():
+        if inner_loaded is None or _is_unreachable(inner_loaded, newest):
             continue
         over = bool(_tasks_of(namespace) & ended)
-        if has_work(stands.checkpoint) and not over:
-            reading.unfinished.add(namespace)
+        if has_work(inner_loaded.checkpoint) and not over:
+            reader.unfinished.add(namespace)
         path = path_of(namespace, known)
         if path not in known or is_counted(namespace, known):
             continue
-        below = _have_run(children, namespace, newest[namespace])
-        certain = _is_certain(reading.graph, path, known)
-        found.append(GraphPosition(known[path], stands, path, has_run(stands) or below or over, certain))
+        below = _has_run_below(children, namespace, newest[namespace])
+        certain = _is_certain(reader.graph, path, known)
+        found.append(GraphPosition(known[path], inner_loaded, path, has_run(inner_loaded) or below or over, certain))
     return found
 
 
-def _have_run(children: Mapping[str, Child], namespace: str, made: str) -> bool:
+def _has_run_below(children: Mapping[str, Child], namespace: str, made: str) -> bool:
     return any(is_below(namespace, made, inner, child) for inner, child in children.items())
 
 
@@ -129,12 +131,12 @@ def _tasks_of(namespace: str) -> set[str]:
     return {part.partition(":")[2] for part in namespace.split("|")}
 
 
-def _ended(*stands: CheckpointTuple | None) -> set[str]:
-    """Return the ids of the tasks that have saved what they made, or whose error is another node's to handle.
+def _ended_tasks(*checkpoints: CheckpointTuple | None) -> set[str]:
+    """Return the ids of the tasks that have saved their output, or whose error is another node's to handle.
 
-    No graph that ran in one is asked again.
+    No graph that ran in one of them is called again.
     """
-    writes = [write for one in stands if one is not None for write in one.pending_writes or ()]
+    writes = [write for loaded in checkpoints if loaded is not None for write in loaded.pending_writes or ()]
     over = {
         task
         for task, channel, _ in writes
@@ -153,23 +155,23 @@ async def due_tasks(root: Graph, config: RunnableConfig) -> tuple[str, ...]:
     return ()
 
 
-def _astray(stands: CheckpointTuple, newest: Mapping[str, str]) -> bool:
-    """Say whether a graph above stands at another checkpoint than the one below which this one ran.
+def _is_unreachable(loaded: CheckpointTuple, newest: Mapping[str, str]) -> bool:
+    """Return whether a graph above stands at another checkpoint than the one below which this one ran.
 
     What ran below a checkpoint that was lost since, or below a graph that saves nothing, will not be found by a resume:
     its tasks are others. A graph that keeps its own state may have saved before the head, and has no task in its name,
     whatever number of a call follows it.
     """
-    began_at: Mapping[str, str] = stands.metadata.get("parents") or {}
+    began_at: Mapping[str, str] = loaded.metadata.get("parents") or {}
     return any(
-        newest.get(namespace, "" if ":" in _uncounted(namespace).rpartition("|")[2] else made) != made
+        newest.get(namespace, "" if ":" in _without_call_number(namespace).rpartition("|")[2] else made) != made
         for namespace, made in began_at.items()
     )
 
 
-def _uncounted(namespace: str) -> str:
+def _without_call_number(namespace: str) -> str:
     above, _, last = namespace.rpartition("|")
-    return _uncounted(above) if above and last.isdigit() else namespace
+    return _without_call_number(above) if above and last.isdigit() else namespace
 
 
 def _is_certain(root: Graph, path: str, known: Mapping[str, Graph]) -> bool:

@@ -1,7 +1,7 @@
-"""Owns the threads in which synchronous nodes run, and knows which attempt each of them works for.
+"""The threads in which synchronous nodes run, counted by the attempt that each of them works for.
 
-A synchronous node cannot be cancelled: after an attempt was stopped, its thread may still be at work, and as long as
-it is, nobody else may have the workflow's thread.
+A synchronous node cannot be cancelled: it may still run after its attempt was stopped, and until it has ended nothing
+else may run the workflow's thread.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ CURRENT_THREAD_ID: ContextVar[str | None] = ContextVar("resumed_attempt", defaul
 
 
 class TrackedExecutor(ThreadPoolExecutor):
-    """A thread pool that counts what is running for the attempt named by `CURRENT`.
+    """A thread pool that counts what is running for the attempt on `CURRENT_THREAD_ID`.
 
     Checkpointers serialise in threads of their own: every node may wait in its thread for a checkpoint to be loaded.
     """
@@ -33,15 +33,15 @@ class TrackedExecutor(ThreadPoolExecutor):
         super().__init__(max_workers, thread_name_prefix="resumed-node")
         self._savers = ThreadPoolExecutor(max_workers, thread_name_prefix="resumed-saver")
         self._running: Counter[str | None] = Counter()
-        self._guard = Lock()
+        self._count_lock = Lock()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Run `fn` in a thread, on the account of the current attempt."""
+        """Run `fn` in a thread, counted for the current attempt."""
         attempt = CURRENT_THREAD_ID.get()
-        with self._guard:
+        with self._count_lock:
             self._running[attempt] += 1
-        submit = self._savers.submit if _serialises(fn) else super().submit
-        future = submit(_with_a_loop, fn, *args, **kwargs)
+        submit = self._savers.submit if _is_saver_method(fn) else super().submit
+        future = submit(_call_with_loop, fn, *args, **kwargs)
         future.add_done_callback(lambda _: self._done(attempt))
         return future
 
@@ -51,23 +51,23 @@ class TrackedExecutor(ThreadPoolExecutor):
         self._savers.shutdown(wait, cancel_futures=cancel_futures)
 
     def busy(self, attempt: str) -> bool:
-        """Say whether a thread still works for this attempt."""
-        with self._guard:
+        """Return whether a thread still works for this attempt."""
+        with self._count_lock:
             return self._running[attempt] > 0
 
     def _done(self, attempt: str | None) -> None:
-        with self._guard:
+        with self._count_lock:
             self._running[attempt] -= 1
             if not self._running[attempt]:
                 del self._running[attempt]
 
 
-def _serialises(fn: object) -> bool:
+def _is_saver_method(fn: object) -> bool:
     """Return whether this is a checkpointer's method, as `asyncio.to_thread` hands it over."""
     called = fn.args[0] if isinstance(fn, partial) and fn.args else None
     return isinstance(getattr(called, "__self__", None), BaseCheckpointSaver)
 
 
-def _with_a_loop(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    with event_loops.lent_loop():
+def _call_with_loop(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    with event_loops.loop_on_demand():
         return fn(*args, **kwargs)

@@ -1,6 +1,6 @@
-"""Asks the loaded graph and the loaded checkpoint whether a thread may go on, and which answer it has to be given.
+"""Asks the loaded graph and the loaded checkpoint whether a thread may be resumed, and which answer it needs.
 
-Rows cannot tell either. It reads through the saver, runs nothing, writes nothing; what it cannot rule out, it refuses.
+Rows show neither. It reads through the saver, runs nothing and writes nothing, and refuses what it cannot rule out.
 """
 
 import asyncio
@@ -16,96 +16,103 @@ from resumed.judge.verdict import INTERRUPT, NULL_TASK, RESUME
 from resumed.model import Judgement, Verdict
 from resumed.runtime.breakpoints import breakpoint_at, due_nodes
 from resumed.runtime.graph_positions import GraphPosition, GraphReader, graph_positions, subgraphs
-from resumed.runtime.pending_work import carries_command, repaired_joins, unknown_nodes
+from resumed.runtime.pending_work import commanded_nodes, repaired_joins, unknown_nodes
 from resumed.runtime.subgraphs import lagging_subgraph, leading_subgraph
 from resumed.store import checkpoints, interrupts
 from resumed.store.interrupts import StoredWrite
 
 
-async def examine(reading: GraphReader, loaded: CheckpointTuple) -> Judgement | OpenAnswer | None:
-    """Give the verdict that forbids a resume, the answer that it has to bring, or None: it may go on as it is."""
-    answer = match_answers(await _exchanges(reading, loaded))
+async def examine(reader: GraphReader, loaded: CheckpointTuple) -> Judgement | OpenAnswer | None:
+    """Return the verdict that forbids a resume, or the answer to resume with, or None to resume without one."""
+    answer = match_answers(await _load_interrupt_rows(reader, loaded))
     if isinstance(answer, Judgement):
         return answer
-    found = await graph_positions(reading, loaded)
-    if said := _spoilt(reading, found):
-        return Judgement(Verdict.INCOMPATIBLE, said)
-    for place in found:
-        if stands_at := await _breakpoint(reading, place):
+    found = await graph_positions(reader, loaded)
+    if reason := _repair_joins(reader, found):
+        return Judgement(Verdict.INCOMPATIBLE, reason)
+    for position in found:
+        if stands_at := await _find_breakpoint(reader, position):
             return Judgement(Verdict.BREAKPOINT, stands_at)
-    if said := await _incompatible(reading, found):
-        return Judgement(Verdict.INCOMPATIBLE, said)
+    if reason := await _find_missing(reader, found):
+        return Judgement(Verdict.INCOMPATIBLE, reason)
     return answer
 
 
-async def ready_for(reading: GraphReader, loaded: CheckpointTuple | None, given: object) -> Judgement | None:
-    """Say what forbids to begin a run with this input; the work that waits is its caller's to drop or to answer."""
-    found = await graph_positions(reading, loaded) if loaded and isinstance(given, Command) else []
-    said = _spoilt(reading, found) or (await _incompatible(reading, found) if found else None)
-    if said is None and reading.lost:
-        said = f"classes of the state are missing or have changed: {', '.join(sorted(reading.lost))}"
-    return Judgement(Verdict.INCOMPATIBLE, said) if said else None
+async def examine_first_input(
+    reader: GraphReader, loaded: CheckpointTuple | None, graph_input: object
+) -> Judgement | None:
+    """Return the verdict that forbids a run to begin with this input; what waits is its caller's to drop or answer."""
+    found = await graph_positions(reader, loaded) if loaded and isinstance(graph_input, Command) else []
+    reason = _repair_joins(reader, found) or (await _find_missing(reader, found) if found else None)
+    if reason is None and reader.lost:
+        reason = f"classes of the state are missing or have changed: {', '.join(sorted(reader.lost))}"
+    return Judgement(Verdict.INCOMPATIBLE, reason) if reason else None
 
 
-async def _incompatible(reading: GraphReader, found: list[GraphPosition]) -> str | None:
-    """Say what of the pending work or of the state this code does not have."""
-    certain = [place for place in found if place.certain]
-    if unknown := {name for place in certain for name in unknown_nodes(place.graph, place.stands)}:
+async def _find_missing(reader: GraphReader, found: list[GraphPosition]) -> str | None:
+    """Return what pending work and state need and this code does not have, as a reason."""
+    certain = [position for position in found if position.certain]
+    if unknown := {name for position in certain for name in unknown_nodes(position.graph, position.loaded)}:
         return f"pending work names what the graph does not have: {', '.join(sorted(unknown))}"
-    stateful = await checkpoints.stateful(reading.saver.session, reading.thread_id)
+    stateful = await checkpoints.stateful(reader.saver.session, reader.thread_id)
     for namespace in stateful:
-        await reading.load(namespace)
-    if reading.lost:
-        return f"classes of the state are missing or have changed: {', '.join(sorted(reading.lost))}"
-    return await _out_of_step(reading, found, stateful) if stateful else None
+        await reader.load(namespace)
+    if reader.lost:
+        return f"classes of the state are missing or have changed: {', '.join(sorted(reader.lost))}"
+    return _find_out_of_step(reader, found, stateful) if stateful else None
 
 
-async def _breakpoint(reading: GraphReader, place: GraphPosition) -> str | None:
-    """Name the breakpoint at which a place stands. A graph that does not fit its checkpoint is not the one of it."""
-    if place.moved_on or not (place.certain or not unknown_nodes(place.graph, place.stands)):
+async def _find_breakpoint(reader: GraphReader, position: GraphPosition) -> str | None:
+    """Name the breakpoint at which a graph stands; one that does not fit the checkpoint did not save it."""
+    fits = position.certain or not unknown_nodes(position.graph, position.loaded)
+    if position.moved_on or not fits:
         return None
-    namespace = place.stands.config["configurable"]["checkpoint_ns"]
-    return await breakpoint_at(place.graph, place.stands, partial(reading.load, namespace))
+    namespace = position.loaded.config["configurable"]["checkpoint_ns"]
+    return await breakpoint_at(position.graph, position.loaded, partial(reader.load, namespace))
 
 
-def _spoilt(reading: GraphReader, found: list[GraphPosition]) -> str | None:
-    """Have each join counted as it was at its checkpoint, which tells what is due; say of which that is not known."""
+def _repair_joins(reader: GraphReader, found: list[GraphPosition]) -> str | None:
+    """Have each join load as it was at its checkpoint, which decides what is due; return where that is unknown."""
     lost: set[str] = set()
-    for place in found:
-        known = repaired_joins(place.graph, place.stands) if place.certain else {}
+    for position in found:
+        known = repaired_joins(position.graph, position.loaded) if position.certain else {}
         counted = {name: members for name, members in known.items() if members is not None}
-        reading.saver.recount(place.stands.config, counted)
-        place.stands.checkpoint["channel_values"].update({name: set(members) for name, members in counted.items()})
+        reader.saver.repair_joins(position.loaded.config, counted)
+        position.loaded.checkpoint["channel_values"].update({name: set(members) for name, members in counted.items()})
         lost |= known.keys() - counted.keys()
     return f"a join has counted what was never saved: {', '.join(sorted(lost))}" if lost else None
 
 
-async def _out_of_step(reading: GraphReader, found: list[GraphPosition], stateful: Mapping[str, str]) -> str | None:
-    """Say which subgraph that keeps its own state does not stand where its parent takes it to stand."""
-    known = subgraphs(reading.graph)
-    called = [(place, due_nodes(place.graph, place.stands) | carries_command(place.stands)) for place in found]
-    for place, names in called:
-        if late := lagging_subgraph(place, names, stateful, known):
+def _find_out_of_step(reader: GraphReader, found: list[GraphPosition], stateful: Mapping[str, str]) -> str | None:
+    """Name a subgraph with its own state that does not stand where its parent expects it."""
+    known = subgraphs(reader.graph)
+    due = [
+        (position, due_nodes(position.graph, position.loaded) | commanded_nodes(position.loaded)) for position in found
+    ]
+    for position, names in due:
+        if late := lagging_subgraph(position, names, stateful, known):
             return f"the stateful subgraph {late} is behind its parent"
-    early = leading_subgraph(called, stateful, known)
+    early = leading_subgraph(due, stateful, known)
     return f"the stateful subgraph {early} is ahead of its parent" if early else None
 
 
-async def _exchanges(reading: GraphReader, loaded: CheckpointTuple) -> list[InterruptRow]:
+async def _load_interrupt_rows(reader: GraphReader, loaded: CheckpointTuple) -> list[InterruptRow]:
     """Load what was asked and answered with the thread's own serializer, in a thread: a class may take its time."""
-    rows = await interrupts.interrupt_rows(reading.saver.session, reading.thread_id, loaded.checkpoint["id"])
-    return [await asyncio.to_thread(exchange_of, reading.reader().serde, row) for row in rows]
+    rows = await interrupts.interrupt_rows(reader.saver.session, reader.thread_id, loaded.checkpoint["id"])
+    return [await asyncio.to_thread(load_interrupt_row, reader.saver_for().serde, row) for row in rows]
 
 
-def exchange_of(serde: SerializerProtocol, row: StoredWrite) -> InterruptRow:
-    """Load what a row asks or answers."""
+def load_interrupt_row(serde: SerializerProtocol, row: StoredWrite) -> InterruptRow:
+    """Load the question or the answer that a row holds."""
     value = serde.loads_typed((row.type, row.blob))
     listed = tuple(value) if isinstance(value, list | tuple) else (value,)
     return InterruptRow(
         task=(row.checkpoint_ns, row.checkpoint_id, row.task_id),
         channel=row.channel,
         order=row.order,
-        ids=tuple(one.id for one in listed if isinstance(one, Interrupt)) if row.channel == INTERRUPT else (),
+        ids=tuple(question.id for question in listed if isinstance(question, Interrupt))
+        if row.channel == INTERRUPT
+        else (),
         values=((value,) if row.task_id == NULL_TASK else listed) if row.channel == RESUME else (),
         output_order=row.output_order,
         failed=row.failed,

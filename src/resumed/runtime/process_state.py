@@ -1,6 +1,6 @@
-"""Owns what of the process an import must leave as it is for the others, and finds what it changed. Repairs nothing.
+"""What an import must not change in the process, for the sake of the others, and what it did change. Repairs nothing.
 
-Wrappers around the original, as tracing tools put them, count as the original.
+Wrappers around an original, such as those of tracing tools, count as the original.
 """
 
 import _thread
@@ -42,8 +42,8 @@ _ORIGINALS: tuple[tuple[ModuleType | type, tuple[str, ...]], ...] = (
     (concurrent.futures, ("ThreadPoolExecutor",)),
 )
 _LIMITS = ("AS", "CPU", "DATA", "FSIZE", "NOFILE", "NPROC", "STACK")
-# What libpq reads of the environment and no connection string can overrule.
-_OVER_CONNECTIONS = ("PGSERVICE", "PGTZ", "PGDATESTYLE", "PGGEQO")
+# What libpq reads of the environment and no connection string can override.
+_CONNECTION_VARIABLES = ("PGSERVICE", "PGTZ", "PGDATESTYLE", "PGGEQO")
 _WRAPPINGS = 20
 
 _forks = [0]
@@ -58,7 +58,7 @@ os.register_at_fork(after_in_parent=_count_fork)
 
 @dataclass(frozen=True, slots=True)
 class ProcessState:
-    """The process as it was at one moment; `shared` says that more than one registration lives in it."""
+    """The process as it was at one moment; `shared`: more than one registration lives in it."""
 
     originals: dict[str, Any]
     limits: dict[str, int]
@@ -69,17 +69,19 @@ class ProcessState:
     shared: bool
 
     def changed(self, *, may_fork: bool = False) -> str | None:
-        """Return what is no longer as it was, as a sentence without its end; None where all is."""
+        """Return the first change, as a clause such as `it forks the process`; None where there is none."""
         return next(self._changes(may_fork=may_fork), None)
 
     def _changes(self, *, may_fork: bool) -> Iterator[str]:
-        """Look at what no registration may do to the process, and at what it may not do to others in it."""
+        """Find what no registration may do to the process, and what it may not do to others in it."""
         now = process_state(shared=self.shared)
         yield from (
-            f"it replaces {name}" for name, one in self.originals.items() if not _same(now.originals[name], one)
+            f"it replaces {name}"
+            for name, original in self.originals.items()
+            if not _is_same(now.originals[name], original)
         )
-        yield from (f"it closes {name}" for name in _closed())
-        yield from (f"it lowers the limit RLIMIT_{name}" for name in _LIMITS if _lower(now, self, name))
+        yield from (f"it closes {name}" for name in _closed_streams())
+        yield from (f"it lowers the limit RLIMIT_{name}" for name in _LIMITS if _is_lower(now, self, name))
         yield from (
             f"it sets {name}, which rules every connection of the process"
             for name, value in self.connections.items()
@@ -96,13 +98,13 @@ class ProcessState:
 
 
 def process_state(*, shared: bool) -> ProcessState:
-    """Look at the process as it is now."""
+    """Return the process as it is now."""
     return ProcessState(
         originals=dict(_originals()),
         limits={name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[0] for name in _LIMITS},
-        connections={name: os.environ.get(name) for name in _OVER_CONNECTIONS},
+        connections={name: os.environ.get(name) for name in _CONNECTION_VARIABLES},
         recursion=sys.getrecursionlimit(),
-        folder=_folder(),
+        folder=_working_directory(),
         forks=_forks[0],
         shared=shared,
     )
@@ -118,7 +120,7 @@ def _name(place: ModuleType | type) -> str:
     return f"{place.__module__}.{place.__qualname__}" if isinstance(place, type) else place.__name__
 
 
-def _same(now: Any, before: Any) -> bool:
+def _is_same(now: Any, before: Any) -> bool:
     """Return whether something is the original, or wraps it."""
     for _ in range(_WRAPPINGS):
         if now is before:
@@ -127,7 +129,7 @@ def _same(now: Any, before: Any) -> bool:
     return False
 
 
-def _closed() -> Iterator[str]:
+def _closed_streams() -> Iterator[str]:
     """Name the standard streams that are closed; their numbers would soon be those of our own connections."""
     for number, stream, name in ((1, sys.stdout, "standard output"), (2, sys.stderr, "standard error")):
         try:
@@ -139,12 +141,12 @@ def _closed() -> Iterator[str]:
             yield name
 
 
-def _lower(now: ProcessState, before: ProcessState, name: str) -> bool:
+def _is_lower(now: ProcessState, before: ProcessState, name: str) -> bool:
     allowed, was = now.limits[name], before.limits[name]
     return allowed != resource.RLIM_INFINITY and (was == resource.RLIM_INFINITY or allowed < was)
 
 
-def _folder() -> str | None:
+def _working_directory() -> str | None:
     try:
         return os.getcwd()  # noqa: PTH109 - the plain name of what may be gone
     except OSError:

@@ -1,15 +1,18 @@
-"""Asks a registration's own callables about an attempt that failed; what they raise counts as no answer."""
+"""Calls a registration's own callables about an attempt that failed; where they raise, the defaults hold."""
 
 from datetime import timedelta
+from typing import Any
 
-from langgraph._internal._retry import default_retry_on
+from langgraph.types import RetryPolicy
 
 from resumed import durations
 from resumed.workflows.workflow import Workflow
 
+_RETRIES: Any = RetryPolicy().retry_on
 
-def is_permanent(policy: Workflow, error: BaseException | None) -> str | None:
-    """Say why an error will not pass by itself, where the registration's `retry_on` says so."""
+
+def get_permanent_reason(policy: Workflow, error: BaseException | None) -> str | None:
+    """Return why an error will not pass by itself, where the registration's `retry_on` says so."""
     if error is None or policy.retry_on is None:
         return None
     kinds = policy.retry_on
@@ -21,20 +24,20 @@ def is_permanent(policy: Workflow, error: BaseException | None) -> str | None:
 
 
 def is_lasting(policy: Workflow, error: BaseException | None) -> bool:
-    """Say whether LangGraph's own retry policy would not try again after this error; a registration's word is above it.
+    """Return whether LangGraph's own retry policy would not retry after this error, where the registration has none.
 
-    It is told, not acted on: a deploy or a repaired service heals what looks lasting.
+    It is reported, not acted on: a deploy or a repaired service heals what looks lasting.
     """
-    return isinstance(error, Exception) and policy.retry_on is None and not default_retry_on(error)
+    return isinstance(error, Exception) and policy.retry_on is None and not bool(_RETRIES(error))
 
 
-def own_back_off(policy: Workflow, failures: int) -> timedelta | None:
-    """How long the registration's own `backoff` says to wait after so many failures; None where it has none."""
+def get_backoff(policy: Workflow, failures: int) -> timedelta | None:
+    """Return the wait that the registration's own `backoff` wants after so many failures; None where it has none."""
     if not callable(policy.backoff):
         return None
     try:
-        said = policy.backoff(failures)
-        wait = durations.parse_duration(said) if isinstance(said, str) else said
+        answer = policy.backoff(failures)
+        wait = durations.parse_duration(answer) if isinstance(answer, str) else answer
     except Exception:  # noqa: BLE001 - then the daemon's own back-off holds
         return None
     return min(max(wait, timedelta(0)), durations.LONGEST) if isinstance(wait, timedelta) else None

@@ -1,16 +1,16 @@
-"""Says whether each subgraph that keeps its own state is where its parent takes it to be (facts section 4.13)."""
+"""Whether each subgraph that keeps its own state stands where its parent expects it (facts section 4.13)."""
 
 from collections.abc import Container, Mapping, Sequence
 
 from langgraph.graph import START
 from langgraph.pregel import Pregel
-from langgraph.pregel._read import PregelNode
 
 from resumed.runtime.graph_positions import GraphPosition, is_counted, path_of
+from resumed.runtime.langgraph_internals import PregelNode
 
 
 def lagging_subgraph(
-    place: GraphPosition, due: set[str], stateful: Mapping[str, str], known: Container[str]
+    position: GraphPosition, due: set[str], stateful: Mapping[str, str], known: Container[str]
 ) -> str | None:
     """Name the namespace of a due subgraph that keeps its own state, where that is older than what made it due.
 
@@ -18,11 +18,15 @@ def lagging_subgraph(
     has never run has no namespace yet; one below a subgraph that has yet to begin is started as it should be.
     `stateful` maps namespaces to their newest checkpoint, `known` are the paths of the graph's subgraphs.
     """
-    paths = {f"{place.path}|{node}" if place.path else node for node in due}
+    paths = {f"{position.path}|{node}" if position.path else node for node in due}
     # A task of the functional API is no node: its namespace lies below that of the node that calls it.
-    anew = {f"{place.path}|{node}" if place.path else node for node in due if _starts_anew(place.graph.nodes.get(node))}
-    above = tuple(f"{one}|" for one in paths - anew if one not in known)
-    stands_at = place.stands.checkpoint["id"]
+    fresh = {
+        f"{position.path}|{node}" if position.path else node
+        for node in due
+        if _starts_fresh(position.graph.nodes.get(node))
+    }
+    above = tuple(f"{path}|" for path in paths - fresh if path not in known)
+    stands_at = position.loaded.checkpoint["id"]
     for namespace, newest in stateful.items():
         path = path_of(namespace, known)
         if newest < stands_at and not is_counted(namespace, known) and (path in paths or path.startswith(above)):
@@ -30,8 +34,8 @@ def lagging_subgraph(
     return None
 
 
-def _starts_anew(node: PregelNode | None) -> bool:
-    """Return whether a node is a graph that saves nothing: it begins anew, and what it calls with it."""
+def _starts_fresh(node: PregelNode | None) -> bool:
+    """Return whether a node is a graph that saves nothing: it begins from the start, and so does what it calls."""
     graph = node.bound if node is not None else None
     return isinstance(graph, Pregel) and graph.checkpointer is False and START in graph.nodes
 
@@ -42,14 +46,14 @@ def leading_subgraph(
     """Name the namespace of a subgraph that keeps its own state and has saved since the head, though it is not due.
 
     The checkpoint of its parent was lost on the way, as `durability="async"` allows; LangGraph would run it again on
-    top of what it has saved. `found` are the places, the root first, each with the nodes that are due there.
+    top of what it has saved. `found` are the positions, the root first, each with the nodes that are due there.
     """
-    head = found[0][0].stands.checkpoint["id"]
+    head = found[0][0].loaded.checkpoint["id"]
     for namespace, newest in stateful.items():
         path = path_of(namespace, known)
         above, _, node = path.rpartition("|")
-        parents = [(place, due) for place, due in found if place.path == above]
-        called = any(node in due or newest < place.stands.checkpoint["id"] for place, due in parents)
+        parents = [(position, due) for position, due in found if position.path == above]
+        called = any(node in due or newest < position.loaded.checkpoint["id"] for position, due in parents)
         counted = is_counted(namespace, known)
         if newest > head and path in known and not counted and (not above or above in known) and not called:
             return namespace

@@ -1,198 +1,213 @@
-"""The child process in which user code runs: it loads the registry, says what it has, and tries threads when asked.
+"""The child process in which user code runs: it loads the registry, reports what it has, and makes attempts on request.
 
-It speaks only to its control process, keeps no record of its own and dies with it.
+It talks only to its control process, keeps no record of its own and dies with it.
 """
 
 import asyncio
 import os
 import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
+from resumed import timings
+from resumed.model import Judgement
 from resumed.observability.redaction import describe_error
 from resumed.runtime.attempt import run_attempt
+from resumed.runtime.attempt_sessions import AttemptSessions
 from resumed.runtime.channel import Channel, die_with_parent, leave_signals_to_parent
 from resumed.runtime.context import AttemptRequest, WorkerContext
 from resumed.runtime.inspection import inspect_thread
 from resumed.runtime.node_threads import TrackedExecutor
-from resumed.runtime.session_pool import SessionPool
 from resumed.runtime.workflow_host import WorkflowHost, registration_of
 from resumed.store.connection import Target
 from resumed.store.libpq_environment import close_sessions_in_fork, complete_dsn
 from resumed.workers import memory
-from resumed.workers.protocol import Message
+from resumed.workers.protocol import (
+    ContextUnclosed,
+    DrainAttempts,
+    EndWorker,
+    ErrorRaised,
+    InspectThread,
+    LoadWorkflow,
+    Ping,
+    Pong,
+    RequestDone,
+    RequestResult,
+    RunAttempt,
+    StartWorker,
+    StopAttempts,
+    ThreadInspected,
+    ToWorker,
+    WorkerLeaving,
+)
 from resumed.workflows import event_loops
 
 __all__ = ["Worker", "main", "registration_of"]
 
 _THREADS_PER_ATTEMPT = 8
-_OUT_OF_MEMORY = 70
-_BROKEN = 72
+_OUT_OF_MEMORY_CODE = 70
+_BROKEN_CODE = 72
 
 
 class Worker:
     """Runs attempts side by side on one event loop, each with a session of its own."""
 
-    def __init__(self, plan: Message, channel: Channel) -> None:
+    def __init__(self, plan: StartWorker, channel: Channel) -> None:
         """Take the plan that the control process sent; no user code has run yet."""
         self._channel = channel
-        self._stock = WorkflowHost(plan, channel, self._stop_all_of)
-        executor = TrackedExecutor(32 + _THREADS_PER_ATTEMPT * plan["concurrency"])
-        target = Target(complete_dsn(plan["dsn"]), plan["schema"])
-        self._alone: bool = plan["alone"]
-        self._full = False
-        self._desk = WorkerContext(
+        self._host = WorkflowHost(plan, channel, self._stop_attempts_of)
+        settings = plan.settings
+        executor = TrackedExecutor(32 + _THREADS_PER_ATTEMPT * settings.concurrency)
+        target = Target(complete_dsn(settings.dsn), settings.schema)
+        self._isolated = plan.alone
+        self._memory_exhausted = False
+        self._context = WorkerContext(
             target,
-            SessionPool(target, "resumed attempt"),
-            plan["worker"],
-            plan["recursion_limit"],
+            AttemptSessions(target, "resumed attempt"),
+            plan.worker,
+            settings.recursion_limit,
             executor,
             channel.send,
-            self._exhausted,
+            self._end_out_of_memory,
         )
-        self._tickets: dict[str, AttemptRequest] = {}
+        self._requests: dict[str, AttemptRequest] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._inbox: asyncio.Queue[Message] = asyncio.Queue()
+        self._inbox: asyncio.Queue[ToWorker] = asyncio.Queue()
 
     def prepare(self) -> None:
         """Import what is registered, before the loop runs."""
-        self._stock.import_all()
+        self._host.import_all()
 
     async def serve(self) -> None:
-        """Say hello, then do what the control process asks until it is gone."""
+        """Send the hello, then handle the control process's messages until it is gone."""
         loop = asyncio.get_running_loop()
-        loop.set_default_executor(self._desk.executor)
-        loop.set_exception_handler(lambda _, context: self._troubled(context))
-        self._channel.listen(lambda message: _deliver(loop, self._inbox, message))
-        await self._stock.open()
-        self._channel.send(self._stock.hello())
-        self._spawn(self._stock.watch())
-        while (message := await self._next())["kind"] != "end":
-            self._handle(message)
-        for name in await self._stock.close():
-            self._channel.send({"kind": "unclosed", "name": name})
 
-    async def _next(self) -> Message:
-        """Wait for the next message, whoever cancels every task that there is."""
+        def deliver(message: ToWorker) -> None:
+            loop.call_soon_threadsafe(self._inbox.put_nowait, message)
+
+        loop.set_default_executor(self._context.executor)
+        loop.set_exception_handler(lambda _, context: self._report_error(context))
+        self._channel.listen(deliver)
+        await self._host.call_factories()
+        self._channel.send(self._host.build_hello())
+        self._spawn(self._host.watch_process())
+        while not isinstance(message := await self._receive(), EndWorker):
+            self._handle(message)
+        for name in await self._host.close():
+            self._channel.send(ContextUnclosed(name))
+
+    async def _receive(self) -> ToWorker:
+        """Wait for the next message, even where user code cancels every task of the loop."""
         while True:
             try:
                 return await self._inbox.get()
             except asyncio.CancelledError:
                 continue
 
-    def _stop_all_of(self, workflow: str) -> None:
-        """Stop the attempts of a workflow whose context ends: what they use is closing, and that is not their fault."""
-        for request in self._tickets.values():
+    def _stop_attempts_of(self, workflow: str) -> None:
+        """Stop the attempts of a workflow whose context ends: what they use is closing, which is not their fault."""
+        for request in self._requests.values():
             if request.workflow.name == workflow:
                 request.stop.set()
 
-    def _handle(self, message: Message) -> None:
-        match message["kind"]:
-            case "attempt":
-                self._spawn(self._attempt(message))
-            case "inspect":
-                self._spawn(self._inspect(message))
-            case "drain":
-                for request in self._meant(message):
+    def _handle(self, message: ToWorker) -> None:
+        match message:
+            case RunAttempt():
+                self._spawn(self._handle_attempt(message))
+            case InspectThread():
+                self._spawn(self._handle_inspect(message))
+            case DrainAttempts(threads):
+                for request in self._requests_for(threads):
                     request.drain()
-            case "stop":
-                for request in self._meant(message):
+            case StopAttempts(threads):
+                for request in self._requests_for(threads):
                     request.stop.set()
-            case "load":
-                self._spawn(self._stock.import_one(message["name"]))
-            case "ping":
-                self._channel.send({"kind": "pong"})
+            case LoadWorkflow(name):
+                self._spawn(self._host.import_again(name))
+            case Ping():
+                self._channel.send(Pong())
 
-    def _meant(self, message: Message) -> list[AttemptRequest]:
-        """The tickets of the threads that a message names, or all where it names none."""
-        named = message.get("threads")
-        return [request for thread, request in self._tickets.items() if named is None or thread in named]
+    def _requests_for(self, threads: tuple[str, ...] | None) -> list[AttemptRequest]:
+        """Return the requests of these threads, or all."""
+        return [request for thread, request in self._requests.items() if threads is None or thread in threads]
 
-    def _troubled(self, context: dict[str, Any]) -> None:
-        """Tell of an error that nobody waited for; asyncio would print it with all its values."""
+    def _report_error(self, context: dict[str, Any]) -> None:
+        """Report an error that no code awaited; asyncio would print it with all its values."""
         error = context.get("exception")
         if isinstance(error, BaseException):
-            report = describe_error(error)
-            told = {"error_type": report.error_type, "error_at": report.error_at, "error": report.error}
-            self._channel.send({"kind": "troubled", **told})
+            self._channel.send(ErrorRaised(describe_error(error)))
 
-    def _exhausted(self, error: BaseException) -> None:
-        """End at once: with no memory left, which of the threads took it cannot be told. Each is then tried alone.
+    def _end_out_of_memory(self, error: BaseException) -> None:
+        """End at once: with no memory left, nothing shows which thread took it. Each is then tried alone.
 
-        One that was alone has its attempt concluded first; what it took may be held for as long as the process lives.
+        In the isolation worker the attempt is concluded first; then the process ends, since it may keep the memory.
         """
-        self._full = True
-        self._troubled({"exception": error})
-        if not self._alone:
-            os._exit(_OUT_OF_MEMORY)
+        self._memory_exhausted = True
+        self._report_error({"exception": error})
+        if not self._isolated:
+            os._exit(_OUT_OF_MEMORY_CODE)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _attempt(self, message: Message) -> None:
-        thread_id = message["thread_id"]
-        done: Message = {"kind": "done", "thread_id": thread_id, "workflow": message["workflow"], "result": "error"}
+    async def _handle_attempt(self, message: RunAttempt) -> None:
+        thread_id, result, report = message.thread_id, RequestResult.ERROR, None
         try:
-            if thread_id in self._tickets:
-                done["result"] = "busy"
-            elif (request := self._ticket(thread_id, message["workflow"])) is None:
-                done["result"] = "unavailable"
+            if thread_id in self._requests:
+                result = RequestResult.BUSY
+            elif (request := self._build_request(thread_id, message.workflow)) is None:
+                result = RequestResult.UNAVAILABLE
             else:
-                request.asked = message["asked"]
-                done["result"] = await self._tried(request)
-        except Exception as error:  # noqa: BLE001 - one thread's trouble must not become the worker's
+                request.by_person = message.asked
+                result = await self._run_attempt(request)
+        except Exception as error:  # noqa: BLE001 - an error on one thread must not end the worker
             if memory.exhausted(error):
-                self._exhausted(error)
+                self._end_out_of_memory(error)
             report = describe_error(error)
-            done |= {"error_type": report.error_type, "error_at": report.error_at, "error": report.error}
         finally:
-            if self._full:
-                self._channel.send({"kind": "leaving"})
-            self._channel.send(done)
-            if self._full:
-                os._exit(_OUT_OF_MEMORY)
+            if self._memory_exhausted:
+                self._channel.send(WorkerLeaving())
+            self._channel.send(RequestDone(thread_id, message.workflow, result, report))
+            if self._memory_exhausted:
+                os._exit(_OUT_OF_MEMORY_CODE)
 
-    async def _tried(self, request: AttemptRequest) -> str:
-        self._stock.work()
-        self._tickets[request.thread_id] = request
+    async def _run_attempt(self, request: AttemptRequest) -> RequestResult:
+        self._host.note_attempt()
+        self._requests[request.thread_id] = request
         try:
-            async with request.leases:
-                return await run_attempt(request, self._desk)
+            async with request.resources:
+                return await run_attempt(request, self._context)
         finally:
-            del self._tickets[request.thread_id]
+            del self._requests[request.thread_id]
 
-    async def _inspect(self, message: Message) -> None:
-        answer: Message = {"kind": "inspected", "thread_id": message["thread_id"], "verdict": None, "reason": None}
+    async def _handle_inspect(self, message: InspectThread) -> None:
+        judgement: Judgement | None = None
+        error_type: str | None = None
         try:
-            request = self._ticket(message["thread_id"], message["workflow"])
+            request = self._build_request(message.thread_id, message.workflow)
             if request is not None:
-                async with request.leases:
-                    judgement = await inspect_thread(request, self._desk)
-                if judgement is not None:
-                    answer |= {"verdict": judgement.verdict.value, "reason": judgement.reason}
-        except Exception as error:  # noqa: BLE001 - said in the answer
-            answer["error_type"] = describe_error(error).error_type
+                async with request.resources:
+                    judgement = await inspect_thread(request, self._context)
+        except Exception as error:  # noqa: BLE001 - reported in the answer
+            error_type = describe_error(error).error_type
         finally:
-            self._channel.send(answer)
+            self._channel.send(ThreadInspected(message.thread_id, judgement, error_type))
 
-    def _ticket(self, thread_id: str, workflow: str) -> AttemptRequest | None:
-        """Make the ticket of a thread; None where its workflow is not, or no longer, to be had."""
-        there = self._stock.registry.available.get(workflow)
-        if there is None:
+    def _build_request(self, thread_id: str, name: str) -> AttemptRequest | None:
+        """Build the request for a thread; None where its workflow is not, or no longer, available."""
+        workflow = self._host.registry.available.get(name)
+        if workflow is None:
             return None
-        return AttemptRequest(thread_id, there, self._stock.registration(there), in_context=self._stock.keeps(workflow))
+        registration = self._host.registration_of(workflow)
+        return AttemptRequest(thread_id, workflow, registration, graph_may_close=self._host.may_close(name))
 
 
-def _deliver(loop: asyncio.AbstractEventLoop, inbox: "asyncio.Queue[Message]", message: Message) -> None:
-    loop.call_soon_threadsafe(inbox.put_nowait, message)
-
-
-def _run(loop: asyncio.AbstractEventLoop, serving: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Serve to the end, whatever user code on the loop raises to end it: `sys.exit()` in a task, `loop.stop()`."""
-    task = loop.create_task(serving(), name="resumed-worker")
+def _run(loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
+    """Serve to the end, whatever user code on the loop does to end it: `sys.exit()` in a task, `loop.stop()`."""
+    task = loop.create_task(worker.serve(), name="resumed-worker")
     while not task.done():
         try:
             loop.run_until_complete(task)
@@ -202,7 +217,7 @@ def _run(loop: asyncio.AbstractEventLoop, serving: Callable[[], Coroutine[Any, A
 
 
 def _leave_loop_in_child(loop: asyncio.AbstractEventLoop) -> None:
-    """Have a child that was forked on the loop run nothing of what waits there; what forked it may go on."""
+    """Have a child that was forked on the loop run nothing of what waits there; the code that forked it continues."""
     owner = threading.get_ident()
 
     def leave() -> None:
@@ -220,18 +235,21 @@ def main() -> None:
     leave_signals_to_parent()
     channel = Channel(descriptor)
     plan = channel.receive()
-    memory.confine(plan["memory"])
-    # The loop, the connection string and what is done in a fork are ours from before any user code is imported.
+    if not isinstance(plan, StartWorker):
+        os._exit(_BROKEN_CODE)
+    timings.use(plan.settings.timings)
+    memory.confine(plan.memory)
+    # Set up the loop, the connection string and the fork handlers before any user code is imported.
     loop = asyncio.SelectorEventLoop()
     asyncio.set_event_loop(loop)
     _leave_loop_in_child(loop)
     os.register_at_fork(after_in_child=close_sessions_in_fork)
     event_loops.install_loop_policy()
     worker = Worker(plan, channel)
-    code = _BROKEN
+    code = _BROKEN_CODE
     try:
         worker.prepare()
-        _run(loop, worker.serve)
+        _run(loop, worker)
         code = 0
     finally:
         os._exit(code)

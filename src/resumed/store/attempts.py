@@ -1,6 +1,7 @@
-"""Owns the table of attempts: append only, started and finished by whoever holds the thread's lock."""
+"""Owns the table of attempts: append only, written by the session that holds the thread's lock."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from psycopg.rows import DictRow
 
@@ -8,14 +9,14 @@ from resumed.judge.circuit_breaker import WINDOW, CircuitRecord, RecentAttempt
 from resumed.judge.retry_policy import is_charged
 from resumed.model import Attempt, Ending, Outcome
 from resumed.store import text_encoding
-from resumed.store.connection import Session
+from resumed.store.connection import Session, one_row
 from resumed.store.sql_files import load_sql
 
 _SQL = load_sql("attempts")
 
 
 async def start(session: Session, attempt: Attempt) -> Attempt:
-    """Record that an attempt begins; gives it back with its number and the database's time."""
+    """Record that an attempt begins; return it with its number and the database's time."""
     parameters = {
         "thread_id": attempt.thread_id,
         "workflow": attempt.workflow,
@@ -23,12 +24,12 @@ async def start(session: Session, attempt: Attempt) -> Attempt:
         "worker": attempt.worker,
         "before": attempt.before,
     }
-    row = await (await session.execute(_SQL["start"], parameters)).fetchone()
-    return attempt if row is None else _renumbered(attempt, row)
+    row = await one_row(session, _SQL["start"], parameters)
+    return replace(attempt, attempt=row["attempt"], started_at=row["started_at"])
 
 
 async def finish(session: Session, attempt: Attempt, ending: Ending, closer: str | None = None) -> Attempt | None:
-    """Record how an attempt ended and who closed it, its own worker by default; None where it was closed before."""
+    """Record how an attempt ended and who closed it (None: its worker). Return None where it was closed before."""
     parameters = {
         "thread_id": attempt.thread_id,
         "attempt": attempt.attempt,
@@ -37,28 +38,28 @@ async def finish(session: Session, attempt: Attempt, ending: Ending, closer: str
         "advanced": ending.advanced,
         "charged": is_charged(ending),
         "after": ending.after,
-        "error_type": text_encoding.fitting_text(session, ending.error_type),
-        "error_at": text_encoding.fitting_text(session, ending.error_at),
-        "error": text_encoding.fitting_text(session, ending.error),
+        "error_type": text_encoding.fit_text(session, ending.error_type),
+        "error_at": text_encoding.fit_text(session, ending.error_at),
+        "error": text_encoding.fit_text(session, ending.error),
     }
     row = await (await session.execute(_SQL["finish"], parameters)).fetchone()
     return _attempt(row) if row else None
 
 
-async def open_of(session: Session, thread_id: str) -> Attempt | None:
+async def get_open(session: Session, thread_id: str) -> Attempt | None:
     """Read the attempt that was left open on a thread."""
-    row = await (await session.execute(_SQL["open_of"], {"thread": thread_id})).fetchone()
+    row = await (await session.execute(_SQL["open"], {"thread": thread_id})).fetchone()
     return _attempt(row) if row else None
 
 
-async def orphans(session: Session, excepted: Sequence[str], rows: int) -> list[Attempt]:
-    """Find open attempts whose thread's lock nobody holds, those of `excepted` threads left out."""
+async def find_orphans(session: Session, excepted: Sequence[str], rows: int) -> list[Attempt]:
+    """Find open attempts whose thread's lock is free, the `excepted` threads left out."""
     cursor = await session.execute(_SQL["orphans"], {"except": list(excepted), "rows": rows})
     return [_attempt(row) async for row in cursor]
 
 
-async def recent(session: Session, workflows: Sequence[str]) -> dict[str, CircuitRecord]:
-    """Read the last attempts of these workflows that tell something of them, on whatever replica they were made."""
+async def circuit_records(session: Session, workflows: Sequence[str]) -> dict[str, CircuitRecord]:
+    """Read of each workflow the last attempts that count for its circuit, of all replicas."""
     parameters = {"workflows": list(workflows), "rows": WINDOW}
     ended: dict[str, list[RecentAttempt]] = {name: [] for name in workflows}
     async for row in await session.execute(_SQL["recent"], parameters):
@@ -76,8 +77,3 @@ async def of_thread(session: Session, thread_id: str) -> list[Attempt]:
 
 def _attempt(row: DictRow) -> Attempt:
     return Attempt(**{**row, "outcome": Outcome(row["outcome"]) if row["outcome"] else None})
-
-
-def _renumbered(attempt: Attempt, row: DictRow) -> Attempt:
-    fields = {name: getattr(attempt, name) for name in Attempt.__dataclass_fields__}
-    return Attempt(**{**fields, "attempt": row["attempt"], "started_at": row["started_at"]})

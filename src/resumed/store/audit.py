@@ -1,4 +1,4 @@
-"""Owns the table of who asked for what, and why: append only. A reason is a person's own words: shown, never logged."""
+"""Owns the audit: who asked for what, and why; append only. A reason is a person's own words: shown, never logged."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +13,7 @@ _SQL = load_sql("audit")
 
 
 class Act(StrEnum):
-    """What a person can ask for."""
+    """An operator's command."""
 
     RESUME = "resume"
     RELEASE = "release"
@@ -26,7 +26,7 @@ class Act(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One act; `at` is the database's time, none before it is written. No workflow with a pause means every one."""
+    """One command; `at` is the database's time, None until it is written. A pause without a workflow is of all."""
 
     actor: str
     action: Act
@@ -37,19 +37,19 @@ class Entry:
 
 
 async def write(session: Session, entries: Sequence[Entry]) -> None:
-    """Append entries, in the transaction of what they tell of."""
+    """Append entries, in the transaction of what they record."""
     async with session.cursor() as cursor:
-        await cursor.executemany(_SQL["write"], [asdict(one) for one in entries])
+        await cursor.executemany(_SQL["write"], [asdict(entry) for entry in entries])
 
 
 async def of_thread(session: Session, thread_id: str) -> list[Entry]:
-    """Read what was asked for on a thread, in its order."""
+    """Read the commands on a thread, in their order."""
     cursor = await session.execute(_SQL["of_thread"], {"thread": thread_id})
     return [Entry(**{**row, "action": Act(row["action"])}) async for row in cursor]
 
 
 async def since(session: Session, length: timedelta, rows: int) -> list[Entry]:
-    """Read what was asked for within this length of time, the newest first, at most so many."""
+    """Read the commands of the last `length` of time, the newest first, at most `rows`."""
     parameters = {"since": await watermark.database_clock(session) - length, "rows": rows}
     cursor = await session.execute(_SQL["since"], parameters)
     return [Entry(**{**row, "action": Act(row["action"])}) async for row in cursor]

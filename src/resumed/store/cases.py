@@ -1,44 +1,43 @@
-"""Owns the table of cases. A write names the state it assumes, or the revision it saw."""
+"""Owns the table of cases.
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+What a case becomes is decided by `judge/case.py` from the row as it was read. The write names the revision of that row,
+so that it cannot undo what another process has written since.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from psycopg.rows import DictRow
 
-from resumed.judge.case import CaseUpdate
+from resumed.judge.case import (
+    AttemptOutcomeFields,
+    CaseUpdate,
+    begin_case,
+    make_case_due,
+    record_look,
+    settle_case,
+)
 from resumed.judge.retry_policy import Tally
-from resumed.judge.verdict import control_part
 from resumed.model import Case, Registration, State, Verdict
-from resumed.store import text_encoding
+from resumed.store import case_commands, text_encoding
 from resumed.store.connection import Session
 from resumed.store.sql_files import load_sql
+from resumed.store.watermark import database_clock
 
 _SQL = load_sql("cases")
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptOutcomeFields:
-    """What only the holder of the lock can say of a case.
-
-    `consecutive` is the new count of charged attempts without progress; `refused_by` the version whose preflight
-    refused this head, with the verdict of the standing; `spent_by` the version that has used up its attempts; `own`
-    that an attempt of ours left the head where it stands; `suspect` that the attempt ended with its worker, or did not.
-    """
-
-    consecutive: int | None = None
-    refused_by: str | None = None
-    spent_by: str | None = None
-    own: bool = False
-    suspect: bool | None = None
-
-
-_NOTHING_MORE = AttemptOutcomeFields()
+_FIELDS = tuple(Case.__dataclass_fields__)
+_TEXTS = ("reason", "refusal_reason", "quarantine_reason")
+# How a case is written, see `write` in the SQL.
+_PLAINLY: Mapping[str, object] = {"claim": "keep", "claimant": None, "unless_paused": False}
+_RELEASING_CLAIM: Mapping[str, object] = {**_PLAINLY, "claim": "clear"}
+_UNLESS_PAUSED: Mapping[str, object] = {**_PLAINLY, "unless_paused": True}
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimRequest:
-    """What can be taken of one workflow: at most `room` cases, either suspects or none of them."""
+    """What may be claimed of one workflow: at most `room` cases, either suspects or none of them."""
 
     registration: Registration
     room: int
@@ -47,7 +46,7 @@ class ClaimRequest:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A due case that was handed to this replica."""
+    """A due case that this replica has claimed."""
 
     thread_id: str
     workflow: str
@@ -61,124 +60,170 @@ async def of_threads(session: Session, threads: Sequence[str]) -> dict[str, Case
     return {row["thread_id"]: _case(row) async for row in cursor}
 
 
-async def to_look_at(session: Session, now: datetime, rows: int) -> list[str]:
-    """Name the threads whose case is to be looked at again, the one that waits longest first."""
-    cursor = await session.execute(_SQL["to_look_at"], {"now": now, "rows": rows})
+async def find_due_looks(session: Session, now: datetime, rows: int) -> list[str]:
+    """Return the threads whose next look is due, the longest waiting first."""
+    cursor = await session.execute(_SQL["due_looks"], {"now": now, "rows": rows})
     return [row["thread_id"] async for row in cursor]
 
 
-async def listing(session: Session, state: str | None = None) -> list[Case]:
-    """Read the open cases, oldest first, of one state where one is named."""
-    cursor = await session.execute(_SQL["listing"], {"state": state})
+async def list_open(session: Session, state: str | None = None) -> list[Case]:
+    """Read the open cases, oldest first; of one state unless `state` is None."""
+    cursor = await session.execute(_SQL["open"], {"state": state})
     return [_case(row) async for row in cursor]
 
 
-async def record(session: Session, standings: Sequence[tuple[CaseUpdate, Case | None]], now: datetime) -> None:
-    """Write what a look found, each over the case as the look saw it; a case that moved since is left alone."""
-    async with session.cursor() as cursor:
-        await cursor.executemany(
-            _SQL["record"], [_recorded(session, standing, known, now) for standing, known in standings]
-        )
+async def record(session: Session, looks: Sequence[tuple[CaseUpdate, Case | None]], now: datetime) -> None:
+    """Write what looks found, each over the case as that look read it; a case that was written since is left alone."""
+    decided = [record_look(known, update, now) for update, known in looks]
+    if decided:
+        await session.execute(_SQL["write_all"], {**_many_columns(session, decided), **_PLAINLY})
 
 
 async def claim(
     session: Session, wanted: Sequence[ClaimRequest], claimant: str, rows: int, due_by: datetime | None = None
 ) -> list[Claimed]:
-    """Hand out at most `rows` cases that were due by then, of what is wanted: the workflows in turn, oldest first."""
-    pairs = {(one.registration.name, kind) for one in wanted for kind in _accepted(one.registration)}
+    """Claim at most `rows` cases that were due by `due_by` (None: by now), workflows in turn, oldest first."""
+    pairs = {(request.registration.name, version) for request in wanted for version in _accepted(request.registration)}
     parameters = {
-        "workflows": [one.registration.name for one in wanted],
-        "versions": [one.registration.version for one in wanted],
-        "suspects": [one.suspects for one in wanted],
-        "rooms": [one.room for one in wanted],
+        "workflows": [request.registration.name for request in wanted],
+        "versions": [request.registration.version for request in wanted],
+        "suspects": [request.suspects for request in wanted],
+        "rooms": [request.room for request in wanted],
         "acceptors": [name for name, _ in pairs],
         "accepted": [version for _, version in pairs],
     }
     cursor = await session.execute(_SQL["claim"], {**parameters, "rows": rows, "claimant": claimant, "due_by": due_by})
     claimed = [Claimed(**row) async for row in cursor]
-    return sorted(claimed, key=lambda one: one.due_at)
+    return sorted(claimed, key=lambda case: case.due_at)
 
 
-async def any_due(session: Session, wanted: Sequence[ClaimRequest], due_by: datetime | None = None) -> bool:
-    """Say whether any case of what is wanted was due by then; whoever claims may still find that it is not."""
+async def is_any_due(session: Session, wanted: Sequence[ClaimRequest], due_by: datetime | None = None) -> bool:
+    """Return whether any case that is wanted was due by then; a claim may still find none that a version accepts."""
     parameters = {
-        "workflows": [one.registration.name for one in wanted],
-        "suspects": [one.suspects for one in wanted],
+        "workflows": [request.registration.name for request in wanted],
+        "suspects": [request.suspects for request in wanted],
         "due_by": due_by,
     }
     return await (await session.execute(_SQL["any_due"], parameters)).fetchone() is not None
 
 
-async def still_claimed(session: Session, threads: Sequence[str], claimant: str) -> list[str]:
-    """Give those of the threads that were claimed and that no attempt has given back."""
-    cursor = await session.execute(_SQL["still_claimed"], {"threads": list(threads), "claimant": claimant})
+async def find_claimed(session: Session, threads: Sequence[str], claimant: str) -> list[str]:
+    """Return those of the threads that this claimant still has claimed: no attempt has settled them."""
+    cursor = await session.execute(_SQL["claimed"], {"threads": list(threads), "claimant": claimant})
     return [row["thread_id"] async for row in cursor]
 
 
-async def unclaim(session: Session, threads: Sequence[str], claimant: str) -> None:
-    """Give back cases that were claimed and not tried."""
-    await session.execute(_SQL["unclaim"], {"threads": list(threads), "claimant": claimant})
+async def release_claims(session: Session, threads: Sequence[str], claimant: str) -> None:
+    """Release the claims on cases on which no attempt was made."""
+    await session.execute(_SQL["release_claims"], {"threads": list(threads), "claimant": claimant})
 
 
 async def postpone(session: Session, thread_id: str, delay: timedelta) -> None:
-    """Make a due case due later, for a reason that is not its own."""
+    """Delay a due case, for a reason that is not its own, and release the claim."""
     await session.execute(_SQL["postpone"], {"thread": thread_id, "delay": delay})
 
 
-async def make_due(session: Session, standing: CaseUpdate, claimant: str, *, pinned: bool) -> bool:
-    """Make a case due because a person asks: out of back-off and quarantine, its tries given back, claimed by us.
+async def make_due(session: Session, update: CaseUpdate, claimant: str, *, known: Case | None, pinned: bool) -> bool:
+    """Make a case due because a person asks: out of back-off and quarantine, its attempts given back, claimed by us.
 
-    `pinned` says that the person knew of another one's quarantine. False where somebody has forbidden it meanwhile.
+    `known` is the case as it was read before; `pinned` says that the person knew of another one's quarantine. False
+    where another person has forbidden it meanwhile.
     """
-    parameters = {**_columns(session, standing), "claimant": claimant, "pinned": pinned}
-    return await (await session.execute(_SQL["make_due"], parameters)).fetchone() is not None
+    now = await database_clock(session)
+
+    def decide(current: Case | None) -> Case | None:
+        return make_case_due(current, update, now, pinned=pinned)
+
+    claiming = {**_PLAINLY, "claim": "take", "claimant": claimant}
+    return await _write(session, update.thread_id, known, decide, claiming) is not None
 
 
-async def settle_attempt(session: Session, standing: CaseUpdate, extra: AttemptOutcomeFields = _NOTHING_MORE) -> None:
-    """Write what was said under the thread's lock."""
-    await session.execute(_SQL["settle"], {**_columns(session, standing), **asdict(extra)})
+async def settle_attempt(
+    session: Session,
+    update: CaseUpdate,
+    fields: AttemptOutcomeFields | None = None,
+    *,
+    known: Case | None,
+    now: datetime,
+) -> None:
+    """Write what a look or an attempt under the thread's lock left, and release the claim. Makes no case.
+
+    `known` is the case as it was read under that lock; None: it was not read.
+    """
+
+    def decide(current: Case | None) -> Case | None:
+        return settle_case(current, update, fields or AttemptOutcomeFields(), now) if current is not None else None
+
+    await _write(session, update.thread_id, known, decide, _RELEASING_CLAIM)
 
 
-async def begin_attempt(session: Session, standing: CaseUpdate) -> Tally | None:
-    """Mark the case as being tried, and count the attempt; None where a person has forbidden it since the look."""
-    row = await (await session.execute(_SQL["begin"], _columns(session, standing))).fetchone()
-    return Tally(row["attempts"], row["consecutive"]) if row else None
+async def begin_attempt(session: Session, update: CaseUpdate, *, known: Case | None, now: datetime) -> Tally | None:
+    """Mark the case as running and count the attempt; None where a person has forbidden it since the look.
+
+    `known` is the case as it was read under the thread's lock, None where there was none.
+    """
+
+    def decide(current: Case | None) -> Case | None:
+        return begin_case(current, update, now)
+
+    begun = await _write(session, update.thread_id, known, decide, _UNLESS_PAUSED)
+    return Tally(begun.attempts, begun.consecutive) if begun is not None else None
+
+
+async def _write(
+    session: Session,
+    thread_id: str,
+    known: Case | None,
+    decide: Callable[[Case | None], Case | None],
+    how: Mapping[str, object],
+) -> Case | None:
+    """Write the case that is decided from the one that was read before: one round trip where that is still current.
+
+    Otherwise the case is locked, read and decided again. None where the decision, or a pause, forbids the write.
+    """
+    while True:
+        decided = decide(known)
+        if decided is not None:
+            cursor = await session.execute(_SQL["write"], {**_columns(session, decided), **how})
+            if await cursor.fetchone() is not None:
+                return decided
+        current = await _lock_case(session, thread_id)
+        if _revision(current) == _revision(known):
+            return None
+        known = current
+
+
+async def _lock_case(session: Session, thread_id: str) -> Case | None:
+    """Lock the case's row until the transaction ends, and read it; None where there is none."""
+    await case_commands.lock(session, [thread_id])
+    return (await of_threads(session, [thread_id])).get(thread_id)
 
 
 def _accepted(registration: Registration) -> tuple[str, ...]:
     return registration.version, *registration.accepts
 
 
-def _columns(session: Session, standing: CaseUpdate) -> dict[str, object]:
-    return {
-        "thread_id": standing.thread_id,
-        "workflow": standing.workflow,
-        "version": standing.version,
-        "verdict": standing.judgement.verdict.value,
-        "reason": text_encoding.fitting_text(session, standing.judgement.reason),
-        "state": standing.placement.state.value,
-        "head": standing.head,
-        "fingerprint": standing.fingerprint,
-        "last_activity_at": standing.last_activity_at,
-        "due_at": standing.placement.due_at,
-        "next_look_at": standing.placement.next_look_at,
-        "quarantine_reason": text_encoding.fitting_text(session, standing.placement.quarantine_reason),
-    }
+def _revision(case: Case | None) -> int:
+    return case.revision if case is not None else 0
 
 
-def _recorded(session: Session, standing: CaseUpdate, known: Case | None, now: datetime) -> dict[str, object]:
-    before = known if known is not None and known.head == standing.head else None
-    same = before is not None and before.fingerprint == standing.fingerprint
-    unchanged = before is not None and control_part(before.fingerprint) == control_part(standing.fingerprint)
-    kept = before.changed_at if before is not None and unchanged else None
-    return {
-        **_columns(session, standing),
-        "now": now,
-        "same": same,
-        "changed_at": now if before is not None and not unchanged else kept,
-        "anew": known is not None and known.state is State.CLOSED,
-        "revision": known.revision if known is not None else -1,
-    }
+def _columns(session: Session, case: Case) -> dict[str, Any]:
+    fields = {name: getattr(case, name) for name in _FIELDS}
+    texts = {name: text_encoding.fit_text(session, fields[name]) for name in _TEXTS}
+    return {**fields, **texts, "refused_by": list(case.refused_by), "spent_by": list(case.spent_by)}
+
+
+def _many_columns(session: Session, decided: Sequence[Case]) -> dict[str, list[Any]]:
+    """Turn cases into one list a column, as `write_all` takes them."""
+    rows = [_columns(session, case) for case in decided]
+    columns = {name: [row[name] for row in rows] for name in _FIELDS}
+    return {**columns, **{name: [_array_literal(row[name]) for row in rows] for name in ("refused_by", "spent_by")}}
+
+
+def _array_literal(values: Sequence[str]) -> str:
+    """Write an array of texts as Postgres reads it: arrays of different lengths cannot be passed in one."""
+    quoted = (value.replace("\\", r"\\").replace('"', r"\"") for value in values)
+    return "{" + ",".join(f'"{value}"' for value in quoted) + "}"
 
 
 def _case(row: DictRow) -> Case:

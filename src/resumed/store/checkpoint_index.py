@@ -1,7 +1,7 @@
 """Owns the index on `checkpoints.checkpoint_id`: whether it is there, and building it while applications write.
 
-Of a partitioned table each partition gets one, concurrently, and each is attached to that of the level above; each step
-is read from the catalogue, so that a build which was killed goes on where it stopped.
+Each partition of a partitioned table gets one, built concurrently and attached to that of the level above. Each step is
+read from the catalogue, so that a build which was killed continues where it stopped.
 """
 
 import asyncio
@@ -15,9 +15,9 @@ from resumed.store.connection import Session, Target, open_session
 from resumed.store.sql_files import load_sql
 
 _SQL = load_sql("schema")
-_LOOK = timedelta(seconds=2)
+_POLL_INTERVAL = timedelta(seconds=2)
 _LOCK_PATIENCE = timedelta(seconds=2)
-_WHAT = "index on checkpoints (checkpoint_id)"
+_INDEX = "index on checkpoints (checkpoint_id)"
 
 Tell = Callable[[str], None]
 
@@ -29,54 +29,54 @@ async def has_index(session: Session) -> bool:
 
 
 async def ensure_index(session: Session, target: Target, tell: Tell) -> None:
-    """Build the index where it is missing; `session` has no time limits. `tell` hears of each step and of progress."""
+    """Build the index where it is missing; `session` has no time limits. `tell` is called with each step."""
     row = await (await session.execute(_SQL["has_index"])).fetchone()
     if row and row["indexed"] and (row["covered"] or not row["partitioned"]):
-        tell(f"{_WHAT}: already there")
+        tell(f"{_INDEX}: already there")
         return
-    tell(f"{_WHAT}: building, without blocking writers")
+    tell(f"{_INDEX}: building, without blocking writers")
     watching = asyncio.create_task(_report_progress(target, tell))
     try:
         if row and row["partitioned"]:
-            await _build_each(session, tell)
+            await _build_on_partitions(session, tell)
         else:
             await session.execute(_SQL["drop_index"])
             await session.execute(_SQL["build_index"])
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
-    tell(f"{_WHAT}: built")
+    tell(f"{_INDEX}: built")
 
 
-async def _build_each(session: Session, tell: Tell) -> None:
-    """Take the steps of a partitioned table, one by one, until none is left."""
+async def _build_on_partitions(session: Session, tell: Tell) -> None:
+    """Make the steps for a partitioned table, one by one, until none is left."""
     last: str | None = None
     while step := await (await session.execute(_SQL["next_step"])).fetchone():
         if step["statement"] == last:
             message = f"the index cannot be built: {last} changed nothing; see what the table's owner has there"
             raise DatabaseUnusableError(message)
         last = step["statement"]
-        tell(f"{_WHAT}: {step['table_name']}, {step['left_over']} steps left")
+        tell(f"{_INDEX}: {step['table_name']}, {step['left_over']} steps left")
         if step["brief"]:
-            await _briefly(session, step["statement"], tell)
+            await _run_with_short_waits(session, step["statement"], tell)
         else:
             await session.execute(step["statement"].encode())
 
 
-async def _briefly(session: Session, statement: str, tell: Tell) -> None:
-    """Run what needs a lock for a moment only; while it waits for it, writers wait behind it, so it waits in turns."""
-    told = False
+async def _run_with_short_waits(session: Session, statement: str, tell: Tell) -> None:
+    """Run a statement that needs a short exclusive lock, for which it waits briefly: writers queue behind it."""
+    reported = False
     await session.execute(_SQL["lock_patience"], {"lock_timeout": f"{_LOCK_PATIENCE.total_seconds():g}s"})
-    while not await _done(session, statement):
-        if not told:
-            tell(f"{_WHAT}: waiting for a transaction that writes to the table to end")
-        told = True
-        await asyncio.sleep(_LOOK.total_seconds())
+    while not await _try_statement(session, statement):
+        if not reported:
+            tell(f"{_INDEX}: waiting for a transaction that writes to the table to end")
+        reported = True
+        await asyncio.sleep(_POLL_INTERVAL.total_seconds())
     await session.execute(_SQL["lock_patience"], {"lock_timeout": "0"})
 
 
-async def _done(session: Session, statement: str) -> bool:
-    """Run a statement; False where somebody kept the lock that it needs."""
+async def _try_statement(session: Session, statement: str) -> bool:
+    """Run a statement; return False where the lock that it needs stayed held."""
     try:
         await session.execute(statement.encode())
     except psycopg.errors.LockNotAvailable:
@@ -85,10 +85,10 @@ async def _done(session: Session, statement: str) -> bool:
 
 
 async def _report_progress(target: Target, tell: Tell) -> None:
-    await asyncio.sleep(_LOOK.total_seconds())
+    await asyncio.sleep(_POLL_INTERVAL.total_seconds())
     async with open_session(target, "resumed migrate") as watching:
         while True:
             row = await (await watching.execute(_SQL["progress"])).fetchone()
             if row:
-                tell(f"{_WHAT}: {row['phase']}, {row['percent'] or 0} %")
-            await asyncio.sleep(_LOOK.total_seconds())
+                tell(f"{_INDEX}: {row['phase']}, {row['percent'] or 0} %")
+            await asyncio.sleep(_POLL_INTERVAL.total_seconds())

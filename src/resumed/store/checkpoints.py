@@ -1,6 +1,6 @@
 """Reads LangGraph's tables: heads, control rows, the window over checkpoint ids. Reads no values, writes nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -21,27 +21,38 @@ _QUIET_CHANNELS = ("__no_writes__", "__scheduled__")
 
 @dataclass(frozen=True, slots=True)
 class WindowPage:
-    """One page of the window: its threads, how many rows it had and the last id of it (None: it was empty)."""
+    """One page of the window: its threads, how many rows it had, the last id of it (None: it was empty)."""
 
     threads: tuple[str, ...]
     rows: int
     last_id: str | None
+    is_last: bool
 
 
-async def window_page(session: Session, after: str, upper: str, rows: int) -> WindowPage:
-    """Read the next `rows` checkpoints with `after` < id < `upper`, in the order of their ids."""
-    cursor = await session.execute(_SQL["window_page"], {"after": after, "upper": upper, "rows": rows})
+async def window_page(session: Session, after: str, upper: str, rows: int, *, only_ends: bool = False) -> WindowPage:
+    """Read the next `rows` checkpoints with `after` < id < `upper`, in the order of their ids.
+
+    `only_ends` leaves out the threads with a newer checkpoint in the window, so that each comes in one page only.
+    """
+    query = _SQL["window_ends" if only_ends else "window_page"]
+    cursor = await session.execute(query, {"after": after, "upper": upper, "rows": rows})
     found = await cursor.fetchall()
-    threads = tuple(sorted(row["thread_id"] for row in found))
-    return WindowPage(threads, sum(row["rows"] for row in found), max((row["last_id"] for row in found), default=None))
+    threads = sorted(row["thread_id"] for row in found if not only_ends or row["ends"])
+    count, last_id = sum(row["rows"] for row in found), max((row["last_id"] for row in found), default=None)
+    return WindowPage(tuple(threads), count, last_id, is_last=last_id is None or count < rows)
 
 
-async def window_ends(session: Session, after: str, upper: str, rows: int) -> WindowPage:
-    """Read the next `rows` checkpoints as `window_page` does; its threads are those with no newer one in the window."""
-    cursor = await session.execute(_SQL["window_ends"], {"after": after, "upper": upper, "rows": rows})
-    found = await cursor.fetchall()
-    threads = tuple(sorted(row["thread_id"] for row in found if row["ends"]))
-    return WindowPage(threads, sum(row["rows"] for row in found), max((row["last_id"] for row in found), default=None))
+async def window_pages(
+    session: Session, window: tuple[str, str], rows: int, *, only_ends: bool = False
+) -> AsyncIterator[WindowPage]:
+    """Read the window (ids between these two) to its end, page by page, see `window_page`."""
+    after, upper = window
+    while True:
+        page = await window_page(session, after, upper, rows, only_ends=only_ends)
+        yield page
+        if page.is_last or page.last_id is None:
+            return
+        after = page.last_id
 
 
 async def cases_outside(
@@ -58,7 +69,7 @@ async def cases_outside(
 
 
 async def threads_without_time(session: Session, span: tuple[str, str], rows: int | None = None) -> list[str]:
-    """Find at most `rows` threads whose ids tell no time (below or above `span`), with a head that is not on record."""
+    """Find at most `rows` threads whose ids have no time (below or above `span`) and whose head is not on record."""
     parameters = {"lowest": span[0], "highest": span[1], "rows": rows}
     cursor = await session.execute(_SQL["timeless"], parameters)
     return [row["thread_id"] async for row in cursor]

@@ -117,12 +117,12 @@ def kind_of(error: psycopg.Error) -> ErrorKind:
 
 
 def is_transient(error: psycopg.Error) -> bool:
-    """Return whether trying again later may help, with nothing changed by anybody."""
+    """Return whether another try later may succeed without any change."""
     return kind_of(error) in _PASSING
 
 
 def is_conflict(error: psycopg.Error) -> bool:
-    """Return whether the database asks for the same again: a serialization failure or a deadlock."""
+    """Return whether the database asks for a retry: a serialization failure or a deadlock."""
     return kind_of(error) is ErrorKind.CONFLICT
 
 
@@ -132,7 +132,7 @@ def blames_statement(error: psycopg.Error) -> bool:
 
 
 def blames_value(error: psycopg.Error) -> bool:
-    """Return whether a value is to blame that the database cannot take, or cannot give back."""
+    """Return whether a value is to blame that the database cannot store, or cannot return."""
     return error.sqlstate is not None and error.sqlstate.startswith("22")
 
 

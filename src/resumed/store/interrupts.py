@@ -14,8 +14,8 @@ _SCHEDULED = "__scheduled__"
 class StoredWrite:
     """A question or an answer as it is stored; `order` grows with the transaction that wrote it.
 
-    `left_behind` says that its subgraph has saved a later superstep, or a person's edit; `called` that another task has
-    called it, as the functional API does.
+    `left_behind`: its subgraph has saved a later superstep, or a person's edit; `called`: another task has called it,
+    as the functional API does.
     """
 
     checkpoint_ns: str
@@ -34,4 +34,4 @@ class StoredWrite:
 async def interrupt_rows(session: Session, thread_id: str, head: str) -> list[StoredWrite]:
     """Read what was asked and answered on the head and, since the head, in its subgraphs."""
     parameters = {"thread": thread_id, "head": head, "control": [*CONTROL_CHANNELS, _SCHEDULED]}
-    return [StoredWrite(**row) async for row in await session.execute(_SQL["exchanged"], parameters)]
+    return [StoredWrite(**row) async for row in await session.execute(_SQL["rows"], parameters)]

@@ -1,4 +1,4 @@
-"""Owns proving that this database locks: a transaction pooler, a standby and a database that only pretends do not."""
+"""Owns the proof that advisory locks work: not behind a transaction pooler, on a standby, on a mere look-alike."""
 
 import asyncio
 import secrets
@@ -20,7 +20,7 @@ _POOLED = (
 
 
 async def run_lock_selftest(target: Target) -> None:
-    """Check on three sessions that locks lock; raises DatabaseUnusableError with the reason and the remedy."""
+    """Check on three sessions that locks exclude; raises DatabaseUnusableError with the reason and the remedy."""
     try:
         async with (
             asyncio.timeout(_PATIENCE.total_seconds() * 4),

@@ -14,7 +14,7 @@ _SQL = load_sql("pauses")
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A pause that stands: of one workflow, or of all where the name is empty; who asked for it, and why."""
+    """A pause in force: of one workflow, or of all where the name is empty; who asked for it, and why."""
 
     workflow: str
     actor: str
@@ -22,34 +22,34 @@ class Pause:
     since: datetime
 
     def __str__(self) -> str:
-        """Say what is paused, since when, by whom and why."""
+        """Return what is paused, since when, by whom and why."""
         since = f"{self.since:%Y-%m-%d %H:%M:%S} UTC"
         return f"{subject(self.workflow)} is paused since {since} by {self.actor}: {self.reason}"
 
 
 def subject(workflow: str) -> str:
-    """What a pause of this name is about, in words."""
+    """Return in words what a pause of this name is about."""
     return f"the workflow {workflow!r}" if workflow != EVERYTHING else "everything"
 
 
 async def pause(session: Session, workflow: str, actor: str, reason: str) -> bool:
-    """Pause a workflow, or all; says whether it was paused before."""
+    """Pause a workflow, or all; return whether it was paused before."""
     parameters = {"workflow": workflow, "actor": actor, "reason": reason}
     return bool((await one_row(session, _SQL["pause"], parameters))["stood"])
 
 
 async def unpause(session: Session, workflow: str, actor: str) -> bool:
-    """End a pause; says whether there was one."""
+    """End a pause; return whether there was one."""
     cursor = await session.execute(_SQL["unpause"], {"workflow": workflow, "actor": actor})
     return await cursor.fetchone() is not None
 
 
 async def current_pauses(session: Session) -> list[Pause]:
-    """Read the pauses that stand, the one of everything first."""
-    return [Pause(**row) async for row in await session.execute(_SQL["standing"])]
+    """Read the pauses in force, the one of everything first."""
+    return [Pause(**row) async for row in await session.execute(_SQL["in_force"])]
 
 
 def covering_pause(pauses: Iterable[Pause], workflow: str | None) -> Pause | None:
-    """Find the pause that keeps attempts from a workflow's threads, the one of everything before its own."""
-    found = {one.workflow: one for one in pauses if one.workflow in (EVERYTHING, workflow)}
+    """Return the pause that stops attempts on a workflow's threads, the one of everything before its own."""
+    found = {pause.workflow: pause for pause in pauses if pause.workflow in (EVERYTHING, workflow)}
     return found.get(EVERYTHING) or found.get(workflow or EVERYTHING)

@@ -1,4 +1,4 @@
-"""Owns the table of registered runs. An application's run is written by who holds its thread's lock."""
+"""Owns the table of registered runs. An application's run is written by the session that holds its thread's lock."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,10 +25,10 @@ _ENDS = {
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """A run as it is registered. `input` is its type and bytes, as LangGraph serialises values; None: go on.
+    """A run as it is registered. `input` is its type and bytes, as LangGraph serialises values; None: continue.
 
     `call` are the scalars of the call's `configurable` and metadata, and under `OPTIONS` how the graph was called; no
-    scalar has that name. `rows_before` see `Run`.
+    scalar has that name. For `rows_before` see `Run`.
     """
 
     run_id: str
@@ -50,37 +50,37 @@ class StoredCall:
 
 
 @dataclass(frozen=True, slots=True)
-class CancelAnswer:
-    """What the database said to a request for a thread's lock, and the thread's head then, empty for none."""
+class LockAnswer:
+    """The answer to a request for a thread's lock, and the thread's head then, empty for none."""
 
     said: str
     head: str | None
 
 
-async def begin_run(session: Session, run: NewRun) -> CancelAnswer:
-    """Take the thread's lock and register the run: `begun`, `locked` (elsewhere), or `unfinished` (lock taken)."""
-    return CancelAnswer(**await one_row(session, _SQL["begin"], {**_columns(run), "key": thread_key(run.thread_id)}))
+async def begin_run(session: Session, run: NewRun) -> LockAnswer:
+    """Take the thread's lock and register the run: `begun`, `locked` (by another session) or `unfinished` (taken)."""
+    return LockAnswer(**await one_row(session, _SQL["begin"], {**_columns(run), "key": thread_key(run.thread_id)}))
 
 
-async def regain_run(session: Session, run_id: str, thread_id: str) -> CancelAnswer:
-    """Take the lock of one's own run again: `regained`, `locked` (elsewhere) or `gone`."""
+async def regain_run(session: Session, run_id: str, thread_id: str) -> LockAnswer:
+    """Take the lock of one's own run again: `regained`, `locked` (by another session) or `gone`."""
     parameters = {"run_id": run_id, "thread_id": thread_id, "key": thread_key(thread_id)}
-    return CancelAnswer(**await one_row(session, _SQL["regain"], parameters))
+    return LockAnswer(**await one_row(session, _SQL["regain"], parameters))
 
 
 async def release_run(session: Session, run_id: str, thread_id: str, state: str | None) -> bool:
-    """Mark how a run ended (None: it has not) and give its thread's lock back; False where that had been lost."""
+    """Mark how a run ended (None: it has not) and release its thread's lock; return False where that was lost."""
     parameters = {"run_id": run_id, "key": thread_key(thread_id), "state": state}
     return bool((await one_row(session, _SQL["release"], parameters))["unlocked"])
 
 
 async def submit(session: Session, run: NewRun) -> bool:
-    """Store a run for the daemon to begin; False where the thread was submitted before or has a run that goes on."""
+    """Store a run for the daemon to begin; return False where the thread was submitted before or has an open run."""
     return await (await session.execute(_SQL["submit"], _columns(run))).fetchone() is not None
 
 
 async def was_submitted(session: Session, thread_id: str) -> bool:
-    """Say whether a run of the thread was ever submitted."""
+    """Return whether a run of the thread was ever submitted."""
     return await (await session.execute(_SQL["was_submitted"], {"thread": thread_id})).fetchone() is not None
 
 
@@ -90,13 +90,13 @@ async def unended_runs(session: Session, threads: Sequence[str]) -> dict[str, Ru
     return {row["thread_id"]: Run(**row) async for row in cursor}
 
 
-async def have(session: Session) -> bool:
-    """Say whether the database has our schema, with registered runs."""
-    return bool((await one_row(session, _SQL["have"]))["have"])
+async def has_table(session: Session) -> bool:
+    """Return whether the database has our schema, with registered runs."""
+    return bool((await one_row(session, _SQL["has_table"]))["has_table"])
 
 
 async def abandoned_runs(session: Session, rows: int | None = None) -> list[str]:
-    """Name threads of runs that nobody is at, those that were registered first; at most `rows`."""
+    """Return threads of open runs whose lock is free, the first registered first; at most `rows`."""
     cursor = await session.execute(_SQL["abandoned"], {"rows": rows})
     return [row["thread_id"] async for row in cursor]
 
@@ -108,22 +108,22 @@ async def stored_call(session: Session, run_id: str) -> StoredCall | None:
 
 
 async def options(session: Session, thread_id: str, run_id: str) -> object:
-    """Read how a run, ended or not, called its graph; None where it does not say, or is no longer on record."""
+    """Read how a run, ended or not, called its graph; None where that was not stored, or the run is not on record."""
     parameters = {"thread": thread_id, "run_id": run_id, "name": OPTIONS}
     row = await (await session.execute(_SQL["options"], parameters)).fetchone()
     return row["options"] if row is not None else None
 
 
 async def take_run(session: Session, thread_id: str, head: str, rows_before: str | None) -> None:
-    """Make the thread's run the daemon's, in the transaction in which its attempt begins on this head.
+    """Take the thread's run over from its application, in the transaction in which an attempt begins on this head.
 
-    `rows_before`: see `Run`.
+    For `rows_before` see `Run`.
     """
     await session.execute(_SQL["take"], {"thread": thread_id, "head": head, "rows_before": rows_before})
 
 
 async def settle_run(session: Session, run: Run | None, verdict: Verdict) -> None:
-    """End a run whose thread is finished, with a person or cancelled; it is left open otherwise."""
+    """End a run whose thread has finished, waits for a person or is cancelled; leave it open otherwise."""
     if run is not None and verdict in _ENDS:
         await end(session, run.run_id, _ENDS[verdict])
 
@@ -134,27 +134,28 @@ async def end(session: Session, run_id: str, state: str) -> None:
 
 
 async def adopt_run(session: Session, run_id: str, new: NewRun, head: str) -> None:
-    """Make a run that had died that of a new call, under its thread's lock; `head` is the thread's, empty for none.
+    """Continue a run that had died in a new call, under its thread's lock; `head` is the thread's, empty for none.
 
     What the new call says of itself goes before what the old one said; its options take the place of the old one's.
+    A submitted run begins now: `rows_before` of the new call counts for it, see `Run`.
     """
     parameters = {"owner": new.owner, "head": head, "call": Jsonb(dict(new.call)), "name": OPTIONS}
-    await session.execute(_SQL["adopt"], {"run_id": run_id, **parameters})
+    await session.execute(_SQL["adopt"], {"run_id": run_id, "rows_before": new.rows_before, **parameters})
 
 
 async def cancel(session: Session, thread_id: str) -> bool:
-    """End the thread's run as cancelled; whoever runs it notices. False where there is none."""
+    """End the thread's open run as cancelled; its process notices. Return False where there is none."""
     return await (await session.execute(_SQL["cancel"], {"thread": thread_id})).fetchone() is not None
 
 
 async def cancel_head(session: Session, thread_id: str, workflow: str, head: str) -> None:
-    """Make the head where a cancelled run has stopped one that is never resumed."""
+    """Mark the head at which a cancelled run has stopped as cancelled: it is never resumed."""
     await session.execute(_SQL["cancel_head"], {"thread": thread_id, "workflow": workflow, "head": head})
 
 
-async def no_longer(session: Session, run_ids: Sequence[str]) -> dict[str, str]:
-    """Find those of these runs that were `cancelled`, or `taken`: a daemon has gone on with them."""
-    cursor = await session.execute(_SQL["no_longer"], {"runs": list(run_ids)})
+async def find_lost(session: Session, run_ids: Sequence[str]) -> dict[str, str]:
+    """Map those of these runs that their application has lost to their state: `cancelled`, or `taken` by a daemon."""
+    cursor = await session.execute(_SQL["lost"], {"runs": list(run_ids)})
     return {row["run_id"]: row["state"] async for row in cursor}
 
 

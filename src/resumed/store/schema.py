@@ -19,24 +19,24 @@ from resumed.store.database_errors import explain, first_line
 from resumed.store.locks import identifier_key
 from resumed.store.sql_files import load_sql
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 COMPATIBLE_FROM = 1
 __all__ = ["has_index"]
 _SQL = load_sql("schema")
 _LOCK = {"key": identifier_key("resumed migrate")}
 _FILE = re.compile(r"(\d{4})_\w+\.sql")
-_TRY_AGAIN = timedelta(milliseconds=300)
+_RETRY_INTERVAL = timedelta(milliseconds=300)
 
 
 def _silent(_: str) -> None:
-    """Tell nobody."""
+    """Report to nobody."""
 
 
 async def migrate(target: Target, *, build_index: bool = True, tell: Tell = _silent) -> None:
     """Create or upgrade our schema and build the index on `checkpoints.checkpoint_id` concurrently.
 
     Safe to interrupt, to repeat and to run in many processes at once. Where LangGraph's tables are not there yet the
-    index waits for the next time. `tell` is called with a sentence for each step. Raises DatabaseError.
+    index waits for the next time. `tell` is called with a sentence on each step. Raises DatabaseError.
     """
     async with open_session(target, "resumed migrate", silence=None) as session:
         try:
@@ -46,7 +46,7 @@ async def migrate(target: Target, *, build_index: bool = True, tell: Tell = _sil
             await _take_lock(session, tell)
             await _upgrade(session, tell)
             if build_index:
-                await _index(session, target, tell)
+                await _build_index(session, target, tell)
             await session.execute(_SQL["unlock"], _LOCK)
         except psycopg.errors.InsufficientPrivilege as error:
             message = f"this role may not migrate: {first_line(error)}; run migrate as the owner of the tables"
@@ -56,18 +56,18 @@ async def migrate(target: Target, *, build_index: bool = True, tell: Tell = _sil
 
 
 async def check(session: Session, *, writing: bool = True) -> None:
-    """Make sure that this release can work with the database; raises DatabaseUnusableError with the remedy.
+    """Check that this release can work with the database; raises DatabaseUnusableError with the remedy.
 
-    `writing` False asks for no more rights than a command needs that only reads.
+    With `writing` False only the rights of a command that reads are required.
     """
     await check_fit(session, writing=writing)
     await require_visible(session)
 
 
 async def check_fit(session: Session, *, writing: bool = True) -> None:
-    """Make sure of all that `check` does except that every row can be seen; raises DatabaseUnusableError."""
+    """Check all that `check` does except that every row is visible; raises DatabaseUnusableError."""
     await _check_grants(session, writing=writing)
-    version, compatible_from = await _version(session)
+    version, compatible_from = await _read_version(session)
     if version == 0:
         message = "the schema `resumed` is not in this database: run `resumed migrate`"
         raise DatabaseUnusableError(message)
@@ -124,22 +124,22 @@ async def _check_columns(session: Session) -> None:
 
 
 async def missing_grants(session: Session, *, writing: bool = True) -> list[str]:
-    """Say what the role lacks, such as `INSERT, UPDATE on table resumed.cases`, schemas first."""
+    """Return what the role lacks, such as `INSERT, UPDATE on table resumed.cases`, schemas first."""
     return [row["missing"] async for row in await session.execute(_SQL["missing_grants"], {"writing": writing})]
 
 
 async def missing_tables(session: Session) -> list[str]:
-    """Name those of LangGraph's tables that the schema on the search path lacks."""
+    """Return those of LangGraph's tables that the schema on the search path lacks."""
     return [row["name"] async for row in await session.execute(_SQL["tables"])]
 
 
 async def missing_columns(session: Session) -> list[str]:
-    """Name the columns that LangGraph's tables lack, those of `checkpoints` last."""
+    """Return the columns that LangGraph's tables lack, those of `checkpoints` last."""
     return [row["name"] async for row in await session.execute(_SQL["missing_columns"])]
 
 
 async def require_visible(session: Session) -> None:
-    """Make sure that this role sees every row; raises DatabaseUnusableError where row-level security may hide any."""
+    """Check that this role sees every row; raises DatabaseUnusableError where row-level security may hide any."""
     hidden = [row["name"] async for row in await session.execute(_SQL["hidden_tables"])]
     if hidden:
         message = (
@@ -166,12 +166,12 @@ async def _take_lock(session: Session, tell: Tell) -> None:
         if row and row["locked"]:
             return
         if not waited:
-            tell("another migrate is at work; waiting for it")
+            tell("another migrate is running; waiting for it")
         waited = True
-        await asyncio.sleep(_TRY_AGAIN.total_seconds())
+        await asyncio.sleep(_RETRY_INTERVAL.total_seconds())
 
 
-async def _version(session: Session) -> tuple[int, int]:
+async def _read_version(session: Session) -> tuple[int, int]:
     have = await (await session.execute(_SQL["have_versions"])).fetchone()
     if not have or not have["have"]:
         return 0, 0
@@ -180,11 +180,11 @@ async def _version(session: Session) -> tuple[int, int]:
 
 
 async def _upgrade(session: Session, tell: Tell) -> None:
-    version, compatible_from = await _version(session)
+    version, compatible_from = await _read_version(session)
     if compatible_from > SCHEMA_VERSION:
         message = f"the schema `resumed` has version {version}, newer than this release knows: upgrade resumed"
         raise DatabaseUnusableError(message)
-    for number, statements in _migrations():
+    for number, statements in _load_migrations():
         if number <= version:
             continue
         async with session.transaction():
@@ -195,13 +195,13 @@ async def _upgrade(session: Session, tell: Tell) -> None:
         tell(f"schema resumed: version {version}, nothing to do")
 
 
-def _migrations() -> list[tuple[int, bytes]]:
+def _load_migrations() -> list[tuple[int, bytes]]:
     folder = resources.files("resumed.store") / "migrations"
     found = [(_FILE.fullmatch(entry.name), entry) for entry in folder.iterdir()]
     return sorted((int(match[1]), entry.read_bytes()) for match, entry in found if match)
 
 
-async def _index(session: Session, target: Target, tell: Tell) -> None:
+async def _build_index(session: Session, target: Target, tell: Tell) -> None:
     if await missing_tables(session):
         tell("LangGraph's tables are not there yet; the index waits for the next `resumed migrate`")
         return

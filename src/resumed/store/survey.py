@@ -22,7 +22,7 @@ class Relation:
 
     @property
     def estimated_rows(self) -> int:
-        """How many rows it may have."""
+        """Return how many rows it may have."""
         return self.rows if self.rows is not None else self.heap_bytes // _ROW_BYTES
 
 

@@ -27,8 +27,8 @@ def is_text(value: str) -> bool:
     return not any("\ud800" <= char <= "\udfff" for char in value)
 
 
-def fitting_text(session: AsyncConnection[Any], text: str | None) -> str | None:
-    """Return a text for people as the database can hold it: of another encoding than UTF-8, who knows what is in it."""
+def fit_text(session: AsyncConnection[Any], text: str | None) -> str | None:
+    """Return a text for people as the database can hold it: only ASCII is sure to fit another encoding than UTF-8."""
     if text is None or session.info.parameter_status("server_encoding") in (_UTF8, _BYTES):
         return text
     return text.encode("ascii", "replace").decode()

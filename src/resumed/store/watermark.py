@@ -1,4 +1,4 @@
-"""Owns how far the sweep has looked; the row is also the lock that keeps two replicas from sweeping at once."""
+"""Owns the watermark of the sweep; its row is also the lock that keeps two replicas from sweeping at once."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,14 +12,14 @@ _SQL = load_sql("watermark")
 
 @dataclass(frozen=True, slots=True)
 class Watermark:
-    """How far the narrow window has come, and when the wide one was last looked through."""
+    """How far the narrow window has been read, and when the wide one was last read."""
 
     position: datetime
     wide_at: datetime
 
 
 async def database_clock(session: Session, now: datetime | None = None) -> datetime:
-    """Read the database's clock; a given `now` stands in for it."""
+    """Read the database's clock; return `now` instead where it is given."""
     now_row = await one_row(session, _SQL["clock"], {"now": now})
     return cast("datetime", now_row["now"])
 
@@ -32,23 +32,23 @@ async def take_watermark(session: Session, first_position: datetime) -> Watermar
 
 
 async def other_schema(session: Session) -> str | None:
-    """Name the schema of LangGraph's tables that the cases here are about, where it is not this session's."""
+    """Return the schema of LangGraph's tables that the cases here are about, where it is not this session's."""
     row = await (await session.execute(_SQL["other_schema"])).fetchone()
     return str(row["checkpoint_schema"]) if row else None
 
 
 async def move_watermark(session: Session, watermark: Watermark) -> None:
-    """Record how far the look has come, in the transaction that took the watermark."""
+    """Record how far the window has been read, in the transaction that took the watermark."""
     await session.execute(_SQL["move"], {"position": watermark.position, "wide_at": watermark.wide_at})
 
 
 async def watermark_position(session: Session) -> datetime | None:
-    """Read how far the sweep has looked, without a lock; None before the first sweep."""
+    """Read how far the sweep has read, without a lock; None before the first sweep."""
     row = await (await session.execute(_SQL["position"])).fetchone()
     return row["position"] if row else None
 
 
 async def uptime(session: Session) -> timedelta:
-    """How long the server has been up; after a restart every lock is free while every application lives."""
+    """Return how long the server has been up; after a restart every lock is free while every application lives."""
     row = await one_row(session, _SQL["uptime"])
     return cast("timedelta", row["uptime"])

@@ -1,4 +1,4 @@
-"""Owns the table of what the replicas' workers said they have: names, versions, triggers and numbers."""
+"""Owns the table of workflow versions that the replicas' workers have: names, versions, triggers and limits."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -14,14 +14,15 @@ _NUMBERS = tuple(PolicyLimits.__dataclass_fields__)
 
 
 async def announce_versions(session: Session, registrations: Sequence[Registration]) -> None:
-    """Write or renew what a worker has; the database's clock says when."""
-    for one in registrations:
-        parameters = {"name": one.name, "version": one.version, "accepts": list(one.accepts)}
-        await session.execute(_SQL["announce"], {**parameters, "triggers": list(one.triggers), **asdict(one.numbers)})
+    """Write or renew what a worker has, at the database's time."""
+    for version in registrations:
+        parameters = {"name": version.name, "version": version.version, "accepts": list(version.accepts)}
+        parameters["triggers"] = list(version.triggers)
+        await session.execute(_SQL["announce"], {**parameters, **asdict(version.numbers)})
 
 
 async def known_versions(session: Session) -> list[Registration]:
-    """Read every version that was about in the last thirty days."""
+    """Read every version that was seen in the last thirty days."""
     cursor = await session.execute(_SQL["all"])
     return [_registration(row) async for row in cursor]
 

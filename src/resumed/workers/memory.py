@@ -8,16 +8,16 @@ _CONTROL_PROCESS = 150 * 2**20
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _UNLIMITED = 2**60
 _THREAD_STACK = 2 * 2**20
-_NEARLY = 0.8
+_NEAR = 0.8
 _GROWN = 1.25
 
 
-def share(workers: int) -> int | None:
-    """Give one worker's share, in bytes, of what the container leaves beside the control process; None: no limit.
+def worker_share(workers: int) -> int | None:
+    """Return one worker's share, in bytes, of the container's memory less the control process's; None: no limit.
 
-    Read from the cgroup, version 2 or 1.
+    The container's limit is read from the cgroup, version 2 or 1.
     """
-    limit = _container()
+    limit = _container_limit()
     return None if limit is None else max(limit - _CONTROL_PROCESS, 0) // workers or None
 
 
@@ -34,8 +34,8 @@ def confine(limit: int | None) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (allowed, allowed))
 
 
-def used(pid: int) -> int | None:
-    """Read how many bytes count against a process's limit; None where the system does not tell."""
+def used_bytes(pid: int) -> int | None:
+    """Read how many bytes count against a process's limit; None where the system does not report it."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
@@ -43,13 +43,13 @@ def used(pid: int) -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmData:")), None)
 
 
-def outgrown(now: int | None, at_start: int | None, limit: int | None) -> bool:
-    """Say whether a worker is about to meet its limit because of what it has taken since its start."""
-    return limit is not None and now is not None and now > limit * _NEARLY and now > (at_start or 0) * _GROWN
+def is_near_limit(now: int | None, at_start: int | None, limit: int | None) -> bool:
+    """Return whether a worker is close to its limit because of what it has allocated since its start."""
+    return limit is not None and now is not None and now > limit * _NEAR and now > (at_start or 0) * _GROWN
 
 
 def exhausted(error: BaseException | None) -> bool:
-    """Say whether an error, or what it came from, tells that the process has no memory left, for whatever thread."""
+    """Return whether an error, or one that caused it, means that the process has no memory left for any thread."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         if isinstance(error, MemoryError) or (
@@ -61,12 +61,12 @@ def exhausted(error: BaseException | None) -> bool:
     return False
 
 
-def _container() -> int | None:
+def _container_limit() -> int | None:
     for name in _LIMITS:
         try:
-            said = Path(name).read_text().strip()
+            text = Path(name).read_text().strip()
         except OSError:
             continue
-        if said.isdigit() and int(said) < _UNLIMITED:
-            return int(said)
+        if text.isdigit() and int(text) < _UNLIMITED:
+            return int(text)
     return None

@@ -1,94 +1,337 @@
-"""Owns the form in which control process and worker talk: one JSON object a line; nothing in it is executed."""
+"""Owns what a control process and its workers say to each other: typed messages, each one JSON object on one line.
+
+Nothing in a message is executed. Each end decodes only the messages that are meant for it.
+"""
 
 import json
-from dataclasses import asdict
-from datetime import datetime, timedelta
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from functools import cache
+from typing import Annotated, Literal
 
-from resumed.model import Attempt, Judgement, Outcome, PolicyLimits, Registration
+from pydantic import Field, TypeAdapter
+from pydantic_core import to_jsonable_python
 
-Message = dict[str, Any]
-_INSTANTS = ("started_at", "finished_at")
-
-
-def encode(message: Message) -> bytes:
-    """Write a message as one line."""
-    return json.dumps(message, default=_plain).encode() + b"\n"
-
-
-def decode(line: bytes) -> Message:
-    """Read a message; raises ValueError for a line that is none."""
-    message = json.loads(line)
-    if not isinstance(message, dict) or "kind" not in message:
-        complaint = "not a message"
-        raise ValueError(complaint)
-    return message
+from resumed.model import Attempt, Judgement, PolicyLimits, Registration
+from resumed.observability.redaction import ErrorReport
+from resumed.timings import Timings
 
 
-def attempt_from_wire(message: Message) -> Attempt:
-    """Read an attempt out of a message's `attempt`."""
-    fields = dict(message["attempt"])
-    instants = {name: datetime.fromisoformat(fields[name]) if fields[name] else None for name in _INSTANTS}
-    outcome = Outcome(fields["outcome"]) if fields["outcome"] else None
-    return Attempt(**{**fields, **instants, "outcome": outcome})
+class RequestResult(StrEnum):
+    """What became of a thread that was handed to a worker."""
+
+    TRIED = "tried"
+    LOOKED = "looked"
+    BUSY = "busy"
+    EARLY = "early"
+    SKEWED = "skewed"
+    UNREACHABLE = "unreachable"
+    UNAVAILABLE = "unavailable"
+    ERROR = "error"
 
 
-def numbers_to_wire(numbers: PolicyLimits) -> Message:
-    """Write a policy's numbers; durations travel as seconds."""
-    return {
-        name: value.total_seconds() if isinstance(value, timedelta) else value
-        for name, value in asdict(numbers).items()
-    }
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """What every worker of a pool is told at its start; `graphs` is the path of a langgraph.json."""
+
+    dsn: str
+    schema: str
+    graphs: str | None
+    concurrency: int
+    recursion_limit: int
+    defaults: PolicyLimits
+    timings: Timings
 
 
-def numbers_from_wire(fields: Message) -> PolicyLimits:
-    """Read a policy's numbers."""
-    kinds = PolicyLimits.__annotations__
-    read: Message = {
-        name: timedelta(seconds=value) if kinds[name] is timedelta else value for name, value in fields.items()
-    }
-    return PolicyLimits(**read)
+# To a worker
 
 
-def registration_from_wire(fields: Message, seen_at: datetime) -> Registration:
-    """Read what a hello says of one workflow; the instant is the reader's."""
-    return Registration(
-        name=fields["name"],
-        version=fields["version"],
-        accepts=tuple(fields["accepts"]),
-        triggers=tuple(fields["triggers"]),
-        numbers=numbers_from_wire(fields["numbers"]),
-        seen_at=seen_at,
-        isolate=fields["isolate"],
-    )
+@dataclass(frozen=True, slots=True)
+class StartWorker:
+    """The first message to a worker. It loads `workflows` (None: all that are registered) except the `excluded`.
+
+    `excluded` maps names to reasons; `memory` is the worker's limit in bytes; `alone` marks the isolation worker;
+    `shared` demands of a process that loads one entry what is demanded of one that loads several.
+    """
+
+    worker: str
+    settings: WorkerSettings
+    workflows: tuple[str, ...] | None
+    excluded: dict[str, str]
+    memory: int | None
+    alone: bool
+    shared: bool
+    kind: Literal["start"] = "start"
 
 
-def started(attempt: Attempt) -> Message:
-    """Say that an attempt began."""
-    return {"kind": "started", "attempt": asdict(attempt)}
+@dataclass(frozen=True, slots=True)
+class RunAttempt:
+    """Try this thread; `asked` says that a person asked for it, so that no silence is waited for."""
+
+    thread_id: str
+    workflow: str
+    asked: bool = False
+    kind: Literal["attempt"] = "attempt"
 
 
-def finished(attempt: Attempt, last_sign_at: datetime | None) -> Message:
-    """Say that an attempt was closed; `last_sign_at` is the thread's last sign of life before it stopped."""
-    return {"kind": "finished", "attempt": asdict(attempt), "last_sign_at": last_sign_at}
+@dataclass(frozen=True, slots=True)
+class InspectThread:
+    """Judge this thread by its values and its graph; run nothing."""
+
+    thread_id: str
+    workflow: str
+    kind: Literal["inspect"] = "inspect"
 
 
-def refused(thread_id: str, workflow: str, judgement: Judgement) -> Message:
-    """Say that a preflight would not resume a thread."""
-    fields = {"verdict": judgement.verdict.value, "reason": judgement.reason}
-    return {"kind": "refused", "thread_id": thread_id, "workflow": workflow, **fields}
+@dataclass(frozen=True, slots=True)
+class DrainAttempts:
+    """Ask the graphs of these threads (None: of all) to stop at their next superstep."""
+
+    threads: tuple[str, ...] | None = None
+    kind: Literal["drain"] = "drain"
 
 
-def quarantined(thread_id: str, workflow: str, reason: str) -> Message:
-    """Say that an attempt was a thread's last before somebody releases it."""
-    return {"kind": "quarantined", "thread_id": thread_id, "workflow": workflow, "reason": reason}
+@dataclass(frozen=True, slots=True)
+class StopAttempts:
+    """Stop the attempts on these threads (None: all) at once."""
+
+    threads: tuple[str, ...] | None = None
+    kind: Literal["stop"] = "stop"
 
 
-def _plain(value: object) -> object:
-    match value:
-        case datetime():
-            return value.isoformat()
-        case timedelta():
-            return value.total_seconds()
-        case _:
-            raise TypeError(type(value).__name__)
+@dataclass(frozen=True, slots=True)
+class LoadWorkflow:
+    """Import an entry that could not be imported before."""
+
+    name: str
+    kind: Literal["load"] = "load"
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Answer with a `Pong`."""
+
+    kind: Literal["ping"] = "ping"
+
+
+@dataclass(frozen=True, slots=True)
+class EndWorker:
+    """Close every context and end."""
+
+    kind: Literal["end"] = "end"
+
+
+# From a worker: what it has loaded
+
+
+@dataclass(frozen=True, slots=True)
+class EntriesFound:
+    """The names of the entries that the worker is about to import."""
+
+    names: tuple[str, ...]
+    kind: Literal["found"] = "found"
+
+
+@dataclass(frozen=True, slots=True)
+class EntryLoading:
+    """The worker begins to import this entry."""
+
+    name: str
+    kind: Literal["loading"] = "loading"
+
+
+@dataclass(frozen=True, slots=True)
+class EntryHung:
+    """The import of this entry has not ended in time; its thread goes on."""
+
+    name: str
+    reason: str
+    kind: Literal["hung"] = "hung"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessTainted:
+    """Imported code has changed the process for everything else in it; the worker ends. `names` were just imported."""
+
+    what: str
+    names: tuple[str, ...]
+    kind: Literal["tainted"] = "tainted"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    """What the worker has, and why it has not the rest; `unloaded` are the entries whose import may be tried again."""
+
+    workflows: tuple[Registration, ...]
+    unavailable: dict[str, str]
+    unloaded: tuple[str, ...]
+    kind: Literal["ready"] = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowChanged:
+    """What the worker has of one entry now: `workflow`, or None and the `reason`."""
+
+    name: str
+    workflow: Registration | None
+    reason: str | None
+    unloaded: bool
+    kind: Literal["changed"] = "changed"
+
+
+@dataclass(frozen=True, slots=True)
+class ContextUnclosed:
+    """The context of this workflow's factory did not end with the worker."""
+
+    name: str
+    kind: Literal["unclosed"] = "unclosed"
+
+
+# From a worker: threads
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStarted:
+    """The row of this attempt is committed."""
+
+    attempt: Attempt
+    kind: Literal["started"] = "started"
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFinished:
+    """This attempt is closed; `last_sign_at` is the thread's last sign of life before it stopped, where known."""
+
+    attempt: Attempt
+    last_sign_at: datetime | None = None
+    kind: Literal["finished"] = "finished"
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadRefused:
+    """Preflight, under the lock, would not resume the thread."""
+
+    thread_id: str
+    workflow: str
+    judgement: Judgement
+    kind: Literal["refused"] = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadQuarantined:
+    """The attempt was the thread's last until the thread is released."""
+
+    thread_id: str
+    workflow: str
+    reason: str
+    kind: Literal["quarantined"] = "quarantined"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestDone:
+    """The worker has done what a `RunAttempt` asked for; `error` is what went wrong around the attempt."""
+
+    thread_id: str
+    workflow: str
+    result: RequestResult
+    error: ErrorReport | None = None
+    kind: Literal["done"] = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadInspected:
+    """The answer to an `InspectThread`: no judgement where nothing speaks against a resume, or with an `error_type`."""
+
+    thread_id: str
+    judgement: Judgement | None
+    error_type: str | None = None
+    kind: Literal["inspected"] = "inspected"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStuck:
+    """A node of this thread cannot be stopped: the worker waits to be ended."""
+
+    thread_id: str
+    kind: Literal["stuck"] = "stuck"
+
+
+# From a worker: itself
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRaised:
+    """An error in the worker that no attempt waited for."""
+
+    error: ErrorReport
+    kind: Literal["errored"] = "errored"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLeaving:
+    """The worker is about to end by itself; it takes no new work."""
+
+    kind: Literal["leaving"] = "leaving"
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """The answer to a `Ping`."""
+
+    kind: Literal["pong"] = "pong"
+
+
+ToWorker = StartWorker | RunAttempt | InspectThread | DrainAttempts | StopAttempts | LoadWorkflow | Ping | EndWorker
+FromWorker = (
+    EntriesFound
+    | EntryLoading
+    | EntryHung
+    | ProcessTainted
+    | WorkerReady
+    | WorkflowChanged
+    | ContextUnclosed
+    | AttemptStarted
+    | AttemptFinished
+    | ThreadRefused
+    | ThreadQuarantined
+    | RequestDone
+    | ThreadInspected
+    | NodeStuck
+    | ErrorRaised
+    | WorkerLeaving
+    | Pong
+)
+Tell = Callable[[FromWorker], None]
+
+
+def encode(message: ToWorker | FromWorker) -> bytes:
+    """Write a message as one line.
+
+    By `json`, which escapes what is not ASCII: a path may hold surrogates, and pydantic's own writer refuses those.
+    """
+    return json.dumps(to_jsonable_python(message)).encode() + b"\n"
+
+
+def decode_for_worker(line: bytes) -> ToWorker:
+    """Read a message to a worker; raises ValueError where the line is none."""
+    return _messages_to_worker().validate_python(json.loads(line))
+
+
+def decode_from_worker(line: bytes) -> FromWorker:
+    """Read a message from a worker; raises ValueError where the line is none."""
+    return _messages_from_worker().validate_python(json.loads(line))
+
+
+# Built when first needed: a command that starts no worker does not pay for them, and each end builds only its own.
+
+
+@cache
+def _messages_to_worker() -> TypeAdapter[ToWorker]:
+    return TypeAdapter(Annotated[ToWorker, Field(discriminator="kind")])
+
+
+@cache
+def _messages_from_worker() -> TypeAdapter[FromWorker]:
+    return TypeAdapter(Annotated[FromWorker, Field(discriminator="kind")])

@@ -3,26 +3,26 @@
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-_SETTLES = timedelta(seconds=1)
+_SAME_REFUSAL = timedelta(seconds=1)
 
 
 @dataclass(slots=True)
 class SessionLimit:
-    """Halved when sessions are refused, raised by one for each that is not; `top` is where it starts and ends."""
+    """Halved when sessions are refused, raised by one for each that is opened, at most to `maximum`."""
 
-    top: int
-    now: int = field(init=False)
+    maximum: int
+    current: int = field(init=False)
     _halved_at: float | None = None
 
     def __post_init__(self) -> None:
-        """Start at the top."""
-        self.now = self.top
+        """Start at the maximum."""
+        self.current = self.maximum
 
-    def refused(self, at: float) -> None:
-        """Halve it, once for all that were refused within a second; `at` is the monotonic time in seconds."""
-        if self._halved_at is None or at - self._halved_at >= _SETTLES.total_seconds():
-            self.now, self._halved_at = max(self.now // 2, 1), at
+    def lower(self, now: float) -> None:
+        """Halve the limit, once for all refusals within a second; `now` is the monotonic time in seconds."""
+        if self._halved_at is None or now - self._halved_at >= _SAME_REFUSAL.total_seconds():
+            self.current, self._halved_at = max(self.current // 2, 1), now
 
-    def served(self) -> None:
-        """Raise it by one, up to the top."""
-        self.now = min(self.now + 1, self.top)
+    def increase(self) -> None:
+        """Add one to the limit, up to the maximum."""
+        self.current = min(self.current + 1, self.maximum)

@@ -1,4 +1,4 @@
-"""Owns where registrations come from: entry points of distributions, and a LangGraph CLI file. Imports none."""
+"""Finds registrations: entry points of distributions, and the graphs of a LangGraph CLI file. Imports none."""
 
 import re
 from collections.abc import Callable
@@ -16,7 +16,7 @@ _SEPARATORS = re.compile(r"[-_.]+")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A registration before its import; `value` is what it names and `origin` who says so."""
+    """A registration before its import; `value` is what it names, `origin` the source that declares it."""
 
     name: str
     value: str
@@ -25,9 +25,9 @@ class Entry:
 
 
 def find_entries(graphs: Path | None) -> tuple[list[Entry], dict[str, str]]:
-    """Read all entries, and a sentence for each source that cannot be read."""
+    """Return all entries, and a reason for each source that cannot be read."""
     unreadable: dict[str, str] = {}
-    entries = _of_distributions(unreadable)
+    entries = _read_distributions(unreadable)
     if graphs is not None:
         try:
             places = langgraph_json.read_file(graphs)
@@ -41,8 +41,8 @@ def find_entries(graphs: Path | None) -> tuple[list[Entry], dict[str, str]]:
     return entries, unreadable
 
 
-def _of_distributions(unreadable: dict[str, str]) -> list[Entry]:
-    """Read each distribution apart, so that an unreadable one hides no other.
+def _read_distributions(unreadable: dict[str, str]) -> list[Entry]:
+    """Return the entries of each distribution; an unreadable one hides no other.
 
     As with `importlib.metadata.entry_points`, the first distribution of a name on the path counts.
     """
@@ -53,7 +53,7 @@ def _of_distributions(unreadable: dict[str, str]) -> list[Entry]:
             continue
         try:
             points = distribution.entry_points.select(group=GROUP)
-            read[name] = [Entry(one.name, one.value, name, one.load) for one in points]
+            read[name] = [Entry(point.name, point.value, name, point.load) for point in points]
         except Exception as error:  # noqa: BLE001 - whatever a broken file raises
             read[name] = []
             unreadable[name] = f"the entry points of this distribution cannot be read: {type(error).__name__}"

@@ -1,4 +1,4 @@
-"""Lends event loops to user code that asks for one in a thread, as `asyncio.get_event_loop` does in a main thread.
+"""Event loops for user code that asks for one in a thread, as `asyncio.get_event_loop` makes one in a main thread.
 
 User code of a worker never runs in the main thread, where an application may have run it. Nothing here runs a loop.
 """
@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class _Here(threading.local):
+class _ThreadState(threading.local):
     """Whether this thread runs user code now, and the loop that was made for it."""
 
-    lending: bool = False
+    in_user_code: bool = False
     loop: asyncio.AbstractEventLoop | None = None
 
 
-_HERE = _Here()
+_THREAD = _ThreadState()
 
 
 def install_loop_policy() -> None:
@@ -30,18 +30,18 @@ def install_loop_policy() -> None:
 
 
 @contextmanager
-def lent_loop(*, kept: bool = False) -> Iterator[None]:
-    """Let the code of this block have an event loop when it asks for one, in this thread.
+def loop_on_demand(*, kept: bool = False) -> Iterator[None]:
+    """Make an event loop for the code of this block, in this thread, when it asks for one.
 
     Args:
         kept: Leave the loop open: a module that is imported may keep it. Otherwise it is closed with the block, so
-            that whoever is next in the thread finds nothing of it.
+            that the next work in the thread does not find it.
     """
-    before, _HERE.lending = _HERE.lending, True
+    before, _THREAD.in_user_code = _THREAD.in_user_code, True
     try:
         yield
     finally:
-        loop, _HERE.loop, _HERE.lending = _HERE.loop, None, before
+        loop, _THREAD.loop, _THREAD.in_user_code = _THREAD.loop, None, before
         if loop is not None and not kept and not loop.is_running():
             loop.close()
 
@@ -52,13 +52,13 @@ if sys.version_info < (3, 14):
         """Makes a loop for a thread that runs user code and has none, or only a closed one."""
 
         def get_event_loop(self) -> asyncio.AbstractEventLoop:
-            if not _HERE.lending:
+            if not _THREAD.in_user_code:
                 return super().get_event_loop()
             try:
                 loop = super().get_event_loop()
             except RuntimeError:
                 loop = None
             if loop is None or loop.is_closed():
-                loop = _HERE.loop = self.new_event_loop()
+                loop = _THREAD.loop = self.new_event_loop()
                 self.set_event_loop(loop)
             return loop

@@ -1,4 +1,4 @@
-"""Reads a LangGraph CLI file: which graphs it registers, and what they need of the path and of the environment."""
+"""Reads a LangGraph CLI file: which graphs it registers, and the path and environment that they need."""
 
 import importlib
 import importlib.util
@@ -16,9 +16,9 @@ from resumed.errors import RegistrationError
 
 
 def read_file(file: Path) -> dict[str, str]:
-    """Read the graphs of the file, by name; puts its dependencies on the path and its `env` into the environment.
+    """Read the graphs of the file, by name; put its dependencies on the path and its `env` into the environment.
 
-    A variable that is set already wins. Raises RegistrationError with a sentence that says what is wrong.
+    A variable that is set already wins. Raises RegistrationError.
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -39,7 +39,7 @@ def load_graph(file: Path, place: str) -> object:
     where, _, attribute = place.rpartition(":")
     if not where or not attribute:
         raise RegistrationError(f'{place!r} is not of the form "path.py:attribute" or "module:attribute"')
-    found: Any = _from_file(file.parent / where) if where.endswith(".py") else importlib.import_module(where)
+    found: Any = _import_file(file.parent / where) if where.endswith(".py") else importlib.import_module(where)
     for part in attribute.split("."):
         found = getattr(found, part)
     return found
@@ -54,9 +54,9 @@ def _place(name: str, value: object) -> str:
 
 def _extend_path(folder: Path, dependencies: object) -> None:
     """Put local dependencies on the path, as the LangGraph CLI does by installing them; others must be installed."""
-    named = [one for one in dependencies if isinstance(one, str)] if isinstance(dependencies, list) else ["."]
-    places = [(folder / one).resolve() for one in named if one.startswith(".")]
-    roots = [_package_root(root) for place in places for root in (place / "src", place) if root.is_dir()]
+    named = [item for item in dependencies if isinstance(item, str)] if isinstance(dependencies, list) else ["."]
+    folders = [(folder / item).resolve() for item in named if item.startswith(".")]
+    roots = [_package_root(root) for local in folders for root in (local / "src", local) if root.is_dir()]
     sys.path += [str(root) for root in dict.fromkeys(roots) if str(root) not in sys.path]
 
 
@@ -81,32 +81,32 @@ def _extend_environment(folder: Path, env: object) -> None:
             os.environ.setdefault(str(name), str(value))
 
 
-def _from_file(path: Path) -> ModuleType:
+def _import_file(path: Path) -> ModuleType:
     """Import a file under the name by which its application imports it: stored classes are found by that name.
 
-    That is the name of a module that was read from the file already, then the one that its packages give it, then the
-    one that it has under the innermost folder of the path.
+    That is the name of a module that was read from the file already, else its name in its packages, else its name under
+    the innermost folder of the path.
     """
     path = path.resolve()
     if not path.is_file():
         raise RegistrationError(f"there is no file {path.name} where the entry says")
-    if name := _imported(path):
+    if name := _find_imported(path):
         return importlib.import_module(name)
     package = _package_root(path.parent)
     if package != path.parent and str(package) not in sys.path:
         sys.path.append(str(package))
-    places = {Path(one or ".").resolve() for one in sys.path}
-    roots = sorted((one for one in places if path.is_relative_to(one)), key=lambda one: -len(one.parts))
-    names = [_name(path, root) for root in (package, *(root for root in roots if _package_root(root) == root))]
+    folders = {Path(entry or ".").resolve() for entry in sys.path}
+    roots = sorted((folder for folder in folders if path.is_relative_to(folder)), key=lambda folder: -len(folder.parts))
+    names = [_module_name(path, root) for root in (package, *(root for root in roots if _package_root(root) == root))]
     broken: list[ImportError] = []
-    if name := next((one for one in names if one and _origin(one, broken) == path), None):
+    if name := next((name for name in names if name and _file_of_module(name, broken) == path), None):
         return importlib.import_module(name)
     if broken:
         raise broken[0]
-    return _alone(path)
+    return _import_alone(path)
 
 
-def _alone(path: Path) -> ModuleType:
+def _import_alone(path: Path) -> ModuleType:
     """Import a file that is in no package and on no path, under its own name."""
     if path.stem in sys.modules:
         raise RegistrationError(
@@ -125,7 +125,7 @@ def _alone(path: Path) -> ModuleType:
     return module
 
 
-def _imported(path: Path) -> str | None:
+def _find_imported(path: Path) -> str | None:
     """Return the name of a module that was read from this file already."""
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
@@ -139,14 +139,14 @@ def _imported(path: Path) -> str | None:
     return None
 
 
-def _name(path: Path, root: Path) -> str:
+def _module_name(path: Path, root: Path) -> str:
     """Return the name under which a file is imported from a folder of the path."""
     parts = path.relative_to(root).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def _origin(name: str, broken: list[ImportError]) -> Path | None:
-    """Return the file that an import of this name would read; `broken` gathers what its packages raise."""
+def _file_of_module(name: str, broken: list[ImportError]) -> Path | None:
+    """Return the file that an import of this name would read; `broken` collects what its packages raise."""
     try:
         spec = importlib.util.find_spec(name)
     except ImportError as error:

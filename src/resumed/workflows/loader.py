@@ -1,4 +1,4 @@
-"""Owns loading the registered workflows: each entry apart, so that a broken one takes nothing with it."""
+"""Loads the registered workflows, each entry apart, so that a broken one affects no other."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -23,9 +23,9 @@ class Selection:
     `names` limits them (None: all); `excluded` maps names that must not be imported again to the reason; `deadline`
     is how long one import may take; `graphs` is a LangGraph CLI file whose graphs are entries too.
 
-    What is told meanwhile: `on_found` once of all names that are about to be imported; `on_loading` of each name before
-    its import begins, which may be the last thing that this process says; `on_loaded`, in the importing thread, as soon
-    as its import has ended, whatever came of it; `on_hung` of one that does not end, with the reason.
+    `on_found` is called once with all names that are about to be imported; `on_loading` with each name before its
+    import begins, which may end this process; `on_loaded`, in the importing thread, once its import has ended, however
+    it did; `on_hung` with the name of one that does not end, and the reason.
     """
 
     names: tuple[str, ...] | None
@@ -40,7 +40,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class NotLoaded:
-    """An import that failed or did not end: another process may do better, at another time."""
+    """An import that failed or did not end; it may succeed in another process, or later."""
 
     reason: str
 
@@ -50,7 +50,7 @@ LoadOutcome = LoadedWorkflow | ThreadGraphs | Factory | NotLoaded | str
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """What was loaded, what is yet to be called, and for each entry that was not loaded a sentence why.
+    """The workflows that were loaded, the factories to be called, and the reason for each entry that is unavailable.
 
     `unloaded` names those of the unavailable whose import failed, so that it may be tried again.
     """
@@ -61,7 +61,7 @@ class Registry:
     unloaded: set[str] = field(default_factory=set)
 
     def add(self, name: str, outcome: LoadOutcome) -> None:
-        """Put what came of an entry where it belongs, in place of what was known of it."""
+        """Record the outcome of an entry in place of what was known of it."""
         for known in (self.available, self.unavailable, self.factories):
             known.pop(name, None)
         self.unloaded.discard(name)
@@ -81,33 +81,35 @@ def load_registry(selection: Selection) -> Registry:
     """Load the selected entries one after the other; none can raise, hang or hide another."""
     entries, unreadable = find_entries(selection.graphs)
     registry = Registry(unavailable=unreadable)
-    asked = [one for one in entries if selection.names is None or one.name in selection.names]
-    reasons = {one.name: selection.excluded.get(one.name) or _twice(one, entries) for one in asked}
+    selected = [entry for entry in entries if selection.names is None or entry.name in selection.names]
+    reasons = {
+        entry.name: selection.excluded.get(entry.name) or _refuse_duplicate(entry, entries) for entry in selected
+    }
     selection.on_found(sorted(name for name, reason in reasons.items() if reason is None))
-    for entry in sorted(asked, key=lambda one: one.name):
-        registry.add(entry.name, reasons[entry.name] or _within_deadline(entry, selection))
+    for entry in sorted(selected, key=lambda entry: entry.name):
+        registry.add(entry.name, reasons[entry.name] or _load_within_deadline(entry, selection))
     for name in selection.names or ():
         if name not in {entry.name for entry in entries}:
             registry.add(name, f"no entry point of the group {GROUP} has this name")
     return registry
 
 
-def _twice(entry: Entry, entries: Sequence[Entry]) -> str | None:
-    same = [one for one in entries if one.name == entry.name]
+def _refuse_duplicate(entry: Entry, entries: Sequence[Entry]) -> str | None:
+    same = [other for other in entries if other.name == entry.name]
     if len(same) == 1:
         return None
-    where = ", ".join(sorted({one.origin for one in same}))
+    where = ", ".join(sorted({other.origin for other in same}))
     return f"{len(same)} entries have this name (from {where}); rename one"
 
 
-def _within_deadline(entry: Entry, selection: Selection) -> LoadedWorkflow | Factory | NotLoaded | str:
+def _load_within_deadline(entry: Entry, selection: Selection) -> LoadedWorkflow | Factory | NotLoaded | str:
     selection.on_loading(entry.name)
     outcome: list[LoadedWorkflow | Factory | NotLoaded | str] = []
 
     def importing() -> None:
-        made = _loaded(entry)
+        loaded = _load(entry)
         selection.on_loaded(entry.name)
-        outcome.append(made)
+        outcome.append(loaded)
 
     thread = threading.Thread(target=importing, name=f"load-{entry.name}", daemon=True)
     thread.start()
@@ -119,13 +121,13 @@ def _within_deadline(entry: Entry, selection: Selection) -> LoadedWorkflow | Fac
     return NotLoaded(reason)
 
 
-def _loaded(entry: Entry) -> LoadedWorkflow | Factory | NotLoaded | str:
+def _load(entry: Entry) -> LoadedWorkflow | Factory | NotLoaded | str:
     try:
-        with event_loops.lent_loop(kept=True):
+        with event_loops.loop_on_demand(kept=True):
             return resolve(entry.name, entry.load())
     except RegistrationError as error:
         return str(error)
-    except BaseException as error:  # noqa: BLE001 - whatever an import raises, SystemExit too, is that entry's matter
+    except BaseException as error:  # noqa: BLE001 - whatever an import raises, SystemExit too, affects that entry only
         return NotLoaded(f"{entry.value} could not be loaded: {load_error(error)}")
 
 

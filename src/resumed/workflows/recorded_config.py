@@ -1,7 +1,7 @@
-"""Owns the config that a factory is called with for one thread, and what the factory read of it.
+"""The config that a factory is called with for one thread, and the record of what the factory read of it.
 
-Two threads may share a graph only where everything that its factory read is the same for both. A factory that keeps
-the config may read more of it when its nodes run, so a config that outlives the call counts as read entirely.
+Two threads may share a graph only where everything that its factory read is the same for both. A factory that keeps the
+config may read more of it when its nodes run, so a config that outlives the call counts as read entirely.
 """
 
 import gc
@@ -26,13 +26,13 @@ class ReadLog:
         self._handed_out.add(values)
 
     def close(self) -> None:
-        """Take everything as read where the factory, or what it made, still holds the config."""
+        """Count everything as read where the factory, or what it made, still holds the config."""
         if self._handed_out and not self.everything:
             gc.collect()
         self.everything = self.everything or bool(self._handed_out)
 
     def key(self, call: Mapping[str, Any]) -> Key:
-        """Return what of a call decides which graph its thread is given: names, types and values of what was read."""
+        """Return what decides which graph a thread gets: names, types and values of what was read of its call."""
         names = sorted(call) if self.everything else sorted(self.names)
         return tuple((name, type(call.get(name)).__name__, repr(call.get(name))) for name in names)
 
@@ -57,14 +57,14 @@ class RecordedConfig(dict[str, Any]):
 
     def __eq__(self, other: object) -> bool:
         """Compare as a dictionary does."""
-        return self is other or (self._all() and super().__eq__(other))
+        return self is other or (self._mark_all_read() and super().__eq__(other))
 
     def __ne__(self, other: object) -> bool:
         """Compare as a dictionary does."""
         return not self == other
 
     def __bool__(self) -> bool:
-        """Tell nothing of the call."""
+        """Reveal nothing of the call."""
         return True
 
     def __getitem__(self, name: str) -> Any:
@@ -100,37 +100,37 @@ class RecordedConfig(dict[str, Any]):
 
     def __iter__(self) -> Iterator[str]:
         """Read everything."""
-        self._all()
+        self._mark_all_read()
         return super().__iter__()
 
     def __reversed__(self) -> Iterator[str]:
         """Read everything."""
-        self._all()
+        self._mark_all_read()
         return super().__reversed__()
 
     def __len__(self) -> int:
         """Read everything."""
-        self._all()
+        self._mark_all_read()
         return super().__len__()
 
     def keys(self) -> Any:
         """Read everything."""
-        self._all()
+        self._mark_all_read()
         return super().keys()
 
     def values(self) -> Any:
         """Read everything."""
-        self._all()
+        self._mark_all_read()
         return super().values()
 
     def items(self) -> Any:
         """Read everything."""
-        self._all()
+        self._mark_all_read()
         return super().items()
 
     def popitem(self) -> Any:
         """Read everything."""
-        self._all()
+        self._mark_all_read()
         return super().popitem()
 
     def __or__(self, other: Any) -> Any:
@@ -143,14 +143,14 @@ class RecordedConfig(dict[str, Any]):
 
     def __repr__(self) -> str:
         """Read everything."""
-        self._all()
+        self._mark_all_read()
         return super().__repr__()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Read everything; a deep copy or a pickle is a plain dictionary."""
         return dict, (dict(self.items()),)
 
-    def _all(self) -> bool:
+    def _mark_all_read(self) -> bool:
         self._log.everything = True
         return True
 

@@ -1,7 +1,7 @@
-"""Makes graphs for single threads: calls a factory with what the thread's call stored, and keeps what it made a while.
+"""Graphs for single threads: calls a factory with what the thread's call stored, and caches what it made.
 
-A graph is shared by threads for which everything is the same that its factory read. Its context stays open while the
-graph is kept or in use, and is left once neither is so.
+Threads share a graph where everything that its factory read is the same for them. Its context stays open while the
+graph is cached or in use, and is closed afterwards.
 """
 
 import asyncio
@@ -17,40 +17,40 @@ from resumed.workflows.loaded_workflow import LoadedWorkflow
 from resumed.workflows.recorded_config import Key, ReadLog, config_for
 from resumed.workflows.workflow import Workflow
 
-KEPT = 64
-_PATIENCE = timedelta(seconds=20)
-_CLOSING = timedelta(seconds=5)
+_CACHE_SIZE = 64
+_CALL_PATIENCE = timedelta(seconds=20)
+_CLOSE_PATIENCE = timedelta(seconds=5)
 _END_PATIENCE = timedelta(milliseconds=800)
 
 
 @dataclass(eq=False)
-class _Made:
-    """One graph that was made: what its factory read, and whom to tell when its context ends by itself."""
+class _CachedGraph:
+    """One graph: what its factory read, and what to call for each of its users when its context ends by itself."""
 
     log: ReadLog
-    life: FactoryInstance
+    instance: FactoryInstance
     key: Key
     users: list[Callable[[], None]] = field(default_factory=list)
 
     @property
-    def alive(self) -> bool:
-        """Return whether its context is still open and will stay so."""
-        return not (self.life.over or self.life.leaving.is_set())
+    def is_open(self) -> bool:
+        """Whether its context is open and will stay so."""
+        return not (self.instance.ended or self.instance.closing.is_set())
 
 
 @dataclass(eq=False)
 class ThreadGraphs:
-    """A registration whose graph is made for each thread; `learned` is called with each graph that is made.
+    """A registration whose graph is made for each thread; `on_made` is called with each graph.
 
-    `reads` says whether its factory has read anything of a config so far.
+    `reads` is true once its factory has read anything of a config.
     """
 
     factory: Factory
-    learned: Callable[[LoadedWorkflow], None] = lambda _: None
-    kept: int = KEPT
+    on_made: Callable[[LoadedWorkflow], None] = lambda _: None
+    cache_size: int = _CACHE_SIZE
     reads: bool = False
-    _graphs: list[_Made] = field(default_factory=list)
-    _lives: set[FactoryInstance] = field(default_factory=set)
+    _graphs: list[_CachedGraph] = field(default_factory=list)
+    _instances: set[FactoryInstance] = field(default_factory=set)
     _closing: "set[asyncio.Task[bool]]" = field(default_factory=set)
 
     @property
@@ -64,71 +64,72 @@ class ThreadGraphs:
         return self.factory.policy
 
     @asynccontextmanager
-    async def lent(self, call: Mapping[str, Any], lost: Callable[[], None]) -> AsyncIterator[LoadedWorkflow]:
-        """Lend the graph of a thread whose call stored this; raises what its factory raises.
+    async def borrow(self, call: Mapping[str, Any], on_lost: Callable[[], None]) -> AsyncIterator[LoadedWorkflow]:
+        """Yield the graph of a thread whose call stored this; raises what its factory raises.
 
-        `lost` is called where the graph's context ends by itself meanwhile, before it closes anything.
+        `on_lost` is called where the graph's context ends by itself meanwhile, before it closes anything.
         """
-        made = self._known(call) or await self._made(call)
-        made.users.append(lost)
+        cached = self._find(call) or await self._make(call)
+        cached.users.append(on_lost)
         self._evict()
         try:
-            yield made.life.workflow.result()
+            yield cached.instance.workflow.result()
         finally:
-            made.users.remove(lost)
+            cached.users.remove(on_lost)
             self._evict()
 
     async def end(self) -> bool:
-        """Leave every context; returns whether all ended in time."""
-        ended = await asyncio.gather(*(one.leave(_END_PATIENCE) for one in list(self._lives)))
-        return all(ended)
+        """Close every context; return whether all ended in time."""
+        return all(await asyncio.gather(*(instance.close(_END_PATIENCE) for instance in list(self._instances))))
 
-    def _known(self, call: Mapping[str, Any]) -> _Made | None:
-        """Find a living graph that was made from the same values, and keep it as the one used last."""
-        fitting = [one for one in self._graphs if not one.log.everything and one.alive and one.log.key(call) == one.key]
-        for one in fitting[:1]:
-            self._graphs.remove(one)
-            self._graphs.append(one)
-        return fitting[0] if fitting else None
+    def _find(self, call: Mapping[str, Any]) -> _CachedGraph | None:
+        """Return an open graph that was made from the same values, and mark it as the one used last."""
+        for cached in self._graphs:
+            if not cached.log.everything and cached.is_open and cached.log.key(call) == cached.key:
+                self._graphs.remove(cached)
+                self._graphs.append(cached)
+                return cached
+        return None
 
-    async def _made(self, call: Mapping[str, Any]) -> _Made:
-        if sum(not one.workflow.done() for one in self._lives) >= self.kept:
-            raise RegistrationError(f"{self.kept} calls of its callable have not returned")
+    async def _make(self, call: Mapping[str, Any]) -> _CachedGraph:
+        """Call the factory. Raises what it raises, TimeoutError, RegistrationError where too many calls hang."""
+        if sum(not instance.workflow.done() for instance in self._instances) >= self.cache_size:
+            raise RegistrationError(f"{self.cache_size} calls of its callable have not returned")
         log = ReadLog()
-        life = FactoryInstance(self.factory, config_for(call, log), self._lost).begin()
-        self._lives.add(life)
-        life.task.add_done_callback(lambda _: self._lives.discard(life))
+        instance = FactoryInstance(self.factory, config_for(call, log), self._on_instance_lost).begin()
+        self._instances.add(instance)
+        instance.task.add_done_callback(lambda _: self._instances.discard(instance))
         try:
-            await asyncio.wait({life.workflow}, timeout=_PATIENCE.total_seconds())
+            await asyncio.wait({instance.workflow}, timeout=_CALL_PATIENCE.total_seconds())
         finally:
             self.reads = self.reads or log.everything or bool(log.names)
-            if not life.workflow.done():
-                life.task.cancel()
-        if not life.workflow.done():
-            raise TimeoutError(f"its callable did not return within {_PATIENCE.total_seconds():.0f} s")
-        self.learned(life.workflow.result())
+            if not instance.workflow.done():
+                instance.task.cancel()
+        if not instance.workflow.done():
+            raise TimeoutError(f"its callable did not return within {_CALL_PATIENCE.total_seconds():.0f} s")
+        self.on_made(instance.workflow.result())
         log.close()
-        made = _Made(log, life, log.key(call))
-        if twin := self._known(call):
-            self._leave(made)
+        made = _CachedGraph(log, instance, log.key(call))
+        if twin := self._find(call):
+            self._close(made)
             return twin
         self._graphs.append(made)
         return made
 
-    def _lost(self, life: FactoryInstance) -> None:
-        for lost in [lost for made in self._graphs if made.life is life for lost in made.users]:
-            lost()
+    def _on_instance_lost(self, instance: FactoryInstance) -> None:
+        for on_lost in [user for cached in self._graphs if cached.instance is instance for user in cached.users]:
+            on_lost()
 
     def _evict(self) -> None:
-        """Keep so many graphs, those used last; what nobody uses and no other thread can share is not kept."""
-        idle = [one for one in self._graphs if not one.users]
-        spent = [one for one in idle if one.log.everything or not one.alive]
-        over = [one for one in idle if one not in spent][: max(len(self._graphs) - len(spent) - self.kept, 0)]
-        for made in (*spent, *over):
-            self._graphs.remove(made)
-            self._leave(made)
+        """Keep the graphs used last, and none that is idle and cannot be shared with another thread."""
+        idle = [cached for cached in self._graphs if not cached.users]
+        useless = [cached for cached in idle if cached.log.everything or not cached.is_open]
+        surplus = max(len(self._graphs) - len(useless) - self.cache_size, 0)
+        for cached in (*useless, *[cached for cached in idle if cached not in useless][:surplus]):
+            self._graphs.remove(cached)
+            self._close(cached)
 
-    def _leave(self, made: _Made) -> None:
-        leaving = asyncio.create_task(made.life.leave(_CLOSING))
-        self._closing.add(leaving)
-        leaving.add_done_callback(self._closing.discard)
+    def _close(self, cached: _CachedGraph) -> None:
+        closing = asyncio.create_task(cached.instance.close(_CLOSE_PATIENCE))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)

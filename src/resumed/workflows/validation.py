@@ -1,4 +1,4 @@
-"""Owns what each field of a registration may be: one function a kind, which gives the value or raises."""
+"""What each field of a registration may be: a function for each kind returns the value or raises."""
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -14,7 +14,7 @@ _LONGEST_VERSION = 200
 
 
 def duration(name: str, value: Any) -> timedelta:
-    """Take a timedelta or text such as `30s`."""
+    """Accept a timedelta or text such as `30s`; return a timedelta."""
     if isinstance(value, timedelta):
         if not timedelta(0) <= value <= durations.LONGEST:
             raise RegistrationError(f"{name} must lie between nothing and {durations.LONGEST.days} days")
@@ -27,16 +27,16 @@ def duration(name: str, value: Any) -> timedelta:
         raise RegistrationError(f"{name}: {error}") from None
 
 
-def lasting(name: str, value: Any) -> timedelta:
-    """Take a duration that is more than nothing."""
-    given = duration(name, value)
-    if not given:
+def positive_duration(name: str, value: Any) -> timedelta:
+    """Accept a duration that is more than nothing."""
+    accepted = duration(name, value)
+    if not accepted:
         raise RegistrationError(f"{name} must be more than nothing")
-    return given
+    return accepted
 
 
-def back_off(name: str, value: Any) -> Any:
-    """Take a base and a cap, or a callable from the number of failures to a duration."""
+def backoff(name: str, value: Any) -> Any:
+    """Accept a base and a cap, or a callable from the number of failures to a duration."""
     if callable(value):
         return value
     if not isinstance(value, tuple) or len(value) != 2:  # noqa: PLR2004 - a base and a cap
@@ -48,46 +48,46 @@ def back_off(name: str, value: Any) -> Any:
 
 
 def count(name: str, value: Any) -> int:
-    """Take a whole number from 1 on."""
+    """Accept a whole number from 1 on."""
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _LARGEST:
         raise RegistrationError(f"{name} must be a whole number from 1 to {_LARGEST}, not {value!r}")
     return value
 
 
 def version(name: str, value: Any) -> str:
-    """Take text that metadata and Postgres can hold."""
+    """Accept text that metadata and Postgres can hold."""
     if not isinstance(value, str) or not value or "\0" in value or len(value) > _LONGEST_VERSION:
         raise RegistrationError(f"{name} must be text of 1 to {_LONGEST_VERSION} characters without NUL")
     return value
 
 
 def versions(name: str, value: Any) -> tuple[str, ...]:
-    """Take a list of versions."""
-    return tuple(version(name, one) for one in _listed(name, value))
+    """Accept a list of versions."""
+    return tuple(version(name, item) for item in _list_of(name, value))
 
 
 def names(name: str, value: Any) -> tuple[str, ...]:
-    """Take a list of names."""
-    given = tuple(_listed(name, value))
-    if not all(isinstance(one, str) and one for one in given):
+    """Accept a list of names."""
+    accepted = tuple(_list_of(name, value))
+    if not all(isinstance(item, str) and item for item in accepted):
         raise RegistrationError(f"{name} must hold names, each text that is not empty")
-    return given
+    return accepted
 
 
-def nodes(name: str, value: Any) -> Any:
-    """Take a list of nodes, or `"*"` for all."""
+def node_names(name: str, value: Any) -> Any:
+    """Accept a list of nodes, or `"*"` for all."""
     if value == "*":
         return value
-    given = names(name, value)
-    if "*" in given:
+    accepted = names(name, value)
+    if "*" in accepted:
         raise RegistrationError(f'{name} must be "*" itself, not a list with it, to mean every node')
-    return given
+    return accepted
 
 
-def errors(name: str, value: Any) -> Any:
-    """Take an exception class, several, or a predicate."""
+def retry_rule(name: str, value: Any) -> Any:
+    """Accept an exception class, several, or a predicate; return a tuple of classes or the predicate."""
     kinds = value if isinstance(value, list | tuple) else [value]
-    if all(isinstance(one, type) and issubclass(one, BaseException) for one in kinds):
+    if all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
         return tuple(kinds)
     if callable(value) and not isinstance(value, type):
         return value
@@ -95,27 +95,27 @@ def errors(name: str, value: Any) -> Any:
 
 
 def function(name: str, value: Any) -> Any:
-    """Take anything that can be called."""
+    """Accept anything that can be called."""
     if not callable(value):
         raise RegistrationError(f"{name} must be callable, not {type(value).__name__}")
     return value
 
 
-def face(name: str, value: Any) -> str:
-    """Take one of the two ways in which a graph can be called."""
+def call_mode(name: str, value: Any) -> str:
+    """Accept one of the two ways in which a graph can be called."""
     if value not in ("sync", "async"):
         raise RegistrationError(f"{name} must be 'sync' or 'async', not {value!r}")
     return str(value)
 
 
-def truth(name: str, value: Any) -> bool:
-    """Take True or False."""
+def boolean(name: str, value: Any) -> bool:
+    """Accept True or False."""
     if not isinstance(value, bool):
         raise RegistrationError(f"{name} must be True or False")
     return value
 
 
-def _listed(name: str, value: Any) -> Sequence[Any]:
+def _list_of(name: str, value: Any) -> Sequence[Any]:
     if isinstance(value, str | bytes) or not isinstance(value, Sequence):
         raise RegistrationError(f"{name} must be a list, not {type(value).__name__}")
     return value

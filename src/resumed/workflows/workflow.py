@@ -1,4 +1,4 @@
-"""Owns what a registration may say about a workflow: the graph, and the policy under which it is resumed."""
+"""A registration: the graph, and the policy under which its threads are resumed."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,20 +18,20 @@ _CHECKS: dict[str, validation.Check] = {
     "version": validation.version,
     "accepts": validation.versions,
     "min_age": validation.duration,
-    "max_age": validation.lasting,
+    "max_age": validation.positive_duration,
     "max_attempts": validation.count,
-    "backoff": validation.back_off,
-    "retry_on": validation.errors,
-    "timeout": validation.lasting,
+    "backoff": validation.backoff,
+    "retry_on": validation.retry_rule,
+    "timeout": validation.positive_duration,
     "concurrency": validation.count,
-    "isolate": validation.truth,
-    "per_thread": validation.truth,
-    "interrupt_before": validation.nodes,
-    "interrupt_after": validation.nodes,
+    "isolate": validation.boolean,
+    "per_thread": validation.boolean,
+    "interrupt_before": validation.node_names,
+    "interrupt_after": validation.node_names,
     "recursion_limit": validation.count,
     "configurable": validation.names,
     "context": validation.function,
-    "face": validation.face,
+    "face": validation.call_mode,
 }
 _OPTIONAL = frozenset(_CHECKS) - {"accepts", "isolate", "per_thread", "interrupt_before", "interrupt_after"}
 
@@ -63,7 +63,7 @@ class Workflow:
         recursion_limit: Supersteps of one attempt. Default: `RESUMED_RECURSION_LIMIT`.
         store: The store that the graph is given. Default: the graph's own.
         cache: The cache that the graph is given. Default: the graph's own.
-        configurable: Names of the stored scalars that are given back as `config["configurable"]`. Default: all.
+        configurable: Names of the stored scalars that are restored as `config["configurable"]`. Default: all.
         context: A callable from the thread's id to the context of the run. Default: no context.
         serde: The serializer of the checkpoints. Default: LangGraph's.
         per_thread: Whether a callable that takes `config` is called for each thread, with what the thread's call
@@ -99,7 +99,7 @@ class Workflow:
     face: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what could only be noticed when a thread is at stake."""
+        """Refuse impossible values now, rather than when a thread is resumed."""
         for name, check in _CHECKS.items():
             value = getattr(self, name)
             if value is not None or name not in _OPTIONAL:
@@ -109,9 +109,9 @@ class Workflow:
             raise RegistrationError(message)
 
     def numbers(self, defaults: PolicyLimits) -> PolicyLimits:
-        """Give the policy as numbers, with the daemon's for what is left out."""
+        """Return the policy as numbers, with the daemon's where the registration has none."""
         base, cap = self.backoff if isinstance(self.backoff, tuple) else (None, None)
-        own = {
+        own: dict[str, Any] = {
             "min_age": self.min_age,
             "max_age": self.max_age,
             "max_attempts": self.max_attempts,
@@ -120,5 +120,4 @@ class Workflow:
             "timeout": self.timeout,
             "concurrency": self.concurrency,
         }
-        given: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
-        return replace(defaults, **given)
+        return replace(defaults, **{name: value for name, value in own.items() if value is not None})

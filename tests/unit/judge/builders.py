@@ -141,30 +141,3 @@ def look(found: ThreadSnapshot, circumstances: Circumstances) -> CaseUpdate:
     """Look at a thread as a sweep does."""
     judgement = decide_verdict(found, circumstances)
     return case_update(found, circumstances, judgement, place_case(judgement, circumstances))
-
-
-def recorded(known: Case, found: CaseUpdate, now: datetime) -> Case:
-    """Write a look over an open case as the store does: what the look did not say stays while the thread stands."""
-    same_head = known.head == found.head
-    same_rows = same_head and known.fingerprint == found.fingerprint
-    return replace(
-        known,
-        workflow=found.workflow,
-        version=found.version,
-        verdict=found.judgement.verdict,
-        reason=found.judgement.reason,
-        state=found.placement.state,
-        head=found.head,
-        fingerprint=found.fingerprint,
-        last_activity_at=found.last_activity_at,
-        head_seen_at=known.head_seen_at if same_head else now,
-        changed_at=known.changed_at if same_rows else now if same_head else None,
-        due_at=found.placement.due_at,
-        next_look_at=found.placement.next_look_at,
-        consecutive=known.consecutive if same_head else 0,
-        refused_by=known.refused_by if same_rows else (),
-        refusal=known.refusal if same_rows else None,
-        refusal_reason=known.refusal_reason if same_rows else None,
-        quarantine_reason=found.placement.quarantine_reason,
-        revision=known.revision + 1,
-    )

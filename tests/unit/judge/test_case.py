@@ -12,10 +12,11 @@ from resumed.judge.case import (
     action,
     case_update,
     decide_verdict,
+    get_quarantine_reason,
+    known_for_head,
     place_case,
-    quarantine_of,
+    record_look,
     remembered_verdict,
-    still_known,
     vanished_case,
 )
 from resumed.judge.verdict import Ages, Circumstances, ThreadSnapshot
@@ -34,7 +35,6 @@ from unit.judge.builders import (
     id_at,
     look,
     question,
-    recorded,
     registration,
     row,
     snapshot,
@@ -138,7 +138,7 @@ def test_it_holds_while_a_version_that_said_it_is_about_or_none_is(
 @pytest.mark.parametrize("verdict", PERSONAL)
 def test_what_a_preflight_said_outlives_a_glimpse_of_a_held_lock(verdict: Verdict) -> None:
     known = personal(verdict)
-    glimpsed = recorded(known, look(snapshot(), circumstances(known=known, lock_held=True)), NOW)
+    glimpsed = record_look(known, look(snapshot(), circumstances(known=known, lock_held=True)), NOW)
     assert decide_verdict(snapshot(), circumstances(known=glimpsed, now=NOW + SECOND)).verdict is verdict
 
 
@@ -230,7 +230,7 @@ def test_a_closed_case_leaves_no_back_off_behind() -> None:
 def test_a_back_off_outlives_a_glimpse_of_a_held_lock() -> None:
     found = snapshot(row())
     known = case_of(found, verdict=Verdict.FAILED, state=State.BACKOFF, due_at=LATER, own_head=HEAD)
-    glimpsed = recorded(known, look(found, circumstances(known=known, lock_held=True)), NOW)
+    glimpsed = record_look(known, look(found, circumstances(known=known, lock_held=True)), NOW)
     assert glimpsed.state is State.RUNNING
     after = look(found, circumstances(known=glimpsed, now=NOW + SECOND))
     assert after.judgement.verdict is Verdict.FAILED
@@ -239,10 +239,10 @@ def test_a_back_off_outlives_a_glimpse_of_a_held_lock() -> None:
 
 def test_a_back_off_belongs_to_the_head_that_it_was_made_for() -> None:
     known = case(state=State.BACKOFF, due_at=LATER, attempts=3)
-    assert still_known(snapshot(row()), known) is known
-    moved = still_known(snapshot(checkpoint_id=id_at(QUIET_AT + SECOND)), known)
+    assert known_for_head(snapshot(row()), known) is known
+    moved = known_for_head(snapshot(checkpoint_id=id_at(QUIET_AT + SECOND)), known)
     assert moved == replace(known, due_at=None)
-    assert still_known(snapshot(), None) is None
+    assert known_for_head(snapshot(), None) is None
 
 
 # When it is looked at again
@@ -340,29 +340,29 @@ def test_attempts_that_are_used_up_are_given_back_only_to_a_version_that_has_not
     stays: bool,
 ) -> None:
     situation = circumstances(known=quarantined(version="1", spent_by=("1",)), claim=claimed_by(*live))
-    assert (quarantine_of(situation) == REASON) is stays
+    assert (get_quarantine_reason(situation) == REASON) is stays
     assert place_case(said(Verdict.FAILED), situation) == (HELD_BACK if stays else CasePlacement(State.DUE, NOW))
 
 
 def test_a_version_that_does_not_accept_the_thread_gets_no_try_either() -> None:
     spent = quarantined(version="1", spent_by=("1",), quarantine_reason=None)
-    assert quarantine_of(circumstances(known=spent, claim=claimed_by(registration(version="2"))))
+    assert get_quarantine_reason(circumstances(known=spent, claim=claimed_by(registration(version="2"))))
 
 
 def test_a_closed_case_keeps_nobody_out() -> None:
     for known in (case(state=State.CLOSED, pinned=True), case(state=State.CLOSED, spent_by=("1",)), None, case()):
-        assert quarantine_of(circumstances(known=known)) is None
+        assert get_quarantine_reason(circumstances(known=known)) is None
 
 
 def test_a_case_that_nothing_keeps_out_is_due_though_no_version_is_live() -> None:
     away = circumstances(known=case(), claim=claimed_by(registration(seen_at=AWAY_AT)))
-    assert quarantine_of(away) is None
+    assert get_quarantine_reason(away) is None
     assert place_case(said(Verdict.STOPPED), away).state is State.DUE
 
 
 def test_a_quarantine_without_a_reason_still_has_one() -> None:
     for known in (quarantined(pinned=True, quarantine_reason=None), case(spent_by=("1",))):
-        assert quarantine_of(circumstances(known=known))
+        assert get_quarantine_reason(circumstances(known=known))
 
 
 @pytest.mark.parametrize("changes", [{"pinned": True}, {"spent_by": ("1",)}])
@@ -388,7 +388,7 @@ def test_a_deploy_of_a_version_that_takes_the_thread_releases_it() -> None:
     found = snapshot(metadata_version="1")
     condemned = look(found, circumstances(claim=claimed_by(registration(version="2"))))
     assert condemned.placement.state is State.QUARANTINED
-    known = recorded(case(state=State.HELD), condemned, NOW)
+    known = record_look(case(state=State.HELD), condemned, NOW)
     newer = circumstances(known=known, claim=claimed_by(registration(version="3", accepts=("1",))), now=NOW + SECOND)
     assert look(found, newer).placement == CasePlacement(State.DUE, NOW + SECOND)
 
@@ -408,14 +408,14 @@ def test_a_quarantine_outlives_a_deploy_and_its_rollback(changes: dict[str, obje
     known = quarantined(verdict=Verdict.FAILED, version="1", **changes)
     deployed = look(found, circumstances(known=known, claim=claimed_by(registration(version="2"))))
     assert deployed.placement == HELD_BACK
-    back = circumstances(known=recorded(known, deployed, NOW), now=NOW + SECOND)
+    back = circumstances(known=record_look(known, deployed, NOW), now=NOW + SECOND)
     assert look(found, back).placement.state is State.QUARANTINED
 
 
 @pytest.mark.parametrize("changes", [{"pinned": True}, {"spent_by": ("1",)}], ids=["a person's", "its own"])
 def test_a_quarantine_outlives_a_glimpse_of_a_held_lock(changes: dict[str, object]) -> None:
     known = quarantined(verdict=Verdict.FAILED, **changes)
-    glimpsed = recorded(known, look(snapshot(), circumstances(known=known, lock_held=True)), NOW)
+    glimpsed = record_look(known, look(snapshot(), circumstances(known=known, lock_held=True)), NOW)
     assert look(snapshot(), circumstances(known=glimpsed, now=NOW + SECOND)).placement.state is State.QUARANTINED
 
 

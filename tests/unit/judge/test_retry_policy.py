@@ -14,7 +14,7 @@ from resumed.judge.retry_policy import (
     after_attempt,
     back_off,
     consecutive_after,
-    gives_up,
+    give_up_reason,
     is_charged,
 )
 from resumed.model import Ending, Outcome, PolicyLimits, State
@@ -144,7 +144,7 @@ def test_the_last_charged_attempt_without_progress_ends_in_quarantine(
 ) -> None:
     placement = after_attempt(Tally(9, consecutive), Ending(outcome), NUMBERS, chance())
     assert (placement.state is State.QUARANTINED) is expected
-    assert (gives_up(Tally(9, consecutive), Ending(outcome), NUMBERS) is not None) is expected
+    assert (give_up_reason(Tally(9, consecutive), Ending(outcome), NUMBERS) is not None) is expected
 
 
 def test_the_first_failure_is_the_last_where_one_attempt_is_allowed() -> None:
@@ -154,19 +154,19 @@ def test_the_first_failure_is_the_last_where_one_attempt_is_allowed() -> None:
 
 @pytest.mark.parametrize("outcome", UNCHARGED)
 def test_an_uncharged_attempt_is_not_the_last_however_close_the_count_is(outcome: Outcome) -> None:
-    assert gives_up(Tally(9, 4), Ending(outcome), NUMBERS) is None
+    assert give_up_reason(Tally(9, 4), Ending(outcome), NUMBERS) is None
 
 
 @pytest.mark.parametrize("outcome", CHARGED)
 def test_progress_saves_from_the_count_of_consecutive_attempts(outcome: Outcome) -> None:
-    assert gives_up(Tally(9, 4), Ending(outcome, advanced=True), NUMBERS) is None
+    assert give_up_reason(Tally(9, 4), Ending(outcome, advanced=True), NUMBERS) is None
 
 
 @pytest.mark.parametrize("outcome", list(Outcome))
 @pytest.mark.parametrize("advanced", [False, True])
 def test_the_total_cap_counts_attempts_of_every_kind(outcome: Outcome, advanced: bool) -> None:
     ending = Ending(outcome, advanced=advanced)
-    assert gives_up(Tally(49, 0), ending, NUMBERS) is None
+    assert give_up_reason(Tally(49, 0), ending, NUMBERS) is None
     assert after_attempt(Tally(50, 0), ending, NUMBERS, chance()).state is State.QUARANTINED
 
 
@@ -188,7 +188,7 @@ def test_another_error_is_tried_again(error_type: str | None) -> None:
 @pytest.mark.parametrize("outcome", [Outcome.DRAINED, Outcome.LOCK_LOST, Outcome.SUPERSEDED, Outcome.TIMED_OUT])
 def test_only_what_the_graph_raised_quarantines_at_once(outcome: Outcome) -> None:
     ending = Ending(outcome, error_type="GraphRecursionError")
-    assert gives_up(Tally(1, 0), ending, NUMBERS) is None
+    assert give_up_reason(Tally(1, 0), ending, NUMBERS) is None
 
 
 @given(TALLIES, ENDINGS, POLICIES, DRAWS)
@@ -242,8 +242,8 @@ def test_what_ended_with_its_process_is_due_at_once(attempts: int, consecutive: 
 
 
 def test_a_quarantine_says_how_many_attempts_it_took() -> None:
-    assert "5" in (gives_up(Tally(9, 4), Ending(Outcome.FAILED), NUMBERS) or "")
-    assert "50" in (gives_up(Tally(50, 0), Ending(Outcome.CRASHED), NUMBERS) or "")
+    assert "5" in (give_up_reason(Tally(9, 4), Ending(Outcome.FAILED), NUMBERS) or "")
+    assert "50" in (give_up_reason(Tally(50, 0), Ending(Outcome.CRASHED), NUMBERS) or "")
 
 
 def test_a_quarantine_says_that_its_error_seldom_passes() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resumed.judge.case import decide_verdict
+from resumed.judge.case import decide_verdict, record_look
 from resumed.judge.verdict import (
     ERROR,
     ERROR_SOURCE,
@@ -19,11 +19,11 @@ from resumed.judge.verdict import (
     Circumstances,
     ThreadSnapshot,
     changed_at,
+    is_trigger,
     is_unchanged,
     judge_snapshot,
     last_activity,
     quiet_since,
-    trigger,
     work_left,
 )
 from resumed.model import Case, Registration, State, Verdict
@@ -47,7 +47,6 @@ from unit.judge.builders import (
     id_at,
     look,
     question,
-    recorded,
     registration,
     row,
     snapshot,
@@ -156,7 +155,7 @@ def test_a_cancelled_head_is_never_resumed_whatever_was_seen_of_it(
 
 def test_a_cancel_outlives_a_glimpse_of_a_held_lock() -> None:
     known = case(cancelled_head=HEAD, verdict=Verdict.CANCELLED, state=State.HELD)
-    glimpsed = recorded(known, look(snapshot(), circumstances(known=known, lock_held=True)), NOW)
+    glimpsed = record_look(known, look(snapshot(), circumstances(known=known, lock_held=True)), NOW)
     assert verdict(snapshot(), circumstances(known=glimpsed, now=NOW + SECOND)) is Verdict.CANCELLED
 
 
@@ -252,7 +251,7 @@ def test_a_question_of_a_task_that_has_output_and_an_error_is_open() -> None:
     ],
 )
 def test_a_channel_starts_a_node_by_its_name(channel: str, starts: bool) -> None:
-    assert trigger(channel) is starts
+    assert is_trigger(channel) is starts
     assert (work_left(head(updated_channels=(channel,))) == channel) is starts
     assert verdict(snapshot(updated_channels=("messages", channel))) is (
         Verdict.STOPPED if starts else Verdict.FINISHED
@@ -432,7 +431,7 @@ def test_a_head_that_every_live_version_refused_is_not_resumable_whatever_was_se
 
 def test_a_refusal_outlives_a_glimpse_of_a_held_lock() -> None:
     found = snapshot()
-    glimpsed = recorded(refused("1"), look(found, circumstances(known=refused("1"), lock_held=True)), NOW)
+    glimpsed = record_look(refused("1"), look(found, circumstances(known=refused("1"), lock_held=True)), NOW)
     assert verdict(found, circumstances(known=glimpsed, now=NOW + SECOND)) is Verdict.INCOMPATIBLE
 
 
@@ -501,7 +500,7 @@ def test_an_expired_thread_whose_control_rows_change_counts_again_from_sight() -
     after = snapshot(row(), checkpoint_id=before.head.checkpoint_id)
     seen = look(after, circumstances(known=expired(before)))
     assert seen.judgement.verdict is Verdict.RUNNING
-    known = recorded(expired(before), seen, NOW)
+    known = record_look(expired(before), seen, NOW)
     assert verdict(after, circumstances(known=known, now=NOW + MIN_AGE)) is Verdict.FAILED
 
 
@@ -513,7 +512,7 @@ def test_an_expired_thread_whose_head_moved_is_no_longer_expired() -> None:
 def test_an_expired_thread_stays_expired_after_a_glimpse_of_a_held_lock() -> None:
     found = snapshot(checkpoint_id=id_at(NOW - 2 * MAX_AGE))
     known = expired(found)
-    glimpsed = recorded(known, look(found, circumstances(known=known, lock_held=True)), NOW)
+    glimpsed = record_look(known, look(found, circumstances(known=known, lock_held=True)), NOW)
     assert verdict(found, circumstances(known=glimpsed, now=NOW + SECOND)) is Verdict.EXPIRED
 
 
@@ -653,7 +652,7 @@ def test_looking_at_it_does_not_make_an_id_that_tells_no_time_young_again() -> N
     found, known = snapshot(checkpoint_id=ODD), case(head="an earlier one")
     for step in range(4):
         now = NOW + step * MIN_AGE / 3
-        known = recorded(known, look(found, circumstances(known=known, now=now)), now)
+        known = record_look(known, look(found, circumstances(known=known, now=now)), now)
     assert known.verdict is Verdict.STOPPED
 
 

@@ -1,130 +1,142 @@
-"""Where the runs of one process are: the sessions that hold their locks, who begins them, how they end."""
+"""Owns the runs of one process: the sessions that hold their locks, how each begins, and how each ends."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
-from typing import Any
 
+import psycopg
 from langgraph.errors import GraphDrained
 
 from resumed.errors import ExecutorClosedError, RunCancelledError, RunTakenOverError
-from resumed.library.runs import cancel
-from resumed.library.runs.graph_binding import GraphBinder, outlives_run
+from resumed.library.event_loop import run_to_end
+from resumed.library.runs.graph_binding import GraphBinder, has_work_left
 from resumed.library.runs.lock_session import LockSession
-from resumed.library.runs.node_threads import NodeThreads
-from resumed.library.runs.registered_run import RegisteredRun, drain_run
 from resumed.library.runs.registration import RunRegistrar
-from resumed.library.runs.run_call import RunCall
 from resumed.library.runs.run_handle import RunHandle
-from resumed.library.runs.supervision import run_to_end
-from resumed.store.connection import Target
-from resumed.store.runs import NewRun
+from resumed.library.runs.run_request import RunRequest
+from resumed.library.runs.supervision import NodeThreads, RegisteredRun
+from resumed.store import runs
+from resumed.store.connection import Target, is_alive
 
 _RELEASE_PATIENCE = timedelta(seconds=10)
-_LOOK = timedelta(milliseconds=10)
+_CLOSE_CHECK_INTERVAL = timedelta(milliseconds=10)
+_RETRY_INTERVAL = timedelta(milliseconds=200)
 
 
 class RunCoordinator:
-    """Runs side by side on a few sessions; at most `most` at once, more wait for their turn."""
+    """Runs side by side on a few sessions; at most `max_runs` at once, more wait for their turn."""
 
-    def __init__(self, lender: GraphBinder, most: int) -> None:
-        """Open nothing yet."""
-        self._lender = lender
-        self._room = asyncio.Semaphore(most)
-        self._nodes = NodeThreads()
-        self._lines: list[LockSession] = []
-        self._holds: dict[str, RunHandle] = {}
-        self._endings: set[asyncio.Task[None]] = set()
+    def __init__(self, owner: str, max_runs: int) -> None:
+        """Open nothing yet; `owner` names this process in the records of its runs."""
+        self.lock_sessions: list[LockSession] = []
+        self._owner = owner
+        self._room = asyncio.Semaphore(max_runs)
+        self._binder = GraphBinder()
+        self.node_threads = NodeThreads()
+        self._handles: dict[str, RunHandle] = {}
+        self._releases: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
-    async def opened(self, target: Target, sessions: int) -> AsyncIterator[None]:
+    async def open(self, target: Target, sessions: int) -> AsyncIterator[None]:
         """Keep the sessions for the length of a block; what still runs at its end is left to the daemon."""
         async with AsyncExitStack() as stack:
-            self._nodes.adopt(asyncio.get_running_loop())
+            self.node_threads.track(asyncio.get_running_loop())
             for _ in range(sessions):
-                line = LockSession(target)
-                stack.push_async_callback(line.close)
-                await line.open()
-                self._lines.append(line)
+                lock_session = LockSession(target)
+                stack.push_async_callback(lock_session.close)
+                await lock_session.open()
+                self.lock_sessions.append(lock_session)
             try:
                 yield
             finally:
-                self._lines.clear()
+                self.lock_sessions.clear()
                 await self._end_all()
 
     @asynccontextmanager
-    async def registered(self, new: NewRun, call: RunCall) -> AsyncIterator[RegisteredRun]:
-        """Hold the thread's lock and have the run on record for the length of a block, and mark how it ended."""
-        graph = call.graph
+    async def registered_run(self, request: RunRequest) -> AsyncIterator[RegisteredRun]:
+        """Lock the thread and record the run for the length of a block; then record how it ended, and unlock.
+
+        A block that is cancelled, drained or overtaken leaves the run open, and the daemon goes on with it.
+        """
+        graph = request.graph
         assert graph is not None  # noqa: S101 - only what the daemon is to begin has none
-        line = self._line()
-        await self._lender.require_home(graph, line)
+        lock_session = self._least_used_session()
+        await self._binder.require_same_database(graph, lock_session)
         async with self._room:
-            hold, given = await RunRegistrar(line, self._holds, self._lender.serde_of(graph)).begin(call, new)
-            lent, config = self._lender.lend(graph, line, hold), call.stamped(hold.run_id)
-            run = RegisteredRun(lent, hold, given, config, self._lender.options(graph, call.options), hold.head)
-            ending: str | None = None
+            started = await RunRegistrar(lock_session, self._handles, self._owner).begin(request)
+            handle, ending = started[0], None
             try:
-                yield run
-                ending = "waiting" if outlives_run(graph, hold) else "finished"
+                yield self._binder.bind(request, graph, lock_session, started)
+                ending = "waiting" if has_work_left(graph, handle) else "finished"
             except (RunTakenOverError, RunCancelledError, ExecutorClosedError, GraphDrained):
                 raise
             except Exception:
                 ending = "failed"
                 raise
             finally:
-                await run_to_end(self._let_go(line, hold, ending))
+                await run_to_end(self._finish(lock_session, handle, ending))
 
-    async def in_thread(self, run: RegisteredRun) -> Any:
-        """Run the graph by its synchronous face, in a thread that counts for the run."""
-        return await drain_run(run, self._nodes.run(lambda: run.call("invoke")))
+    def stop_run(self, thread_id: str) -> None:
+        """Stop this process's run of the thread as cancelled, if there is one."""
+        if thread_id in self._handles:
+            self._handles[thread_id].end(RunCancelledError(RunCancelledError.__doc__))
 
-    async def _end_all(self) -> None:
-        """Leave what still runs to the daemon; a synchronous node keeps its lock until the session is closed."""
-        for hold in list(self._holds.values()):
-            hold.end(ExecutorClosedError(ExecutorClosedError.__doc__))
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_RELEASE_PATIENCE.total_seconds()):
-                while self._holds or self._endings:
-                    await asyncio.sleep(_LOOK.total_seconds())
-
-    def cancelled(self, thread_id: str) -> None:
-        """Stop this process's run of the thread, if there is one."""
-        if thread_id in self._holds:
-            self._holds[thread_id].end(RunCancelledError(RunCancelledError.__doc__))
-
-    def _line(self) -> LockSession:
-        """Give the session with the fewest runs."""
-        if not self._lines:
+    def _least_used_session(self) -> LockSession:
+        if not self.lock_sessions:
             message = "the executor is not open: use it with `async with`"
             raise RuntimeError(message)
-        return min(self._lines, key=lambda line: len(line.holds))
+        return min(self.lock_sessions, key=lambda lock_session: len(lock_session.handles))
 
-    async def _let_go(self, line: LockSession, hold: RunHandle, ending: str | None) -> None:
-        """Mark the end and give the lock back, once nothing works for the run any more."""
-        if ending is None and (hold.working or self._nodes.busy(hold.run_id)):
-            task = asyncio.create_task(self._when_quiet(line, hold))
-            self._endings.add(task)
-            task.add_done_callback(self._endings.discard)
+    async def _finish(self, lock_session: LockSession, handle: RunHandle, ending: str | None) -> None:
+        """Record the end and release the lock, in the background where something still works for the run."""
+        if ending is None and (handle.is_lingering or self.node_threads.is_busy(handle.run_id)):
+            task = asyncio.create_task(self._release_when_idle(lock_session, handle))
+            self._releases.add(task)
+            task.add_done_callback(self._releases.discard)
             return
-        await self._released(line, hold, ending)
+        await self._release(lock_session, handle, ending)
 
-    async def _when_quiet(self, line: LockSession, hold: RunHandle) -> None:
-        if hold.lasting is not None:
-            await asyncio.wait({hold.lasting})
-        await self._nodes.quiet(hold.run_id)
-        await self._released(line, hold, None)
+    async def _release_when_idle(self, lock_session: LockSession, handle: RunHandle) -> None:
+        if handle.lingering is not None:
+            await asyncio.wait({handle.lingering})
+        await self.node_threads.wait_until_idle(handle.run_id)
+        await self._release(lock_session, handle, None)
 
-    async def _released(self, line: LockSession, hold: RunHandle, ending: str | None) -> None:
+    async def _release(self, lock_session: LockSession, handle: RunHandle, ending: str | None) -> None:
         """Release the lock, and forget the run only then: within this process nothing else keeps the next run out.
 
         Runs share sessions, and a session is granted an advisory lock again that it holds already.
         """
         try:
-            await cancel.wait_until_stopped(line, hold)
+            if isinstance(handle.error, RunCancelledError):
+                await _record_cancelled_head(lock_session, handle)
         finally:
             try:
-                await line.release(hold, ending, _RELEASE_PATIENCE)
+                await lock_session.release(handle, ending, _RELEASE_PATIENCE)
             finally:
-                self._holds.pop(hold.thread_id, None)
+                self._handles.pop(handle.thread_id, None)
+
+    async def _end_all(self) -> None:
+        """Leave what still runs to the daemon; a synchronous node keeps its lock until the session is closed."""
+        for handle in list(self._handles.values()):
+            handle.end(ExecutorClosedError(ExecutorClosedError.__doc__))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_RELEASE_PATIENCE.total_seconds()):
+                while self._handles or self._releases:
+                    await asyncio.sleep(_CLOSE_CHECK_INTERVAL.total_seconds())
+
+
+async def _record_cancelled_head(lock_session: LockSession, handle: RunHandle) -> None:
+    """Record where a cancelled run has stopped, while its lock is held: that head is never resumed."""
+    session = handle.session
+    deadline = asyncio.get_running_loop().time() + _RELEASE_PATIENCE.total_seconds()
+    while handle.head and session is not None and is_alive(session):
+        try:
+            async with lock_session.turn:
+                return await runs.cancel_head(session, handle.thread_id, handle.workflow, handle.head)
+        except psycopg.Error:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            await asyncio.sleep(_RETRY_INTERVAL.total_seconds())
+    return None

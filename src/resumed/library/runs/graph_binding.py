@@ -1,70 +1,102 @@
-"""Lends an application's graph to a run: its copy with the run's checkpointer, and what has to be known of it first."""
+"""Binds an application's graph to one run: its copy with the run's checkpointer, and what must be known of it first."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
-from langgraph.checkpoint.serde.base import SerializerProtocol
-from langgraph.pregel import Pregel
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.postgres import PostgresSaver
+from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.types import Durability
 
-from resumed.judge.verdict import trigger
+from resumed.errors import WrongDatabaseError
+from resumed.judge.verdict import is_trigger
 from resumed.library.runs.lock_session import LockSession
 from resumed.library.runs.run_handle import RunHandle
+from resumed.library.runs.run_request import RunRequest
 from resumed.library.runs.run_saver import RunSaver
-from resumed.library.runs.same_database import require_same_database
+from resumed.library.runs.supervision import RegisteredRun
 from resumed.runtime.graph_run import durability
+from resumed.runtime.langgraph_internals import async_cursor_of, cursor_of
+from resumed.store.connection import Session
+from resumed.store.sql_files import load_sql
 from resumed.workflows.loaded_workflow import Graph, with_changes
+
+_IDENTITY = load_sql("runs")["identity"]
 
 
 class GraphBinder:
-    """Lends graphs; what it has found out about one is not asked again."""
+    """Binds graphs; what it has found out about a graph or a checkpointer is not asked again."""
 
-    def __init__(self, serde: SerializerProtocol) -> None:
-        """`serde` is for graphs that bring none."""
-        self._serde = serde
-        self._durable: WeakKeyDictionary[Graph, Durability] = WeakKeyDictionary()
-        self._at_home: WeakSet[Any] = WeakSet()
+    def __init__(self) -> None:
+        """Know no graph yet."""
+        self._durability: WeakKeyDictionary[Graph, Durability] = WeakKeyDictionary()
+        self._same_database: WeakSet[Any] = WeakSet()
 
-    def serde_of(self, graph: Graph | None) -> SerializerProtocol:
-        """Give the serializer of a graph's own checkpointer, else the executor's."""
-        own = getattr(getattr(graph, "checkpointer", None), "serde", None)
-        return own if own is not None else self._serde
-
-    def durability(self, graph: Graph) -> Durability:
-        """Say when a run of the graph may save: before the next superstep, where its subgraphs let it."""
-        if graph not in self._durable:
-            self._durable[graph] = durability(graph)
-        return self._durable[graph]
-
-    def options(self, graph: Graph, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Complete the options of a call of the graph by when it saves, where they do not say that."""
-        said = {name: value for name, value in options.items() if name != "durability" or value is not None}
-        known = "durability" in said or "checkpoint_during" in said
-        return said if known else {"durability": self.durability(graph), **said}
-
-    async def require_home(self, graph: Graph, line: LockSession) -> None:
+    async def require_same_database(self, graph: Graph, lock_session: LockSession) -> None:
         """Make sure that the graph's own checkpointer is of the executor's database. Raises WrongDatabaseError."""
         saver = graph.checkpointer
-        if saver is None or isinstance(saver, bool) or saver in self._at_home:
+        if not isinstance(saver, BaseCheckpointSaver) or saver in self._same_database:
             return
-        session = await line.session()
-        async with line.turn:
-            await require_same_database(saver, session)
-        self._at_home.add(saver)
+        session = await lock_session.get_session()
+        async with lock_session.turn:
+            await _require_same_database(saver, session)
+        self._same_database.add(saver)
 
-    def lend(self, graph: Graph, line: LockSession, hold: RunHandle) -> Graph:
-        """Copy the graph for a run, to save through the session that holds the thread's lock."""
-        return with_changes(graph, {"checkpointer": RunSaver(line, hold, self.serde_of(graph))})
+    def bind(
+        self, request: RunRequest, graph: Graph, lock_session: LockSession, started: tuple[RunHandle, Any]
+    ) -> RegisteredRun:
+        """Return the run of a copy of the graph, which saves through the session that holds the thread's lock.
+
+        `started` is the run's handle and what the graph is to be given.
+        """
+        handle, given = started
+        bound = with_changes(graph, {"checkpointer": RunSaver(lock_session, handle, request.serde)})
+        options = self._complete(graph, request.options)
+        return RegisteredRun(bound, handle, given, request.build_config(handle.run_id), options, handle.head)
+
+    def _complete(self, graph: Graph, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Add the durability where a call's options name none: save before the next superstep, if the graph can."""
+        given = {name: value for name, value in options.items() if name != "durability" or value is not None}
+        if "durability" in given or "checkpoint_during" in given:
+            return given
+        if graph not in self._durability:
+            self._durability[graph] = durability(graph)
+        return {"durability": self._durability[graph], **given}
 
 
-def outlives_run(graph: Pregel[Any, Any, Any, Any], hold: RunHandle) -> bool:
+def has_work_left(graph: Graph, handle: RunHandle) -> bool:
     """Return whether a run that returned has left work: at a question or a breakpoint.
 
     One that asks again, or comes to the next breakpoint of a subgraph, saves no checkpoint at the root: what waited in
-    the head that it began with waits still. The head of an edit or a fork does not say that, a saved question does.
+    the head that it began with waits still. The head of an edit or a fork does not show that, a saved question does.
     """
-    if hold.asked:
+    if handle.asked_person:
         return True
-    own = [name for name in graph.trigger_to_nodes if not trigger(name)]
-    return any(trigger(channel, own) for channel in hold.left or ())
+    own = [name for name in graph.trigger_to_nodes if not is_trigger(name)]
+    return any(is_trigger(channel, own) for channel in handle.updated_channels or ())
+
+
+async def _require_same_database(saver: BaseCheckpointSaver[Any], session: Session) -> None:
+    theirs = await _identify(saver)
+    ours = await (await session.execute(_IDENTITY)).fetchone()
+    if theirs is None or ours is None or dict(theirs) != dict(ours):
+        message = (
+            f"the graph was compiled with a {type(saver).__name__} of another database than the executor's: compile it "
+            "without a checkpointer, or with the executor's own `.checkpointer`"
+        )
+        raise WrongDatabaseError(message)
+
+
+async def _identify(saver: BaseCheckpointSaver[Any]) -> dict[str, Any] | None:
+    """Ask through the checkpointer itself which database it saves in; None where it is no Postgres."""
+    if isinstance(saver, AsyncPostgresSaver):
+        async with async_cursor_of(saver) as cursor:
+            return await (await cursor.execute(_IDENTITY)).fetchone()
+    return await asyncio.to_thread(_identify_in_thread, saver) if isinstance(saver, PostgresSaver) else None
+
+
+def _identify_in_thread(saver: PostgresSaver) -> dict[str, Any] | None:
+    with cursor_of(saver) as cursor:
+        return cursor.execute(_IDENTITY).fetchone()

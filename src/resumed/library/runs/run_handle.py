@@ -1,4 +1,4 @@
-"""One run's hold on its thread: the session that has its lock now, and whether the run is over. No effects."""
+"""One run's handle on its thread: the session that holds the lock now, and whether the run is over. No effects."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -12,12 +12,21 @@ from resumed.store.connection import Session, is_alive
 
 @dataclass(eq=False, slots=True)
 class RunHandle:
-    """A registered run of this process. `head` is what it saved last, `saving` what it is saving.
+    """A registered run of this process.
 
-    `session` is the one that holds the thread's lock, None while it is lost. `left` are the channels that the head
-    has updated, the one it began with too, `asked` says whether a task has asked a person since, for whoever asks
-    whether work is left; `running` is what is cancelled when the run is over, `control`
-    what is drained then, where it runs in a thread. `lasting` was cancelled and need not have ended.
+    Attributes:
+        run_id: The run.
+        thread_id: Its thread.
+        workflow: Its workflow.
+        head: The root checkpoint that it saved last; before that the one it began on, empty for none.
+        saving: The root checkpoint that it is saving.
+        session: The session that holds the thread's lock; None while the lock is lost.
+        updated_channels: The channels that the head has updated, also while that is the one it began on.
+        asked_person: Whether a task has asked a person since the head was saved.
+        error: What ended the run before its graph did.
+        running: The task that is cancelled when the run is over.
+        lingering: A task that was cancelled and need not have ended.
+        control: What is drained when the run is over, where the graph runs in a thread.
     """
 
     run_id: str
@@ -26,55 +35,54 @@ class RunHandle:
     head: str
     session: Session | None = None
     saving: str | None = None
-    left: tuple[str, ...] | None = None
-    asked: bool = False
+    updated_channels: tuple[str, ...] | None = None
+    asked_person: bool = False
     error: ResumedError | None = None
     running: "asyncio.Task[Any] | None" = None
-    lasting: "asyncio.Task[Any] | None" = None
+    lingering: "asyncio.Task[Any] | None" = None
     control: RunControl | None = None
-    _told: asyncio.Event = field(default_factory=asyncio.Event)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
-    def working(self) -> bool:
-        """Whether something that was cancelled still runs."""
-        return self.lasting is not None and not self.lasting.done()
+    def is_lingering(self) -> bool:
+        """Whether a task that was cancelled still runs."""
+        return self.lingering is not None and not self.lingering.done()
 
-    async def secured(self) -> Session:
-        """Give the session that holds the lock, once there is one. Raises what `end` was given."""
+    async def wait_for_session(self) -> Session:
+        """Return the session that holds the lock, once there is one. Raises the error that ended the run."""
         while True:
-            if self.error is not None:
-                raise self.error
+            self.raise_if_ended()
             if self.session is not None and is_alive(self.session):
                 return self.session
-            self._told.clear()
-            await self._told.wait()
+            self._changed.clear()
+            await self._changed.wait()
 
-    def secure(self, session: Session) -> None:
-        """Note that the lock is held on this session."""
+    def set_session(self, session: Session) -> None:
+        """Note that this session holds the lock."""
         self.session = session
-        self._told.set()
+        self._changed.set()
 
-    def lose(self) -> None:
-        """Note that the lock is lost; saves wait until it is had again."""
+    def lose_session(self) -> None:
+        """Note that the lock is lost; saves wait until it is held again."""
         self.session = None
 
     def end(self, error: ResumedError) -> None:
-        """Let nothing be saved any more: the run is somebody else's, or cancelled."""
+        """End the run: it saves nothing any more, because another process has gone on with it or it was cancelled."""
         self.error = self.error or error
-        self._told.set()
+        self._changed.set()
         if self.control is not None:
             self.control.request_drain()
         if self.running is not None:
             cancel_once(self.running)
 
     def close(self) -> None:
-        """Let nothing be saved any more: the lock was released."""
+        """Let the run save nothing any more: its lock was released."""
         self.error = self.error or LockLostError("the run is over")
         self.session = None
-        self._told.set()
+        self._changed.set()
 
-    def require(self) -> None:
-        """Raise what ended the hold, where something has."""
+    def raise_if_ended(self) -> None:
+        """Raise the error that ended the run, if one has."""
         if self.error is not None:
             raise self.error
 

@@ -1,6 +1,6 @@
 """Owns the checkpointer of an executor's run: it saves only through the session that holds the thread's lock.
 
-Where that is lost a save waits until the lock is had again, and is made again: saving twice is saving once.
+Where the lock is lost a save waits until the lock is held again, and is repeated: saving twice is saving once.
 """
 
 import asyncio
@@ -18,36 +18,37 @@ from langgraph.checkpoint.base import (
     CheckpointTuple,
     DeltaChannelHistory,
 )
-from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from psycopg import AsyncCursor
 from psycopg.rows import DictRow
 
 from resumed.judge.verdict import INTERRUPT
-from resumed.library.runs.lock_session import MOST_CONFLICTS, LockSession
+from resumed.library.runs.lock_session import MAX_CONFLICTS, LockSession
 from resumed.library.runs.run_handle import RunHandle
-from resumed.store.connection import Session, is_alive
+from resumed.runtime.langgraph_internals import HookedPostgresSaver
+from resumed.store.connection import is_alive
 from resumed.store.database_errors import is_conflict
 
 T = TypeVar("T")
-_AGAIN = 0.01
+_FIRST_BACKOFF = 0.01
 
 
-class RunSaver(AsyncPostgresSaver):
-    """Saves a registered run. An operation raises RunTakenOverError, or RunCancelledError, once the run is over."""
+class RunSaver(HookedPostgresSaver):
+    """Saves a registered run. Every operation raises RunTakenOverError or RunCancelledError once the run is over."""
 
-    def __init__(self, line: LockSession, hold: RunHandle, serde: SerializerProtocol | None) -> None:
-        """Save for `hold`, whose lock is held on the session of `line`."""
-        super().__init__(_of(hold), serde=serde)
-        self.lock = line.turn
-        self._line = line
-        self._hold = hold
+    def __init__(self, lock_session: LockSession, handle: RunHandle, serde: SerializerProtocol | None) -> None:
+        """Save for the run of `handle`, whose lock is held on the session of `lock_session`."""
+        session: Any = handle.session
+        super().__init__(session, serde=serde)
+        self.lock = lock_session.turn
+        self._lock_session = lock_session
+        self._handle = handle
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Load a checkpoint; the first is the head that the run begins with."""
-        loaded = await self._kept(lambda: super(RunSaver, self).aget_tuple(config))
-        if loaded is not None and self._hold.left is None and _at_root(config):
-            self._hold.left = _updated(loaded.checkpoint)
+        loaded = await self._repeat(lambda: super(RunSaver, self).aget_tuple(config))
+        if loaded is not None and self._handle.updated_channels is None and _is_root(config):
+            self._handle.updated_channels = _updated_channels(loaded.checkpoint)
         return loaded
 
     async def aget_delta_channel_history(
@@ -55,7 +56,7 @@ class RunSaver(AsyncPostgresSaver):
     ) -> Mapping[str, DeltaChannelHistory]:
         """Load the history of channels that are saved as differences."""
         load = super().aget_delta_channel_history
-        return await self._kept(lambda: load(config=config, channels=channels))
+        return await self._repeat(lambda: load(config=config, channels=channels))
 
     async def aput(
         self,
@@ -65,63 +66,56 @@ class RunSaver(AsyncPostgresSaver):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Save a checkpoint while the lock is held."""
-        root = _at_root(config)
+        handle, root = self._handle, _is_root(config)
         if root:
-            self._hold.saving = checkpoint["id"]
-        saved = await self._kept(lambda: super(RunSaver, self).aput(config, checkpoint, metadata, new_versions))
+            handle.saving = checkpoint["id"]
+        saved = await self._repeat(lambda: super(RunSaver, self).aput(config, checkpoint, metadata, new_versions))
         if root:
-            self._hold.head, self._hold.saving = checkpoint["id"], None
-            self._hold.left, self._hold.asked = _updated(checkpoint), False
+            handle.head, handle.saving = checkpoint["id"], None
+            handle.updated_channels, handle.asked_person = _updated_channels(checkpoint), False
         return saved
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """Save the writes of a task while the lock is held."""
-        await self._kept(lambda: super(RunSaver, self).aput_writes(config, writes, task_id, task_path))
-        if _at_root(config) and any(channel == INTERRUPT for channel, _ in writes):
-            self._hold.asked = True
+        await self._repeat(lambda: super(RunSaver, self).aput_writes(config, writes, task_id, task_path))
+        if _is_root(config) and any(channel == INTERRUPT for channel, _ in writes):
+            self._handle.asked_person = True
 
     @asynccontextmanager
-    async def _cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
-        """Ask again in the session's turn: the lock may have been released while a save waited for that."""
-        async with super()._cursor(pipeline=pipeline) as cursor:
-            self._hold.require()
+    async def open_cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
+        """Check again in the session's turn: the lock may have been released while a save waited for that."""
+        async with super().open_cursor(pipeline=pipeline) as cursor:
+            self._handle.raise_if_ended()
             yield cursor
 
-    async def _kept(self, work: Callable[[], Awaitable[T]]) -> T:
+    async def _repeat(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do the work on the session with the lock, again where that session is lost or the database asks for it.
+
+        What a living session refuses is the caller's to see, whether the run's values are to blame or a full disk.
+        """
         conflicts = 0
         while True:
-            session = await self._hold.secured()
+            session = await self._handle.wait_for_session()
             self.conn = session
             try:
                 return await work()
             except psycopg.Error as error:
-                await self._line.mend(session)
+                await self._lock_session.close_if_unusable(session)
                 conflicts += is_conflict(error)
-                if is_conflict(error) and is_alive(session) and conflicts <= MOST_CONFLICTS:
-                    await asyncio.sleep(_AGAIN * 2**conflicts * random.uniform(0.5, 1))  # noqa: S311 - jitter
+                if is_conflict(error) and is_alive(session) and conflicts <= MAX_CONFLICTS:
+                    await asyncio.sleep(_FIRST_BACKOFF * 2**conflicts * random.uniform(0.5, 1))  # noqa: S311 - jitter
                     continue
-                self._hear(session, error)
-
-    def _hear(self, session: Session, error: psycopg.Error) -> None:
-        """Raise what is no fault of the session; where that is lost, the save is made again on the next one.
-
-        What a living session refuses is the caller's to see, whether the run's values are to blame or a full disk.
-        """
-        self._line.hear(session, error)
-        if self._hold.session is session:
-            self._hold.lose()
+                self._lock_session.raise_if_alive(session, error)
+                if self._handle.session is session:
+                    self._handle.lose_session()
 
 
-def _at_root(config: RunnableConfig) -> bool:
+def _is_root(config: RunnableConfig) -> bool:
     return not config["configurable"].get("checkpoint_ns")
 
 
-def _updated(checkpoint: Checkpoint) -> tuple[str, ...] | None:
+def _updated_channels(checkpoint: Checkpoint) -> tuple[str, ...] | None:
     updated = checkpoint.get("updated_channels")
     return tuple(updated) if updated is not None else None
-
-
-def _of(hold: RunHandle) -> Any:
-    return hold.session

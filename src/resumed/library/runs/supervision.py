@@ -1,92 +1,168 @@
-"""Runs a graph for as long as its hold on the thread lasts, and stops it when that is over."""
+"""Runs a graph for as long as its run is ours, stops it when that is over, and knows what still works for a run."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextvars import Context, copy_context
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.runtime import RunControl
 
 from resumed.library.runs.run_handle import RunHandle, cancel_once
-from resumed.runtime.node_threads import CURRENT_THREAD_ID
+from resumed.runtime.call_mode import is_mode_refused, repeatable_input
+from resumed.runtime.node_threads import CURRENT_THREAD_ID, TrackedExecutor
+from resumed.workflows.loaded_workflow import Graph
+
+T = TypeVar("T")
 
 _GRACE = timedelta(seconds=5)
+_MAX_THREADS = 128
+_BUSY_CHECK_INTERVAL = timedelta(milliseconds=50)
 _END = object()
 
 
-async def supervise(hold: RunHandle, work: Coroutine[Any, Any, Any]) -> Any:
-    """Give what the work gives. Raises what ended the hold, once the work has been cancelled."""
-    return await _kept(hold, work, _account(hold))
+@dataclass(slots=True)
+class RegisteredRun:
+    """A run whose thread is locked and that is on record.
+
+    `graph` saves through the session with the lock; `given` is what it is given, `options` are those of its calls.
+    """
+
+    graph: Graph
+    handle: RunHandle
+    given: Any
+    config: RunnableConfig
+    options: Mapping[str, Any]
+    head_before: str
+
+    def call_async(self, name: str) -> Any:
+        """Call `ainvoke` or `astream` of the graph."""
+        return getattr(self.graph, name)(self.given, self.config, **self.options)
+
+    def call(self, name: str) -> Any:
+        """Call `invoke` or `stream` of the graph in this thread; it is drained where the run is over.
+
+        Nothing else ends it: a synchronous node cannot be cancelled.
+        """
+        control = self.handle.control = self.options.get("control") or RunControl()
+        self.handle.raise_if_ended()
+        return getattr(self.graph, name)(self.given, self.config, **{**self.options, "control": control})
+
+    def switch_mode(self, error: BaseException) -> bool:
+        """Return whether the graph refused the way it was called, and can be called the other way from where it stands.
+
+        Then `given` becomes what goes on from there.
+        """
+        moved = self.handle.head != self.head_before
+        repeatable, given = repeatable_input(self.given, moved=moved)
+        # Without saves on the way, the other way would begin again.
+        unsaved = self.options.get("durability") == "exit" and not moved
+        if unsaved or not repeatable or self.handle.error is not None or not is_mode_refused(error):
+            return False
+        self.given, self.head_before = given, self.handle.head
+        return True
 
 
-async def supervise_stream(hold: RunHandle, stream: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
-    """Give the parts of a stream, each under the hold. Raises what ended the hold."""
-    context = _account(hold)
+class NodeThreads:
+    """The threads in which synchronous nodes work, counted per run.
+
+    Where the application chose an executor for its event loop, nothing is known of that executor's threads.
+    """
+
+    def __init__(self) -> None:
+        """Count nothing yet."""
+        self._loops: TrackedExecutor | None = None
+        self._own = TrackedExecutor(_MAX_THREADS)
+
+    def track(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Count the threads of a loop that has made none yet and was given no executor."""
+        if getattr(loop, "_default_executor", loop) is None:
+            self._loops = TrackedExecutor(_MAX_THREADS)
+            loop.set_default_executor(self._loops)
+
+    def is_busy(self, run_id: str) -> bool:
+        """Return whether a thread is known to work for this run."""
+        return self._own.busy(run_id) or (self._loops is not None and self._loops.busy(run_id))
+
+    async def wait_until_idle(self, run_id: str) -> None:
+        """Wait until no thread works for this run."""
+        while self.is_busy(run_id):
+            await asyncio.sleep(_BUSY_CHECK_INTERVAL.total_seconds())
+
+    async def invoke(self, run: RegisteredRun) -> Any:
+        """Run the graph by its `invoke` in a thread, which is counted for the caller's run.
+
+        Where this is cancelled, the graph stops at its next superstep.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._own, copy_context().run, lambda: run.call("invoke"))
+        except asyncio.CancelledError:
+            if run.handle.control is not None:
+                run.handle.control.request_drain()
+            raise
+
+
+async def supervise(handle: RunHandle, work: Coroutine[Any, Any, T]) -> T:
+    """Return what the work returns. Raises the error that ended the run, once the work has been cancelled."""
+    return await _supervise(handle, work, _counting_context(handle))
+
+
+async def supervise_stream(handle: RunHandle, stream: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
+    """Yield the parts of a stream for as long as the run is ours. Raises the error that ended the run."""
+    context = _counting_context(handle)
     try:
-        while (part := await _kept(hold, _next(stream), context)) is not _END:
+        while (part := await _supervise(handle, _next(stream), context)) is not _END:
             yield part
     finally:
         if (close := getattr(stream, "aclose", None)) is not None:
-            await _closed(hold, close, context)
+            await _close_stream(handle, close, context)
 
 
-async def _kept(hold: RunHandle, work: Coroutine[Any, Any, Any], context: Context) -> Any:
+async def _supervise(handle: RunHandle, work: Coroutine[Any, Any, T], context: Context) -> T:
     running = asyncio.get_running_loop().create_task(work, context=context)
-    hold.running = running
+    handle.running = running
     try:
         await asyncio.wait({running})
-        if hold.error is not None:
-            raise hold.error
+        handle.raise_if_ended()
         return running.result()
     finally:
-        hold.running = None
+        handle.running = None
         if not running.done():
-            await _ended(hold, running)
+            _let_linger(handle, running)
+            cancel_once(running)
+            await asyncio.wait({running}, timeout=_GRACE.total_seconds())
 
 
-async def run_to_end(work: Coroutine[Any, Any, object]) -> None:
-    """Wait for work that may not be cut off; a cancellation is raised after it, a second one leaves it to itself."""
-    ending = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(ending)
-    except asyncio.CancelledError:
-        await asyncio.shield(ending)
-        raise
-
-
-async def _ended(hold: RunHandle, running: "asyncio.Task[Any]") -> None:
-    """Cancel what runs and give it time to end; where that is not enough, the hold knows of it."""
-    _left(hold, running)
-    cancel_once(running)
-    await asyncio.wait({running}, timeout=_GRACE.total_seconds())
-
-
-async def _closed(hold: RunHandle, close: Callable[[], Coroutine[Any, Any, None]], context: Context) -> None:
-    """Close a stream; one that is still making its last part is closed after that, and nobody waits for it here."""
-    making = hold.lasting if hold.working else None
-    closing = asyncio.get_running_loop().create_task(_after(making, close), context=context)
-    _left(hold, closing)
+async def _close_stream(handle: RunHandle, close: Callable[[], Coroutine[Any, Any, None]], context: Context) -> None:
+    """Close a stream; one that still makes its last part is closed in the background after that."""
+    making = handle.lingering if handle.is_lingering else None
+    closing = asyncio.get_running_loop().create_task(_close_after(making, close), context=context)
+    _let_linger(handle, closing)
     if making is None:
         await asyncio.shield(closing)
 
 
-async def _after(earlier: "asyncio.Task[Any] | None", close: Callable[[], Awaitable[None]]) -> None:
+async def _close_after(earlier: "asyncio.Task[Any] | None", close: Callable[[], Awaitable[None]]) -> None:
     if earlier is not None:
         await asyncio.wait({earlier})
     await close()
 
 
-def _left(hold: RunHandle, lasting: "asyncio.Task[Any]") -> None:
-    """Keep the lock until this has ended, and note what it raises, or asyncio would print it with its values."""
-    hold.lasting = lasting
-    lasting.add_done_callback(lambda task: task.cancelled() or task.exception())
+def _let_linger(handle: RunHandle, task: "asyncio.Task[Any]") -> None:
+    """Keep the lock until this task has ended, and retrieve its error, or asyncio would print it with its values."""
+    handle.lingering = task
+    task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
 
 async def _next(stream: AsyncIterator[Any]) -> Any:
     return await anext(stream, _END)
 
 
-def _account(hold: RunHandle) -> Context:
-    """Give the caller's context, in which threads count for this run."""
+def _counting_context(handle: RunHandle) -> Context:
+    """Return the caller's context, in which threads count for this run."""
     context = copy_context()
-    context.run(CURRENT_THREAD_ID.set, hold.run_id)
+    context.run(CURRENT_THREAD_ID.set, handle.run_id)
     return context

@@ -1,4 +1,4 @@
--- Attempts: inserted and closed by whoever holds the thread's lock, through the session that holds it.
+-- Attempts: inserted and closed through the session that holds the thread's lock.
 
 -- name: start
 insert into resumed.attempts (thread_id, attempt, workflow, version, worker, started_at, before)
@@ -9,32 +9,30 @@ where thread_id = %(thread_id)s::text
 returning attempt, started_at
 
 -- name: finish
--- Assumes that the attempt is still open; returns no row when somebody closed it before.
+-- Assumes that the attempt is still open; returns no row where it was closed before.
 update resumed.attempts
-set finished_at = clock_timestamp(), closed_by = %(closed_by)s::text, outcome = %(outcome)s::text, advanced = %(advanced)s::boolean,
+set finished_at = clock_timestamp(), closed_by = %(closed_by)s::text, outcome = %(outcome)s::text,
+    advanced = %(advanced)s::boolean,
     charged = %(charged)s::boolean, after = %(after)s::text, error_type = %(error_type)s::text,
     error_at = %(error_at)s::text, error = %(error)s::text
 where thread_id = %(thread_id)s::text and attempt = %(attempt)s::int and finished_at is null
-returning thread_id, attempt, workflow, version, worker, started_at, finished_at, outcome, advanced, before, after,
-    error_type, error_at, error, closed_by
+returning
+-- include: attempt_columns
 
--- name: open_of
+-- name: open
 -- The attempt that was left open on a thread.
-select thread_id, attempt, workflow, version, worker, started_at, finished_at, outcome, advanced, before, after,
-    error_type, error_at, error, closed_by
+select
+-- include: attempt_columns
 from resumed.attempts
 where thread_id = %(thread)s::text and finished_at is null
 
 -- name: orphans
--- Open attempts whose thread's lock nobody holds: their process or their session is gone.
+-- Open attempts whose thread's lock is free: their process or their session is gone.
 with held as materialized (
-    select (l.classid::bigint << 32) | l.objid::bigint as key
-    from pg_locks l
-    where l.locktype = 'advisory' and l.objsubid = 1 and l.granted
-    and l.database = (select d.oid from pg_database d where d.datname = current_database())
+    -- include: held_keys
 )
-select thread_id, attempt, workflow, version, worker, started_at, finished_at, outcome, advanced, before, after,
-    error_type, error_at, error, closed_by
+select
+-- include: attempt_columns
 from resumed.attempts
 where finished_at is null and thread_id <> all (%(except)s::text[])
 and resumed.lock_key(thread_id) not in (select key from held)
@@ -42,7 +40,7 @@ order by started_at
 limit %(rows)s::int
 
 -- name: recent
--- The last attempts of each workflow that tell something of it, newest first.
+-- The last attempts of each workflow that count for its circuit, newest first.
 select w.workflow, a.thread_id, a.charged, a.finished_at
 from unnest(%(workflows)s::text[]) as w (workflow)
 cross join lateral (
@@ -59,8 +57,8 @@ where finished_at is null and workflow = any (%(workflows)s::text[])
 group by workflow
 
 -- name: of_thread
-select thread_id, attempt, workflow, version, worker, started_at, finished_at, outcome, advanced, before, after,
-    error_type, error_at, error, closed_by
+select
+-- include: attempt_columns
 from resumed.attempts
 where thread_id = %(thread)s::text
 order by attempt

@@ -11,7 +11,7 @@ where thread_id = %(thread)s::text
 order by id
 
 -- name: since
--- What was asked for since an instant, the newest first.
+-- The commands since an instant, the newest first.
 select at, actor, action, thread_id, workflow, reason
 from resumed.audit
 where at >= %(since)s::timestamptz

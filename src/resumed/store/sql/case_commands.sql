@@ -1,7 +1,7 @@
--- What a person's word does to a case, beside where it is placed. Each is written by who holds the row's lock.
+-- What an operator's command writes into a case, beside its placement, after `lock`.
 
 -- name: lock
--- Hold the cases against everybody else until the transaction ends, always in the same order.
+-- Locks the rows until the transaction ends, always in the same order.
 select thread_id from resumed.cases
 where thread_id = any (%(threads)s::text[])
 order by thread_id
@@ -21,13 +21,13 @@ set cancel_pending = true, revision = revision + 1, updated_at = clock_timestamp
 where thread_id = %(thread)s::text
 
 -- name: pin
--- A person put it into quarantine and alone takes it out.
+-- A person has put it into quarantine; only a person releases it.
 update resumed.cases
 set pinned = true, claimed_until = null, claimed_by = null, revision = revision + 1, updated_at = clock_timestamp()
 where thread_id = %(thread)s::text
 
 -- name: release
--- Out of quarantine: its tries are given back, and nobody's refusal counts any more.
+-- Out of quarantine: all attempts are given back, and no version's refusal counts any more.
 update resumed.cases
 set pinned = false, suspect = false, attempts = 0, consecutive = 0, spent_by = '{}', refused_by = '{}', refusal = null,
     refusal_reason = null, claimed_until = null, claimed_by = null, revision = revision + 1,
@@ -45,12 +45,12 @@ and thread_id > %(after)s::text
 order by thread_id
 limit %(rows)s::int
 
--- name: to_stop
--- Which of these threads a person wants no attempt on any more, and whether that was by cancelling.
+-- name: stops
+-- Which of these threads a person has quarantined or cancelled, and whether it was cancelled.
 select thread_id, cancel_pending as cancelled from resumed.cases
 where thread_id = any (%(threads)s::text[]) and (pinned or cancel_pending)
 
--- name: resolve
+-- name: resolve_cancel
 -- An attempt that was left open is closed: where it stopped is the cancelled head.
 update resumed.cases
 set cancelled_head = coalesce(%(head)s::text, cancelled_head), cancel_pending = false, revision = revision + 1,

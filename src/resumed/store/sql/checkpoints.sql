@@ -1,14 +1,9 @@
 -- Reads LangGraph's tables, never writes them, never touches checkpoint_blobs. The schema is on the search_path.
 
 -- name: window_page
--- The threads of one page of the window over checkpoint ids, with the page's size and its last id. With ties, so that
--- the rows of one id (a copied thread keeps its ids) are never cut in two.
+-- The threads of one page of the window over checkpoint ids, with the page's size and its last id.
 with page as materialized (
-    select thread_id, checkpoint_id
-    from checkpoints
-    where checkpoint_id > %(after)s::text and checkpoint_id < %(upper)s::text
-    order by checkpoint_id
-    fetch first (%(rows)s::int) rows with ties
+    -- include: window_rows
 )
 select thread_id, max(checkpoint_id) as last_id, count(*)::int as rows
 from page
@@ -24,11 +19,7 @@ where thread_id = %(thread)s::text and checkpoint_ns = '' and checkpoint_id = %(
 -- As window_page, and of each thread whether it ends there: has no newer checkpoint in the window. So each thread of
 -- the window ends in one page, and pages come in the order in which threads became quiet.
 with page as materialized (
-    select thread_id, checkpoint_id
-    from checkpoints
-    where checkpoint_id > %(after)s::text and checkpoint_id < %(upper)s::text
-    order by checkpoint_id
-    fetch first (%(rows)s::int) rows with ties
+    -- include: window_rows
 )
 select thread_id, max(checkpoint_id) as last_id, count(*)::int as rows, not exists (
     select from checkpoints newer

@@ -1,12 +1,12 @@
 -- Questions that a thread's tasks have asked, and answers that were given: still serialised, with their order.
 
--- name: exchanged
+-- name: rows
 -- On the head, and on the checkpoints of child namespaces that are newer than it. A transaction id is younger the
--- smaller its age. `output_order` is when the same task last saved ordinary writes (`__no_writes__` says that it has
--- finished without any; those of a failed `update_state` are not its own), `failed` that it has an error. `left_behind`: the subgraph has gone on to another superstep,
--- and only the rows of this one were lost, or a person's edit has taken it there: its tasks have other ids from then
--- on, and nobody asks that question any more. `called`: the task was called by another task, which repeats what it
--- asks; LangGraph shows a person only what the latter asks.
+-- smaller its age. `output_order` is when the same task last saved ordinary writes (`__no_writes__` means that it has
+-- finished without any; those of a failed `update_state` are not its own), `failed` that it has an error.
+-- `left_behind`: the subgraph is at a later superstep, and only the rows of this one were lost, or a person's edit has
+-- moved it there: its tasks have other ids from then on, and that question is not asked any more. `called`: the task
+-- was called by another task, which repeats what it asks; LangGraph shows a person only what the latter asks.
 with looked_at as (
     select '' as checkpoint_ns, %(head)s::text as checkpoint_id
     union all

@@ -15,5 +15,5 @@ set paused = false, actor = %(actor)s::text, reason = '', since = clock_timestam
 where workflow = %(workflow)s::text and paused
 returning workflow
 
--- name: standing
+-- name: in_force
 select workflow, actor, reason, since from resumed.pauses where paused order by workflow

@@ -1,17 +1,17 @@
--- Registered runs. An application's run is written by who holds its thread's lock.
+-- Registered runs. An application's run is written through the session that holds its thread's lock.
 
 -- name: begin
-select said, head from resumed.begin_run(%(key)s::bigint, %(run_id)s::text, %(thread_id)s::text, %(workflow)s::text,
+select said, head from resumed.begin_run_v1(%(key)s::bigint, %(run_id)s::text, %(thread_id)s::text, %(workflow)s::text,
     %(version)s::text, %(owner)s::text, %(input_type)s::text, %(input)s::bytea, %(call)s::jsonb, %(rows_before)s::text)
 
 -- name: regain
-select said, head from resumed.regain_run(%(key)s::bigint, %(run_id)s::text, %(thread_id)s::text)
+select said, head from resumed.regain_run_v1(%(key)s::bigint, %(run_id)s::text, %(thread_id)s::text)
 
 -- name: release
-select resumed.end_run(%(key)s::bigint, %(run_id)s::text, %(state)s::text) as unlocked
+select resumed.end_run_v1(%(key)s::bigint, %(run_id)s::text, %(state)s::text) as unlocked
 
 -- name: submit
--- For the daemon to begin. No row comes back where the thread has been submitted before, or has a run that has not ended.
+-- For the daemon to begin. No row comes back where the thread was submitted before, or has a run that has not ended.
 insert into resumed.runs (run_id, thread_id, workflow, version, state, submitted, input_type, input, call, owner)
 values (%(run_id)s::text, %(thread_id)s::text, %(workflow)s::text, %(version)s::text, 'submitted', true,
     %(input_type)s::text, %(input)s::bytea, %(call)s::jsonb, %(owner)s::text)
@@ -39,12 +39,9 @@ from resumed.runs
 where run_id = %(run_id)s::text and thread_id = %(thread)s::text
 
 -- name: abandoned
--- Threads of runs that nobody has taken and whose lock nobody holds, where no case says already when to try or to look.
+-- Threads of runs that no attempt has taken and whose lock is free, where no case has a due time or a next look yet.
 with held as materialized (
-    select (l.classid::bigint << 32) | l.objid::bigint as key
-    from pg_locks l
-    where l.locktype = 'advisory' and l.objsubid = 1 and l.granted
-    and l.database = (select d.oid from pg_database d where d.datname = current_database())
+    -- include: held_keys
 )
 select r.thread_id
 from resumed.runs r
@@ -56,8 +53,8 @@ order by r.begun_at
 limit %(rows)s::int
 
 -- name: take
--- An attempt begins: from now on the run is the daemon's. What was submitted begins on the head of this moment; an input
--- that has been applied is no longer needed.
+-- An attempt begins: from now on the run is the daemon's. What was submitted begins on the head of this moment; an
+-- input that was applied is no longer needed.
 update resumed.runs
 set head_before = case when state = 'submitted' then %(head)s::text else head_before end,
     rows_before = case when state = 'submitted' then %(rows_before)s::text else rows_before end, state = 'taken',
@@ -76,8 +73,8 @@ update resumed.runs set state = 'cancelled', ended_at = clock_timestamp(), input
 where thread_id = %(thread)s::text and ended_at is null
 returning run_id
 
--- name: no_longer
--- Which of these are not their application's any more: cancelled, or gone on with by a daemon.
+-- name: lost
+-- Which of these are not their application's any more: cancelled, or continued by a daemon.
 select run_id, state from resumed.runs
 where run_id = any (%(runs)s::text[]) and (taken or state = 'cancelled')
 
@@ -93,16 +90,18 @@ on conflict (thread_id) do update set cancelled_head = excluded.cancelled_head, 
 
 -- name: identity
 -- Which database of which server this is, and which tables it would name.
-select d.oid::text as database, pg_postmaster_start_time()::text as server, to_regclass('checkpoints')::oid::text as place
+select d.oid::text as database, pg_postmaster_start_time()::text as server,
+    to_regclass('checkpoints')::oid::text as place
 from pg_database d where d.datname = current_database()
 
 -- name: adopt
--- Go on in this process with a run that had died; what was only submitted begins now.
+-- Continue in this process a run that had died; what was only submitted begins now, on the rows of this moment.
 update resumed.runs
-set head_before = case when state = 'submitted' then %(head)s::text else head_before end, state = 'open',
+set head_before = case when state = 'submitted' then %(head)s::text else head_before end,
+    rows_before = case when state = 'submitted' then %(rows_before)s::text else rows_before end, state = 'open',
     taken = false, owner = %(owner)s::text, call = (call - %(name)s::text) || %(call)s::jsonb
 where run_id = %(run_id)s::text and ended_at is null
 
--- name: have
+-- name: has_table
 -- Whether anything can be registered in this database at all.
-select to_regclass('resumed.runs') is not null as have
+select to_regclass('resumed.runs') is not null as has_table

@@ -7,6 +7,6 @@ insert into checkpoints (thread_id, checkpoint_ns, checkpoint_id, parent_checkpo
 select v.thread, v.namespace, v.checkpoint, v.parent, v.body, v.metadata
 from (values (%s::text, %s::text, %s::text, %s::text, %s::jsonb, %s::jsonb))
     as v (thread, namespace, checkpoint, parent, body, metadata)
-where resumed.require_head(v.thread, v.namespace, v.parent, v.checkpoint)
+where resumed.require_head_v1(v.thread, v.namespace, v.parent, v.checkpoint)
 on conflict (thread_id, checkpoint_ns, checkpoint_id)
 do update set checkpoint = excluded.checkpoint, metadata = excluded.metadata

@@ -1,4 +1,4 @@
--- What the replicas' workers said they have.
+-- The workflow versions that the replicas' workers have.
 
 -- name: announce
 -- The hello of a worker, and its renewal.
@@ -14,7 +14,7 @@ on conflict (name, version) do update set accepts = excluded.accepts, triggers =
     seen_at = excluded.seen_at
 
 -- name: all
--- Every version that was about in the last thirty days: an application that is down for a night is not forgotten.
+-- Every version that was seen in the last thirty days: an application that is down for a night is not forgotten.
 select name, version, accepts, triggers, min_age, max_age, max_attempts, max_total_attempts, retry_base, retry_cap,
     timeout, concurrency, seen_at
 from resumed.workflows

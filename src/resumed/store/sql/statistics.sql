@@ -1,4 +1,13 @@
--- What `doctor` asks of a server. Reads only.
+-- Counts and sizes for `doctor`, `survey` and the gauges. Reads only.
+
+-- name: open_cases
+-- Open cases by workflow, state and verdict: the same numbers on every replica.
+select coalesce(workflow, '') as workflow, state, verdict, count(*)::int as threads,
+    count(*) filter (where state in ('due', 'backoff') and due_at <= clock_timestamp())::int as due,
+    min(last_activity_at) as oldest_at
+from resumed.cases
+where state <> 'closed'
+group by 1, 2, 3
 
 -- name: server
 -- Which Postgres it is, whether it takes writes, how long it has been up.

@@ -1,4 +1,4 @@
-"""A worker's place of work inside the test's own process: attempts and inspections of real threads, one by one."""
+"""A worker inside the test's own process: attempts and inspections of real threads, one by one."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,10 +13,10 @@ from resumed.judge.verdict import Ages, Circumstances, judge_snapshot
 from resumed.judge.workflow_match import WorkflowMatch
 from resumed.model import Attempt, Judgement, PolicyLimits, Verdict
 from resumed.runtime.attempt import run_attempt
+from resumed.runtime.attempt_sessions import AttemptSessions
 from resumed.runtime.context import AttemptRequest, WorkerContext
 from resumed.runtime.inspection import inspect_thread
 from resumed.runtime.node_threads import TrackedExecutor
-from resumed.runtime.session_pool import SessionPool
 from resumed.runtime.worker import registration_of
 from resumed.store import attempts, cases, checkpoints
 from resumed.store.connection import Target, open_session
@@ -35,34 +35,34 @@ def workflow_of(name: str, graph: Any) -> LoadedWorkflow:
 
 @dataclass
 class Place:
-    """A desk, and what is asked at it."""
+    """A worker of the test's own process, and what is asked of it."""
 
-    desk: WorkerContext
+    worker: WorkerContext
 
     def request(self, workflow: LoadedWorkflow, thread: str) -> AttemptRequest:
         return AttemptRequest(thread, workflow, registration_of(workflow, NUMBERS))
 
     async def attempt(self, workflow: LoadedWorkflow, thread: str) -> str:
         """Try the thread once and say what came of it, as the worker tells its control process."""
-        return await run_attempt(self.request(workflow, thread), self.desk)
+        return await run_attempt(self.request(workflow, thread), self.worker)
 
     async def attempts(self, thread: str) -> list[Attempt]:
-        async with open_session(self.desk.target) as session:
+        async with open_session(self.worker.target) as session:
             return await attempts.of_thread(session, thread)
 
     async def inspect(self, workflow: LoadedWorkflow, thread: str) -> Judgement | None:
         """Ask values and graph; None where they have nothing against a resume."""
-        return await inspect_thread(self.request(workflow, thread), self.desk)
+        return await inspect_thread(self.request(workflow, thread), self.worker)
 
     async def reason(self, thread: str) -> tuple[Verdict, str]:
         """Give what the thread's case says of it."""
-        async with open_session(self.desk.target) as session:
+        async with open_session(self.worker.target) as session:
             case = (await cases.of_threads(session, [thread]))[thread]
         return case.verdict, case.reason
 
     async def judged(self, workflow: LoadedWorkflow, thread: str) -> Verdict | None:
         """Judge the thread by its rows as a sweep would a moment from now; None where there is no thread."""
-        async with open_session(self.desk.target) as session:
+        async with open_session(self.worker.target) as session:
             found = await checkpoints.snapshots(session, [thread])
         if thread not in found:
             return None
@@ -77,7 +77,7 @@ async def place_at(dsn: str) -> AsyncIterator[Place]:
     asyncio.get_running_loop().set_default_executor(executor)
     yield Place(
         WorkerContext(
-            Target(dsn), SessionPool(Target(dsn), "resumed attempt"), "test-1", 1000, executor, lambda _: None
+            Target(dsn), AttemptSessions(Target(dsn), "resumed attempt"), "test-1", 1000, executor, lambda _: None
         )
     )
 

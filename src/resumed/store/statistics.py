@@ -1,19 +1,20 @@
-"""Reads what `doctor` says of a server: version, connections, lock table, and how long steps of threads have taken."""
+"""Reads counts and sizes: open cases, the server's version, connections and lock table, how long steps have taken."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from resumed.judge.checkpoint_id import made_at, plausible_span
+from resumed.model import ThreadCount
 from resumed.store.connection import Session, one_row
 from resumed.store.sql_files import load_sql
 
-_SQL = load_sql("vitals")
+_SQL = load_sql("statistics")
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What a server says of itself."""
+    """The server's version, mode, encoding and time since its start."""
 
     version: str
     standby: bool
@@ -23,8 +24,8 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
-    """How much of something there is in all, and how much of it is taken."""
+class Usage:
+    """How many of something there can be, and how many are in use."""
 
     size: int
     used: int
@@ -32,7 +33,7 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A root checkpoint; `ours` was saved by an attempt, `stood` says that a question or an error followed it."""
+    """A root checkpoint; `ours`: saved by an attempt, `stood`: a question or an error came before the next one."""
 
     thread_id: str
     checkpoint_id: str
@@ -41,24 +42,29 @@ class Step:
     stood: bool
 
 
+async def count_cases(session: Session) -> list[ThreadCount]:
+    """Count the open cases by workflow, state and verdict."""
+    return [ThreadCount(**row) async for row in await session.execute(_SQL["open_cases"])]
+
+
 async def server(session: Session) -> Server:
-    """Ask the server who it is."""
+    """Read what the server reports of itself."""
     return Server(**await one_row(session, _SQL["server"]))
 
 
-async def connections(session: Session) -> Room:
+async def connections(session: Session) -> Usage:
     """Count the sessions against those that an ordinary role may have."""
     row = await one_row(session, _SQL["connections"])
-    return Room(row["allowed"], row["used"])
+    return Usage(row["allowed"], row["used"])
 
 
-async def lock_table(session: Session) -> Room:
+async def lock_table(session: Session) -> Usage:
     """Count the locks against the size of the server's lock table."""
-    return Room(**await one_row(session, _SQL["lock_table"]))
+    return Usage(**await one_row(session, _SQL["lock_table"]))
 
 
 async def newest_checkpoint(session: Session, now: datetime) -> datetime | None:
-    """When the newest checkpoint was made, by the clock of the application that made it; ids of no time left out."""
+    """Return when the newest checkpoint was made, by its application's clock; ids that tell no time are left out."""
     parameters = {"highest": plausible_span(now)[1]}
     row = await (await session.execute(_SQL["newest_checkpoint"], parameters)).fetchone()
     return made_at(row["checkpoint_id"]) if row else None

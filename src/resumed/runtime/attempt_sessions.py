@@ -18,7 +18,7 @@ _PREPARE_AFTER = 1
 
 
 @dataclass(slots=True)
-class SessionPool:
+class AttemptSessions:
     """The idle sessions of one worker; there are never more in all than attempts at once.
 
     A session that waits for `idle` without work is closed.

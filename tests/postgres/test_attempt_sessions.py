@@ -11,29 +11,29 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 
-from postgres.attempting import Place, chain, place_at, workflow_of
 from resumed.errors import LockLostError
+from resumed.runtime.attempt_sessions import AttemptSessions
 from resumed.runtime.fenced_saver import FencedSaver
-from resumed.runtime.session_pool import SessionPool
 from resumed.store import locks
 from resumed.store.connection import Session, Target, open_session
+from support.attempting import Place, chain, place_at, workflow_of
 
 MOMENT = timedelta(milliseconds=50)
 
 
 @pytest.fixture
-async def pool(database: str) -> AsyncIterator[SessionPool]:
-    it = SessionPool(Target(database), "resumed attempt")
+async def pool(database: str) -> AsyncIterator[AttemptSessions]:
+    it = AttemptSessions(Target(database), "resumed attempt")
     yield it
     await it.close()
 
 
-async def used(pool: SessionPool) -> int:
+async def used(pool: AttemptSessions) -> int:
     async with pool.session() as session:
         return session.info.backend_pid
 
 
-async def test_a_session_is_used_again_and_never_by_two_at_once(pool: SessionPool) -> None:
+async def test_a_session_is_used_again_and_never_by_two_at_once(pool: AttemptSessions) -> None:
     first = await used(pool)
     assert await used(pool) == first
     async with pool.session() as one, pool.session() as other:
@@ -42,7 +42,7 @@ async def test_a_session_is_used_again_and_never_by_two_at_once(pool: SessionPoo
 
 
 async def test_a_session_without_work_is_closed(database: str) -> None:
-    pool = SessionPool(Target(database), "resumed attempt", idle=MOMENT)
+    pool = AttemptSessions(Target(database), "resumed attempt", idle=MOMENT)
     first = await used(pool)
     async with open_session(Target(database)) as watcher:
         query = "select count(*) as living from pg_stat_activity where pid = %s"
@@ -53,7 +53,7 @@ async def test_a_session_without_work_is_closed(database: str) -> None:
     await pool.close()
 
 
-async def test_one_whose_backend_was_ended_while_it_waited_is_not_handed_out(pool: SessionPool, database: str) -> None:
+async def test_one_whose_backend_was_ended_while_it_waited_is_dropped(pool: AttemptSessions, database: str) -> None:
     first = await used(pool)
     async with open_session(Target(database)) as killer:
         await killer.execute("select pg_terminate_backend(%s)", [first])
@@ -71,14 +71,14 @@ async def left_in_a_failed_transaction(session: Session) -> None:
 
 
 @pytest.mark.parametrize("leave", [left_in_a_transaction, left_in_a_failed_transaction])
-async def test_one_that_is_left_inside_of_something_is_closed(pool: SessionPool, leave: Any) -> None:
+async def test_one_that_is_left_inside_of_something_is_closed(pool: AttemptSessions, leave: Any) -> None:
     async with pool.session() as session:
         first = session.info.backend_pid
         await leave(session)
     assert await used(pool) != first
 
 
-async def test_one_that_an_error_passed_through_is_closed(pool: SessionPool) -> None:
+async def test_one_that_an_error_passed_through_is_closed(pool: AttemptSessions) -> None:
     seen: list[int] = []
 
     async def stumble() -> None:
@@ -91,7 +91,7 @@ async def test_one_that_an_error_passed_through_is_closed(pool: SessionPool) -> 
     assert await used(pool) not in seen
 
 
-async def test_locks_and_settings_that_an_attempt_left_are_gone(pool: SessionPool, database: str) -> None:
+async def test_locks_and_settings_that_an_attempt_left_are_gone(pool: AttemptSessions, database: str) -> None:
     async with pool.session() as session:
         first = session.info.backend_pid
         assert (await locks.try_lock(session, "t"))[0]
@@ -130,7 +130,7 @@ async def test_attempts_follow_each_other_on_one_session(database: str, saver: A
         async with open_session(Target(database)) as watcher:
             query = "select count(*) as opened from pg_stat_activity where application_name = 'resumed attempt'"
             assert await (await watcher.execute(query)).fetchone() == {"opened": 1}
-        await place.desk.sessions.close()
+        await place.worker.sessions.close()
 
 
 async def test_what_an_attempt_leaves_running_saves_and_loads_no_more(
@@ -148,7 +148,7 @@ async def test_what_an_attempt_leaves_running_saves_and_loads_no_more(
     await graph.compile(checkpointer=saver, interrupt_before=["b"]).ainvoke({"steps": []}, config)
     assert await place.attempt(workflow_of("steps", graph), "t") == "tried"
     late = next(value for value in kept[-1]["configurable"].values() if isinstance(value, FencedSaver))
-    async with place.desk.sessions.session() as session:
+    async with place.worker.sessions.session() as session:
         assert session is late.session
         assert (await locks.try_lock(session, "another"))[0]
         with pytest.raises(LockLostError):
@@ -159,4 +159,4 @@ async def test_what_an_attempt_leaves_running_saves_and_loads_no_more(
             )
         with pytest.raises(LockLostError):
             await late.aget_tuple(config)
-    await place.desk.sessions.close()
+    await place.worker.sessions.close()

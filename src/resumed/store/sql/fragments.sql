@@ -1,0 +1,42 @@
+-- What several queries share. `-- include: <name>` on a line of its own stands for the lines under that name.
+
+-- name: case_columns
+thread_id, workflow, version, verdict, reason, state, head, fingerprint, last_activity_at, first_seen_at, changed_at,
+    due_at, next_look_at, attempts, consecutive, revision, head_seen_at, refused_by, refusal, refusal_reason, spent_by,
+    own_head, cancelled_head, cancel_pending, pinned, suspect, quarantine_reason
+
+-- name: over_its_revision
+on conflict (thread_id) do update set workflow = excluded.workflow, version = excluded.version,
+    verdict = excluded.verdict, reason = excluded.reason, state = excluded.state, head = excluded.head,
+    fingerprint = excluded.fingerprint, last_activity_at = excluded.last_activity_at,
+    first_seen_at = excluded.first_seen_at, head_seen_at = excluded.head_seen_at, changed_at = excluded.changed_at,
+    due_at = excluded.due_at, next_look_at = excluded.next_look_at, attempts = excluded.attempts,
+    consecutive = excluded.consecutive, refused_by = excluded.refused_by, refusal = excluded.refusal,
+    refusal_reason = excluded.refusal_reason, spent_by = excluded.spent_by, own_head = excluded.own_head,
+    cancelled_head = excluded.cancelled_head, cancel_pending = excluded.cancel_pending, pinned = excluded.pinned,
+    suspect = excluded.suspect, quarantine_reason = excluded.quarantine_reason, revision = excluded.revision,
+    claimed_by = case when %(claim)s::text = 'keep' then c.claimed_by else excluded.claimed_by end,
+    claimed_until = case when %(claim)s::text = 'keep' then c.claimed_until else excluded.claimed_until end,
+    updated_at = clock_timestamp()
+where c.revision = excluded.revision - 1
+returning thread_id
+
+-- name: attempt_columns
+thread_id, attempt, workflow, version, worker, started_at, finished_at, outcome, advanced, before, after, error_type,
+    error_at, error, closed_by
+
+-- name: held_keys
+-- The keys of the advisory locks of this database that are held, as one 64-bit number each, and by which backend.
+select (l.classid::bigint << 32) | l.objid::bigint as key, l.pid
+from pg_locks l
+where l.locktype = 'advisory' and l.objsubid = 1 and l.granted
+and l.database = (select d.oid from pg_database d where d.datname = current_database())
+
+-- name: window_rows
+-- One page of the window over checkpoint ids. With ties, so that the rows of one id (a copied thread keeps its ids) are
+-- never cut in two.
+select thread_id, checkpoint_id
+from checkpoints
+where checkpoint_id > %(after)s::text and checkpoint_id < %(upper)s::text
+order by checkpoint_id
+fetch first (%(rows)s::int) rows with ties

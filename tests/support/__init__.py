@@ -1,0 +1,1 @@
+"""What tests share: processes, servers, applications that are killed, and how long each test takes."""

@@ -1,0 +1,31 @@
+"""Databases of a test's server: their addresses, and copies of a template."""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import conninfo, sql
+
+
+def in_database(dsn: str, name: str) -> str:
+    """Point a connection string at another database of the same server."""
+    fields = conninfo.conninfo_to_dict(dsn)
+    host, port, user = fields.get("host", "127.0.0.1"), fields.get("port", 5432), fields.get("user", "postgres")
+    password = f":{fields['password']}" if fields.get("password") else ""
+    return f"postgresql://{user}{password}@{host}:{port}/{name}"
+
+
+@contextmanager
+def copy_of(server_dsn: str, template: str) -> Iterator[str]:
+    """Make a database as a copy of another, and drop it at the end."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    execute(server_dsn, "create database {} template {}", name, template)
+    yield in_database(server_dsn, name)
+    execute(server_dsn, "drop database {} with (force)", name)
+
+
+def execute(dsn: str, statement: str, *names: str) -> None:
+    """Execute a statement outside any transaction, with these identifiers in it."""
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(sql.SQL(statement).format(*(sql.Identifier(name) for name in names)))  # type: ignore[arg-type]

@@ -1,0 +1,97 @@
+"""What dead workers left: it is handed out once, and comes back where nothing could be done about it."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, cast
+
+import pytest
+
+from resumed.daemon.worker_monitor import WorkerMonitor
+from resumed.observability.events import Events
+from resumed.workers.process import WorkerExit, WorkerProcess
+from resumed.workers.protocol import FromWorker, RequestDone, RequestResult
+
+
+@dataclass
+class Worker:
+    """What the monitor reads of a worker."""
+
+    name: str = "host-1-0"
+    alone: bool = False
+    inflight: dict[str, str] = field(default_factory=lambda: {"t1": "orders", "t2": "orders"})
+
+
+def monitor(**options: Any) -> WorkerMonitor:
+    return WorkerMonitor(Events(), on_slot_free=lambda: None, on_worker_exit=lambda: None, **options)
+
+
+def dies(it: WorkerMonitor, *, retired: bool = False, **worker: Any) -> None:
+    exited = WorkerExit(-9, registered=True, loading=None, retired=retired, dismissed=False, lived=timedelta(1))
+    it.listener().on_exited(cast("WorkerProcess", Worker(**worker)), exited)
+
+
+def says(it: WorkerMonitor, message: FromWorker) -> None:
+    it.listener().on_message(cast("WorkerProcess", Worker()), message)
+
+
+def settle_one(it: WorkerMonitor) -> None:
+    """Settle the first suspect and lose the database at the second."""
+    with it.take_suspects() as suspects:
+        del suspects["t1"]
+        raise ConnectionError
+
+
+def test_suspects_that_the_block_leaves_come_back_with_those_of_a_worker_that_dies_meanwhile() -> None:
+    it = monitor()
+    dies(it)
+    with it.take_suspects() as suspects:
+        assert suspects == {"t1": False, "t2": False}
+        dies(it, name="host-1-isolation", alone=True, inflight={"t3": "orders"})
+        del suspects["t1"]
+    with it.take_suspects() as suspects:
+        assert suspects == {"t2": False, "t3": True}
+        suspects.clear()
+    with it.take_suspects() as suspects:
+        assert suspects == {}
+
+
+def test_suspects_come_back_where_the_block_fails() -> None:
+    it = monitor()
+    dies(it)
+    with pytest.raises(ConnectionError):
+        settle_one(it)
+    with it.take_suspects() as suspects:
+        assert suspects == {"t2": False}
+
+
+def test_what_came_to_nothing_is_taken_once_unless_it_is_suspected_or_in_flight_again() -> None:
+    it = monitor()
+    dies(it)
+    for thread in ("t4", "t5"):
+        says(it, RequestDone(thread, "orders", RequestResult.UNREACHABLE))
+    with pytest.raises(ConnectionError), it.take_unstarted(["t5"]):
+        raise ConnectionError
+    with it.take_unstarted(["t5"]) as threads:
+        assert threads == {"t4"}
+    with it.take_unstarted([]) as threads:
+        assert threads == {"t5"}
+    assert it.results == {RequestResult.UNREACHABLE: 2}
+
+
+def test_retired_workers_are_taken_once_and_come_back_where_the_block_fails() -> None:
+    it = monitor()
+    dies(it, retired=True)
+    with pytest.raises(ConnectionError), it.take_retired():
+        raise ConnectionError
+    with it.take_retired() as retired:
+        assert retired == {"host-1-0"}
+    with it.take_retired() as retired:
+        assert retired == set()
+
+
+def test_workers_that_end_as_expected_leave_no_suspects() -> None:
+    it = monitor()
+    it.expect_exits()
+    dies(it)
+    with it.take_suspects() as suspects, it.take_unstarted([]) as threads:
+        assert (suspects, threads) == ({}, {"t1", "t2"})
