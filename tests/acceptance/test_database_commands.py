@@ -161,6 +161,7 @@ def test_threads_are_finished_on_every_server_at_hand(
         assert done.returncode == 0, (version, done.stderr[-2000:])
         assert bench.one("select count(*) from resumed.attempts where outcome = 'finished'") == 5
         assert bench.resumed("doctor", workflows=["linear"]).returncode == 0
+        bench.end()
 
 
 def _partitioning() -> list[Any]:

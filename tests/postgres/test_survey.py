@@ -183,7 +183,7 @@ async def test_where_statistics_say_too_little_it_turns_to_a_sample_by_itself(
 
 
 async def test_it_ends_with_its_time(dead: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operation, "_PATIENCE", timedelta(seconds=-1))
+    monkeypatch.setattr(operation, "_TIME_LIMIT", timedelta(seconds=-1))
     began = time.monotonic()
     assert (await survey(Target(dead), QUESTION)).fraction == 1.0
     assert time.monotonic() - began < 60

@@ -7,7 +7,11 @@ import pytest
 from resumed import timings
 from resumed.config.settings import load_settings
 from resumed.errors import SettingsError
+from resumed.model import PolicyLimits
 from resumed.timings import Timings
+from resumed.workers.protocol import StartWorker, WorkerSettings, decode_for_worker, encode
+
+HOUR = timedelta(hours=1)
 
 
 def test_without_the_variable_they_are_the_products_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,7 +37,11 @@ def test_what_is_no_interval_of_ours_or_no_length_of_time_is_refused(
 
 def test_a_worker_reads_what_its_control_process_wrote() -> None:
     shortened = Timings(stop_grace=timedelta(milliseconds=250))
-    assert timings.from_wire(timings.to_wire(shortened)) == shortened
+    limits = PolicyLimits(HOUR, HOUR, 5, 50, HOUR, HOUR, HOUR, 1)
+    settings = WorkerSettings("", "public", None, 1, 25, limits, timings=shortened)
+    received = decode_for_worker(encode(StartWorker("worker", settings, None, {}, None, alone=False, shared=False)))
+    assert isinstance(received, StartWorker)
+    assert received.settings.timings == shortened
 
 
 def test_the_variable_is_no_unknown_setting(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ Nothing in a message is executed. Each end decodes only the messages that are me
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import cache
@@ -42,7 +42,7 @@ class WorkerSettings:
     concurrency: int
     recursion_limit: int
     defaults: PolicyLimits
-    timings: Timings
+    timings: Timings = field(default_factory=Timings)
 
 
 # To a worker
