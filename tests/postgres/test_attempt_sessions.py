@@ -130,7 +130,6 @@ async def test_attempts_follow_each_other_on_one_session(database: str, saver: A
         async with open_session(Target(database)) as watcher:
             query = "select count(*) as opened from pg_stat_activity where application_name = 'resumed attempt'"
             assert await (await watcher.execute(query)).fetchone() == {"opened": 1}
-        await place.worker.sessions.close()
 
 
 async def test_what_an_attempt_leaves_running_saves_and_loads_no_more(
@@ -159,4 +158,3 @@ async def test_what_an_attempt_leaves_running_saves_and_loads_no_more(
             )
         with pytest.raises(LockLostError):
             await late.aget_tuple(config)
-    await place.worker.sessions.close()

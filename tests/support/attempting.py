@@ -75,11 +75,9 @@ class Place:
 async def place_at(dsn: str) -> AsyncIterator[Place]:
     executor = TrackedExecutor(16)
     asyncio.get_running_loop().set_default_executor(executor)
-    yield Place(
-        WorkerContext(
-            Target(dsn), AttemptSessions(Target(dsn), "resumed attempt"), "test-1", 1000, executor, lambda _: None
-        )
-    )
+    sessions = AttemptSessions(Target(dsn), "resumed attempt")
+    yield Place(WorkerContext(Target(dsn), sessions, "test-1", 1000, executor, lambda _: None))
+    await sessions.close()
 
 
 def chain(state: Any, *steps: tuple[str, Any]) -> StateGraph[Any, Any, Any, Any]:

@@ -94,6 +94,7 @@ class Worker:
         self._spawn(self._host.watch_process())
         while not isinstance(message := await self._receive(), EndWorker):
             self._handle(message)
+        await self._context.sessions.close()
         for name in await self._host.close():
             self._channel.send(ContextUnclosed(name))
 
