@@ -97,7 +97,7 @@ async def test_locks_and_settings_that_an_attempt_left_are_gone(pool: AttemptSes
         assert (await locks.try_lock(session, "t"))[0]
         assert (await locks.try_lock(session, "t"))[0]
         await session.execute("set search_path = pg_catalog")
-        await session.execute("set statement_timeout = 1")
+        await session.execute("set statement_timeout = 5000")
         await session.execute("set timezone = 'Asia/Tokyo'")
     async with pool.session() as session, open_session(Target(database)) as other:
         assert session.info.backend_pid == first

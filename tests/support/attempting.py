@@ -76,8 +76,10 @@ async def place_at(dsn: str) -> AsyncIterator[Place]:
     executor = TrackedExecutor(16)
     asyncio.get_running_loop().set_default_executor(executor)
     sessions = AttemptSessions(Target(dsn), "resumed attempt")
-    yield Place(WorkerContext(Target(dsn), sessions, "test-1", 1000, executor, lambda _: None))
-    await sessions.close()
+    try:
+        yield Place(WorkerContext(Target(dsn), sessions, "test-1", 1000, executor, lambda _: None))
+    finally:
+        await sessions.close()
 
 
 def chain(state: Any, *steps: tuple[str, Any]) -> StateGraph[Any, Any, Any, Any]:
