@@ -11,6 +11,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 
+from resumed import AsyncWorkflowExecutor
 from resumed.errors import LockLostError
 from resumed.runtime.attempt_sessions import AttemptSessions
 from resumed.runtime.fenced_saver import FencedSaver
@@ -114,11 +115,15 @@ class State(TypedDict):
     steps: list[str]
 
 
-async def test_attempts_follow_each_other_on_one_session(database: str, saver: AsyncPostgresSaver) -> None:
+def two_steps() -> Any:
     async def step(state: State) -> State:
         return {"steps": [*state["steps"], "x"]}
 
-    graph = chain(State, ("a", step), ("b", step))
+    return chain(State, ("a", step), ("b", step))
+
+
+async def test_attempts_follow_each_other_on_one_session(database: str, saver: AsyncPostgresSaver) -> None:
+    graph = two_steps()
     waiting = graph.compile(checkpointer=saver, interrupt_before=["b"])
     for number in range(5):
         await waiting.ainvoke({"steps": []}, {"configurable": {"thread_id": f"t{number}"}})
@@ -130,6 +135,43 @@ async def test_attempts_follow_each_other_on_one_session(database: str, saver: A
         async with open_session(Target(database)) as watcher:
             query = "select count(*) as opened from pg_stat_activity where application_name = 'resumed attempt'"
             assert await (await watcher.execute(query)).fetchone() == {"opened": 1}
+
+
+CHANGES = [
+    "alter table checkpoints alter column thread_id type varchar(300)",
+    "alter table checkpoint_blobs alter column version type varchar(300)",
+    "alter table resumed.cases alter column reason type varchar(5000)",
+    "alter table resumed.attempts alter column worker type varchar(300)",
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_statement_prepared_before_a_table_was_changed_charges_nobody(
+    place: Place, saver: AsyncPostgresSaver, database: str, change: str
+) -> None:
+    graph = two_steps()
+    for number in range(5):
+        config: RunnableConfig = {"configurable": {"thread_id": f"t{number}"}}
+        await graph.compile(checkpointer=saver, interrupt_before=["b"]).ainvoke({"steps": []}, config)
+    workflow = workflow_of("steps", graph)
+    for number in range(3):
+        assert await place.attempt(workflow, f"t{number}") == "tried"
+    with psycopg.connect(database, autocommit=True) as owner:
+        owner.execute(change)
+    async with asyncio.timeout(30):
+        while await place.attempt(workflow, "t3") != "tried":
+            assert await place.attempts("t3") == []
+    assert [one.outcome for one in await place.attempts("t3")] == ["finished"]
+    assert await place.attempt(workflow, "t4") == "tried"
+
+
+async def test_a_registered_run_goes_on_after_a_table_was_changed(database: str) -> None:
+    graph = two_steps().compile()
+    async with AsyncWorkflowExecutor(database, sessions=1) as executor:
+        for change in ("select 1", "select 1", *CHANGES):
+            with psycopg.connect(database, autocommit=True) as owner:
+                owner.execute(change)
+            assert await executor.run("steps", graph, {"steps": []}, thread_id="t") == {"steps": ["x", "x"]}
 
 
 async def test_what_an_attempt_leaves_running_saves_and_loads_no_more(

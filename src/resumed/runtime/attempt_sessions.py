@@ -42,7 +42,9 @@ class AttemptSessions:
         except BaseException:
             await session.close()
             raise
-        if await is_usable(session):
+        if session.prepare_threshold is None:  # what it has prepared does not fit the tables any more
+            await session.close()
+        elif await is_usable(session):
             self._keep(session)
 
     async def close(self) -> None:

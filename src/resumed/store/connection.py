@@ -20,7 +20,7 @@ from psycopg.rows import DictRow, dict_row
 
 from resumed.errors import DatabaseUnusableError
 from resumed.store import text_encoding
-from resumed.store.database_errors import explain
+from resumed.store.database_errors import explain, is_stale_plan
 from resumed.store.sql_files import load_sql
 
 Session = AsyncConnection[DictRow]
@@ -55,9 +55,17 @@ class BoundedConnection(AsyncConnection[DictRow]):
     silence: timedelta | None = SILENCE_LIMIT
 
     async def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
-        """Wait for the server as psycopg does, for `silence` at most."""
+        """Wait for the server as psycopg does, for `silence` at most.
+
+        Where a table was changed after a statement on it was prepared, the session prepares nothing from then on.
+        """
         bounded = gen if self.silence is None else _bounded(self, gen, self.silence.total_seconds())
-        return await super().wait(bounded, *args, **kwargs)
+        try:
+            return await super().wait(bounded, *args, **kwargs)
+        except psycopg.errors.FeatureNotSupported as error:
+            if is_stale_plan(error):
+                self.prepare_threshold = None
+            raise
 
 
 def _bounded(session: Session, gen: PQGen[RV], silence: float) -> PQGen[RV]:

@@ -23,7 +23,7 @@ class ErrorKind(Enum):
     BUSY = auto()
     """A time limit, or a lock that somebody else holds."""
     CONFLICT = auto()
-    """A serialization failure or a deadlock: the same again may succeed."""
+    """A serialization failure, a deadlock, a plan that was prepared too early: the same again may succeed."""
     RESOURCES = auto()
     """The server has run out of disk, memory or sessions, or its system fails it."""
     READ_ONLY = auto()
@@ -107,6 +107,8 @@ _REFUSING = (
 def kind_of(error: psycopg.Error) -> ErrorKind:
     """Return what an error is about."""
     code = error.sqlstate
+    if is_stale_plan(error):
+        return ErrorKind.CONFLICT
     if code is not None:
         return next((_BY_SQLSTATE[code[:n]] for n in (5, 3, 2) if code[:n] in _BY_SQLSTATE), ErrorKind.OTHER)
     if isinstance(error, psycopg.DataError):
@@ -116,13 +118,18 @@ def kind_of(error: psycopg.Error) -> ErrorKind:
     return ErrorKind.OTHER
 
 
+def is_stale_plan(error: psycopg.Error) -> bool:
+    """Return whether a statement was prepared before its table was changed; its SQLSTATE has other meanings as well."""
+    return error.sqlstate == "0A000" and error.diag.source_function == "RevalidateCachedQuery"
+
+
 def is_transient(error: psycopg.Error) -> bool:
     """Return whether another try later may succeed without any change."""
     return kind_of(error) in _PASSING
 
 
 def is_conflict(error: psycopg.Error) -> bool:
-    """Return whether the database asks for a retry: a serialization failure or a deadlock."""
+    """Return whether the database asks for a retry: a serialization failure, a deadlock or a stale plan."""
     return kind_of(error) is ErrorKind.CONFLICT
 
 
