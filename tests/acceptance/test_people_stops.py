@@ -23,12 +23,12 @@ ENTRIES = [f"{name}=people.registered:gate_{name}" for name in GATED]
 PERSONS = ("breakpoint", "edited", "waiting")
 
 
-def expected(name: str, sweep_context: Scene) -> Any:
+def expected(name: str, scene: Scene) -> Any:
     """Play a scene in memory, where nobody dies, and let the person finish it."""
-    graph, config = compiled(sweep_context.flow, InMemorySaver()), config_of(name, sweep_context.flow)
-    begin(graph, name, sweep_context.flow)
-    for done in sweep_context.acts[:-1] if sweep_context.lost else sweep_context.acts:
-        act(graph, config, sweep_context.flow, done)
+    graph, config = compiled(scene.flow, InMemorySaver()), config_of(name, scene.flow)
+    begin(graph, name, scene.flow)
+    for done in scene.acts[:-1] if scene.lost else scene.acts:
+        act(graph, config, scene.flow, done)
     return completed(graph, config)
 
 
@@ -48,11 +48,11 @@ def test_what_a_person_has_to_decide_stays_theirs_and_what_they_decided_is_gone_
     assert bench.module("people.stage", bench.dsn, log=log, **settings).wait(120) == 0, log.read_text()
     scanned = {one["thread_id"]: one for one in bench.ask("scan", **settings)["threads"]}
     said = {name: scanned[name]["verdict"] if name in scanned else None for name in SCENES}
-    assert {name: said[name] for name, sweep_context in SCENES.items() if said[name] != sweep_context.verdict} == {}
+    assert {name: said[name] for name, scene in SCENES.items() if said[name] != scene.verdict} == {}
     before, ran = evidence.fingerprints(bench.dsn), ends(bench.effects_file)
     assert bench.resumed("once", "--wait", **settings).returncode == 0
     after = evidence.fingerprints(bench.dsn)
-    going_on = {name for name, sweep_context in SCENES.items() if sweep_context.verdict == "stopped"}
+    going_on = {name for name, scene in SCENES.items() if scene.verdict == "stopped"}
     assert {name for name in SCENES if before[name] != after[name]} == going_on
     assert {row["thread_id"] for row in bench.rows("select thread_id from resumed.attempts")} == going_on
     daemon = bench.daemon(**settings).until_ready()
@@ -60,16 +60,14 @@ def test_what_a_person_has_to_decide_stays_theirs_and_what_they_decided_is_gone_
     eventually(lambda: daemon.sweeps() >= sweeps + 10)
     assert daemon.terminate() == 0
     for verdict in PERSONS:
-        name = next(
-            name for name, sweep_context in SCENES.items() if sweep_context.verdict == verdict and sweep_context.dies
-        )
+        name = next(name for name, scene in SCENES.items() if scene.verdict == verdict and scene.dies)
         done = bench.resumed("resume", name, "--force", **settings)
         assert (done.returncode, "that is for a person to decide" in done.stdout) == (1, True), done
     assert evidence.fingerprints(bench.dsn) == after
-    held = [name for name, sweep_context in SCENES.items() if sweep_context.verdict in PERSONS]
+    held = [name for name, scene in SCENES.items() if scene.verdict in PERSONS]
     assert {name: ends(bench.effects_file).get(name) for name in held} == {name: ran.get(name) for name in held}
     monkeypatch.setenv("PEOPLE_LOG", os.devnull)
     with PostgresSaver.from_conn_string(bench.dsn) as saver:
         states = {name: completed(compiled(one.flow, saver), config_of(name, one.flow)) for name, one in SCENES.items()}
-    wrong = {name: (states[name], expected(name, sweep_context)) for name, sweep_context in SCENES.items()}
+    wrong = {name: (states[name], expected(name, scene)) for name, scene in SCENES.items()}
     assert {name: pair for name, pair in wrong.items() if pair[0] != pair[1]} == {}

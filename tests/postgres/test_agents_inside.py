@@ -87,7 +87,7 @@ class Scene:
 
 
 @pytest.fixture
-async def sweep_context(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
+async def scene(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
     log = tmp_path / "effects"
     monkeypatch.setenv("AGENTS_LOG", str(log))
     async with place_at(database) as place:
@@ -104,37 +104,35 @@ async def walked(make: Any) -> Any:
 
 
 @pytest.mark.parametrize("where", STOPPING)
-async def test_a_breakpoint_inside_a_tool_is_passed_by_a_person_only(where: str, sweep_context: Scene) -> None:
+async def test_a_breakpoint_inside_a_tool_is_passed_by_a_person_only(where: str, scene: Scene) -> None:
     graph = STOPPING[where]()
     workflow = workflow_of("agent", graph)
-    async with sweep_context.saver() as saver:
+    async with scene.saver() as saver:
         application = compiled(graph, saver)
         await application.ainvoke(GO, CONFIG)
         for passed in ([], ["l1"]):  # before the first tool, and before the second
-            outcomes = await sweep_context.attempts(workflow, 3)
+            outcomes = await scene.attempts(workflow, 3)
             assert set(outcomes) <= {Outcome.WAITING}
-            assert sweep_context.ran() == passed
-            assert (await sweep_context.place.reason(THREAD))[0] is Verdict.BREAKPOINT
+            assert scene.ran() == passed
+            assert (await scene.place.reason(THREAD))[0] is Verdict.BREAKPOINT
             await application.ainvoke(None, CONFIG)
         stands = await application.aget_state(CONFIG)
         assert (stands.next, comparable(stands.values)) == ((), await walked(STOPPING[where]))
-    assert sorted(sweep_context.ran()) == ["l1", "p1", "p2"]
+    assert sorted(scene.ran()) == ["l1", "p1", "p2"]
 
 
 @pytest.mark.parametrize("where", STOPPING)
 @pytest.mark.parametrize("saves", [2, 4, 6, 8])
-async def test_an_attempt_goes_as_far_as_the_breakpoint_inside_a_tool(
-    where: str, saves: int, sweep_context: Scene
-) -> None:
+async def test_an_attempt_goes_as_far_as_the_breakpoint_inside_a_tool(where: str, saves: int, scene: Scene) -> None:
     graph = STOPPING[where]()
     workflow = workflow_of("agent", graph)
-    async with sweep_context.saver() as saver:
+    async with scene.saver() as saver:
         with suppress(DiedError):  # it may reach the breakpoint first
             await compiled(graph, dying(saver, saves)).ainvoke(GO, CONFIG, durability="sync")
-    outcomes = await sweep_context.attempts(workflow, 3)
+    outcomes = await scene.attempts(workflow, 3)
     assert set(outcomes) <= {Outcome.WAITING}
-    assert sweep_context.ran() == []
-    assert (await sweep_context.place.reason(THREAD))[0] is Verdict.BREAKPOINT
+    assert scene.ran() == []
+    assert (await scene.place.reason(THREAD))[0] is Verdict.BREAKPOINT
 
 
 @wrap_tool_call
@@ -151,32 +149,32 @@ def watched(request: Any, handler: Any) -> Any:
 
 @pytest.mark.parametrize("middleware", [guarded, watched], ids=["around tools", "around the model"])
 @pytest.mark.parametrize("saves", [1, 4, 6])
-async def test_an_agent_that_can_only_be_invoked_is_finished(middleware: Any, saves: int, sweep_context: Scene) -> None:
+async def test_an_agent_that_can_only_be_invoked_is_finished(middleware: Any, saves: int, scene: Scene) -> None:
     model = scripted([call("look_up", "l1", what="it")], [call("pay_now", "p1", amount=1)])
     graph = create_agent(model, [look_up, pay_now], middleware=[middleware], name="guarded")
-    with PostgresSaver.from_conn_string(sweep_context.dsn) as saver, pytest.raises(DiedError):
+    with PostgresSaver.from_conn_string(scene.dsn) as saver, pytest.raises(DiedError):
         compiled(graph, dying(saver, saves)).invoke(GO, CONFIG, durability="sync")
-    assert await sweep_context.attempts(workflow_of("agent", graph)) == [Outcome.FINISHED]
-    assert set(sweep_context.ran()) == {"l1", "p1"}
+    assert await scene.attempts(workflow_of("agent", graph)) == [Outcome.FINISHED]
+    assert set(scene.ran()) == {"l1", "p1"}
 
 
-async def test_an_agent_goes_as_far_as_it_says_itself_whatever_the_setting(sweep_context: Scene) -> None:
+async def test_an_agent_goes_as_far_as_it_says_itself_whatever_the_setting(scene: Scene) -> None:
     batches = [[call("look_up", f"l{number}", what="it")] for number in range(8)]
     graph = create_agent(scripted(*batches), [look_up], name="long")  # binds 9999
-    async with sweep_context.saver() as saver:
+    async with scene.saver() as saver:
         with pytest.raises(DiedError):
             await compiled(graph, dying(saver, 3)).ainvoke(GO, CONFIG, durability="sync")
-    sweep_context.place.worker = replace(sweep_context.place.worker, recursion_limit=5)
-    assert await sweep_context.attempts(workflow_of("agent", graph)) == [Outcome.FINISHED]
+    scene.place.worker = replace(scene.place.worker, recursion_limit=5)
+    assert await scene.attempts(workflow_of("agent", graph)) == [Outcome.FINISHED]
 
 
-async def test_an_agent_that_goes_round_in_circles_is_stopped_where_it_says_itself(sweep_context: Scene) -> None:
+async def test_an_agent_that_goes_round_in_circles_is_stopped_where_it_says_itself(scene: Scene) -> None:
     batches = [[call("look_up", f"l{number}", what="it")] for number in range(100)]
     graph = create_agent(scripted(*batches), [look_up], name="long").with_config(recursion_limit=12)
-    async with sweep_context.saver() as saver:
+    async with scene.saver() as saver:
         with pytest.raises(GraphRecursionError):
             await compiled(graph, saver).ainvoke(GO, CONFIG, durability="sync")
-    before = len(sweep_context.ran())
-    assert await sweep_context.attempts(workflow_of("agent", graph)) == [Outcome.FAILED]
-    assert len(sweep_context.ran()) - before <= 12
-    assert [one.error_type for one in await sweep_context.place.attempts(THREAD)] == ["GraphRecursionError"]
+    before = len(scene.ran())
+    assert await scene.attempts(workflow_of("agent", graph)) == [Outcome.FAILED]
+    assert len(scene.ran()) - before <= 12
+    assert [one.error_type for one in await scene.place.attempts(THREAD)] == ["GraphRecursionError"]

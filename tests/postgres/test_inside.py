@@ -68,7 +68,7 @@ def asks(_: State) -> State:
     return {"told": [f"ask {interrupt('well?')}"]}
 
 
-def circumstances(inner: Any) -> StateGraph[Any, Any, Any, Any]:
+def wrap(inner: Any) -> StateGraph[Any, Any, Any, Any]:
     return chain(State, ("first", says("first")), ("inner", inner), ("last", says("last")))
 
 
@@ -93,14 +93,14 @@ def apart(inner: Any) -> Any:
 
 
 FLOWS: dict[str, Any] = {
-    "gate": circumstances(gated()),
-    "gate deep": circumstances(circumstances(gated()).compile()),
-    "gate stateful": circumstances(gated(checkpointer=True)),
+    "gate": wrap(gated()),
+    "gate deep": wrap(wrap(gated()).compile()),
+    "gate stateful": wrap(gated(checkpointer=True)),
     "gate apart": apart(gated()),
-    "ask": circumstances(asking()),
-    "ask deep": circumstances(circumstances(asking()).compile()),
-    "ask deeper": circumstances(circumstances(circumstances(asking()).compile()).compile()),
-    "ask stateful": circumstances(asking(checkpointer=True)),
+    "ask": wrap(asking()),
+    "ask deep": wrap(wrap(asking()).compile()),
+    "ask deeper": wrap(wrap(wrap(asking()).compile()).compile()),
+    "ask stateful": wrap(asking(checkpointer=True)),
     "ask apart": apart(asking()),
 }  # fmt: skip
 THREAD = "inside:1"
@@ -266,8 +266,8 @@ async def test_a_second_question_that_nobody_sees_is_not_given_the_first_ones_an
 ) -> None:
     """The answer to the first question lies on the head for good; only a resume that leaves it out is safe."""
     inner = chain(State, ("ask", asks), ("again", asks)).compile(checkpointer=True if "stateful" in flow else None)
-    wrapped = {"ask": circumstances(inner), "ask stateful": circumstances(inner), "ask apart": apart(inner)}
-    graph = wrapped.get(flow, circumstances(circumstances(inner).compile()))
+    wrapped = {"ask": wrap(inner), "ask stateful": wrap(inner), "ask apart": apart(inner)}
+    graph = wrapped.get(flow, wrap(wrap(inner).compile()))
     app, workflow = bound(graph, saver), workflow_of("inside", graph)
     tried = 0
     for cut in range(30):

@@ -156,7 +156,7 @@ def hides_a_step(level: Level) -> bool:
 INNER = Level((Step(), Step(), Step()))
 
 
-def circumstances(inner: Level | tuple[Level, ...], way: str, *, asynchronous: bool = True) -> Level:
+def wrap(inner: Level | tuple[Level, ...], way: str, *, asynchronous: bool = True) -> Level:
     levels = inner if isinstance(inner, tuple) else (inner,)
     return Level((Step(), Step("call", levels, way, asynchronous), Step()))
 
@@ -180,7 +180,7 @@ def test_whatever_way_an_inner_graph_is_called_it_stops_where_it_would_have(
 ) -> None:
     for dies in (3, 6, 9, NEVER):
         for inner in STOPPING.values():
-            rig.loop.run(look(rig, circumstances(inner, way, asynchronous=asynchronous), [Fate(dies)] * 8))
+            rig.loop.run(look(rig, wrap(inner, way, asynchronous=asynchronous), [Fate(dies)] * 8))
     print(f"\n{way}: {dict(sorted(rig.met.items()))}")
 
 
@@ -190,7 +190,7 @@ def test_of_two_graphs_that_a_node_calls_the_second_does_not_prove_that_the_firs
 ) -> None:
     async def check() -> None:
         first, second = Level((Step(),), after="*"), Level((Step(),))
-        level, thread, world = circumstances((first, second), way), "nested:two", World()
+        level, thread, world = wrap((first, second), way), "nested:two", World()
         await live(rig.dsn, level, world, thread, dies=NEVER, durability="sync", begun=False)
         for dies in (2, NEVER):
             assert set(await rig.settled(level, world, thread)) <= {Outcome.WAITING}

@@ -82,7 +82,7 @@ def asking(questions: int, make: Any = node) -> StateGraph[Any, Any, Any, Any]:
     return chain(("first", make("first")), ("ask", make("ask", questions)), ("last", make("last")))
 
 
-def circumstances(inner: Any) -> StateGraph[Any, Any, Any, Any]:
+def wrap(inner: Any) -> StateGraph[Any, Any, Any, Any]:
     return chain(("first", node("first")), ("inner", inner), ("last", node("last")))
 
 
@@ -131,7 +131,7 @@ def _inside_twice() -> StateGraph[Any, Any, Any, Any]:
     middle = _pair("vw", 1, 0)
     middle.add_node("deep", _pair("xy", 1, 1).compile())
     middle.add_edge("w", "deep")
-    return circumstances(middle.compile())
+    return wrap(middle.compile())
 
 
 def _called() -> StateGraph[Any, Any, Any, Any]:
@@ -141,7 +141,7 @@ def _called() -> StateGraph[Any, Any, Any, Any]:
     def call(_: Seen) -> Any:
         return inner.invoke({"seen": []})
 
-    return circumstances(call)
+    return wrap(call)
 
 
 def _loop() -> StateGraph[Any, Any, Any, Any]:
@@ -165,7 +165,7 @@ def _goto() -> StateGraph[Any, Any, Any, Any]:
     inner.add_node("x", first, destinations=("y",))
     inner.add_node("y", node("y", 1))
     inner.add_edge(START, "x")
-    return circumstances(inner.compile())
+    return wrap(inner.compile())
 
 
 @task
@@ -197,11 +197,11 @@ FLOWS: dict[str, Any] = {
     "beside": _beside(),
     "beside_quiet": _beside(quiet),
     "workers": _workers(),
-    "inside": circumstances(_pair("xyz", 1, 1, 0).compile()),
-    "inside_more": circumstances(_pair("xy", 2, 1).compile()),
-    "inside_last": circumstances(_pair("xy", 1, 3).compile()),
+    "inside": wrap(_pair("xyz", 1, 1, 0).compile()),
+    "inside_more": wrap(_pair("xy", 2, 1).compile()),
+    "inside_last": wrap(_pair("xy", 1, 3).compile()),
     "inside_twice": _inside_twice(),
-    "inside_stateful": circumstances(_pair("xy", 1, 1).compile(checkpointer=True)),
+    "inside_stateful": wrap(_pair("xy", 1, 1).compile(checkpointer=True)),
     "beside_inside": _beside_inside(),
     "called": _called(),
     "goto": _goto(),

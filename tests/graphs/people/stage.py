@@ -17,26 +17,26 @@ def begin(graph: Any, name: str, flow: str) -> None:
     graph.invoke({"said": []}, config_of(name, flow), durability="sync", **DECLARED.get(flow, {}))
 
 
-def play(dsn: str, name: str, sweep_context: Scene) -> bool:
+def play(dsn: str, name: str, scene: Scene) -> bool:
     """Begin the thread and do what the scene says; the last act may be the end of this process."""
-    config = config_of(name, sweep_context.flow)
+    config = config_of(name, scene.flow)
     with PostgresSaver.from_conn_string(dsn) as saver:
-        begin(compiled(sweep_context.flow, saver), name, sweep_context.flow)
-        for number, done in enumerate(sweep_context.acts, 1):
+        begin(compiled(scene.flow, saver), name, scene.flow)
+        for number, done in enumerate(scene.acts, 1):
             actor = PostgresSaver(saver.conn)
             mortal(
                 actor,
-                sweep_context.dies if sweep_context.dies and number == len(sweep_context.acts) else NEVER,
+                scene.dies if scene.dies and number == len(scene.acts) else NEVER,
                 settled=True,
             )
-            act(compiled(sweep_context.flow, actor), config, sweep_context.flow, done)
+            act(compiled(scene.flow, actor), config, scene.flow, done)
     return True
 
 
 def main(dsn: str) -> None:
-    for name, sweep_context in SCENES.items():
-        ended = in_child(lambda: play(dsn, name, sweep_context))  # noqa: B023 - it is called at once
-        if bool(ended) == bool(sweep_context.dies):
+    for name, scene in SCENES.items():
+        ended = in_child(lambda: play(dsn, name, scene))  # noqa: B023 - it is called at once
+        if bool(ended) == bool(scene.dies):
             raise SystemExit(f"{name!r} did not end as it should")
 
 

@@ -142,18 +142,18 @@ def sends_by_goto() -> Built:
     return graph_of(Seen, {"plan": plan, "worker": worker, "other": say("other")}, ">plan")
 
 
-def circumstances(inner: Any) -> Built:
+def wrap(inner: Any) -> Built:
     """A node before, a subgraph, a node after."""
     nodes = {"before": say("before"), "inner": inner, "after": say("after")}
     return graph_of(Seen, nodes, ">before before>inner inner>after after>")
 
 
 def nested(*, checkpointer: Any = None) -> Built:
-    return circumstances(chain(Seen, say, "xy").compile(checkpointer=checkpointer))
+    return wrap(chain(Seen, say, "xy").compile(checkpointer=checkpointer))
 
 
 def deep(*, checkpointer: Any = None) -> Built:
-    return circumstances(nested(checkpointer=checkpointer).compile())
+    return wrap(nested(checkpointer=checkpointer).compile())
 
 
 def called() -> Built:
@@ -163,7 +163,7 @@ def called() -> Built:
     def calls(_: Any) -> Any:
         return {"seen": inner.invoke({"seen": []})["seen"]}
 
-    return circumstances(calls)
+    return wrap(calls)
 
 
 def side_by_side() -> Built:
@@ -261,7 +261,7 @@ def router_error() -> Built:
 
 
 def error_below() -> Built:
-    return circumstances(graph_of(Seen, {"x": say("x"), "y": failing("y")}, ">x x>y").compile())
+    return wrap(graph_of(Seen, {"x": say("x"), "y": failing("y")}, ">x x>y").compile())
 
 
 def asking() -> Built:

@@ -26,13 +26,13 @@ def watch_statements() -> None:
     edge, _, wanted = os.environ.get("ZOO_DIE", "").partition(":")
     sent = 0
 
-    def circumstances(name: str) -> Any:
+    def watch(name: str) -> Any:
         original = getattr(AsyncCursor, name)
 
         async def watched(self: Any, query: Any, *rest: Any, **named: Any) -> Any:
             nonlocal sent
             text = " ".join((query.decode() if isinstance(query, bytes) else str(query)).split())
-            if text in ("select 1", "SELECT 1") or "as no_longer" in text:
+            if text in ("select 1", "SELECT 1") or "where run_id = any" in text:
                 return await original(self, query, *rest, **named)
             sent += 1
             mine = str(sent) == wanted or (not wanted.isdigit() and bool(wanted) and wanted in text)
@@ -48,8 +48,8 @@ def watch_statements() -> None:
 
         setattr(AsyncCursor, name, watched)
 
-    circumstances("execute")
-    circumstances("executemany")
+    watch("execute")
+    watch("executemany")
 
 
 async def main(dsn: str, count: int, names: list[str]) -> None:
