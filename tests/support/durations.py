@@ -52,6 +52,7 @@ class Recorder:
         longest = sorted(self._costs.items(), key=lambda one: -one[1]["seconds"])
         total = {name: round(sum(cost[name] for cost in self._costs.values()), 1) for name in ("seconds", "cpu")}
         text = ",\n".join(f"{json.dumps(name)}: {json.dumps(cost)}" for name, cost in [("total", total), *longest])
+        self._file.parent.mkdir(parents=True, exist_ok=True)  # in a clean clone pytest makes its cache after this
         self._file.write_text("{\n" + text + "\n}\n")
 
 
