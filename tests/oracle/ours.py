@@ -12,8 +12,8 @@ from resumed.judge.verdict import needs_graph
 from resumed.model import Judgement, Verdict
 from resumed.runtime.assessment import assess_thread
 from resumed.runtime.context import AttemptRequest
-from resumed.store import watermark
 from resumed.store.connection import open_session
+from resumed.store.thread_rows import read_thread
 from resumed.workflows.loaded_workflow import LoadedWorkflow, load_workflow
 from resumed.workflows.workflow import Workflow
 from support.attempting import Place
@@ -79,7 +79,7 @@ class Ours:
 
     async def _seen(self, request: AttemptRequest) -> Judgement | None:
         async with open_session(self._place.worker.target) as session:
-            found = await assess_thread(session, await watermark.database_clock(session), request)
+            found = assess_thread(await read_thread(session, request.thread_id), request)
         return found.judgement if found is not None else None
 
     async def attempt(self, call: Call) -> Attempted:

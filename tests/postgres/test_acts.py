@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from postgres.case_writes import begin, settle
+from postgres.case_writes import begin_attempt, blank_attempt, settle
 from resumed.daemon.sweep import run_sweep
 from resumed.judge.case import AttemptOutcomeFields, CasePlacement, CaseUpdate
 from resumed.judge.checkpoint_id import first_at
@@ -114,10 +114,9 @@ def standing(thread: str, head: str, **changes: Any) -> CaseUpdate:
 
 async def begun(session: Session, head: str, thread: str = "t1") -> Attempt:
     """Begin an attempt as a worker does, the thread's lock apart."""
-    assert await begin(session, standing(thread, head)) is not None
-    at = datetime.now(UTC)
-    blank = Attempt(thread, 0, "orders", "1", "w", at, None, None, advanced=False, before=head, after=None, **ERRORLESS)
-    return await attempts.start(session, blank)
+    begun = await begin_attempt(session, standing(thread, head))
+    assert begun is not None
+    return begun[0]
 
 
 async def closed(session: Session, attempt: Attempt, head: str, placement: CasePlacement) -> Case:
@@ -344,7 +343,7 @@ async def test_no_attempt_begins_on_what_was_forbidden_since_it_was_looked_at(
     seen = await swept(session)
     await session.execute(f"update resumed.cases set {forbidden}, revision = revision + 1")
     known, update, now = seen if stale else await case(session), standing("t1", head), datetime.now(UTC)
-    assert await cases.begin_attempt(session, update, known=known, now=now) is None
+    assert await attempts.begin(session, blank_attempt(update), update, None, known=known, now=now) is None
     assert not await cases.make_due(session, update, "us", known=known, pinned=False)
     assert (await case(session)).attempts == 0
     assert await cases.make_due(session, update, "us", known=known, pinned=True) is (forbidden == "pinned = true")
@@ -357,11 +356,11 @@ async def test_no_attempt_begins_on_a_paused_workflow(session: Session, *, known
         await swept(session)
     for workflow in ("orders", ""):
         await pause.pause_workflow(session, workflow, "ada", WHY)
-        assert await begin(session, standing("t1", head)) is None
+        assert await begin_attempt(session, standing("t1", head)) is None
         assert await claimed(session) == []
         await pause.unpause_workflow(session, workflow, "ada")
     await pause.pause_workflow(session, "another", "ada", WHY)
-    assert await begin(session, standing("t1", head)) is not None
+    assert await begin_attempt(session, standing("t1", head)) is not None
 
 
 async def test_a_cancelling_that_meets_a_beginning_attempt_waits_and_stops_it(session: Session, other: Session) -> None:

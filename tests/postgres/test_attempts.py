@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from postgres.case_writes import start
 from resumed.judge.retry_policy import is_charged
 from resumed.model import Attempt, Ending, Outcome
 from resumed.store import attempts, locks
@@ -76,7 +77,7 @@ async def _now(session: Session) -> datetime:
 
 
 async def _started(session: Session, thread_id: str = "t1") -> Attempt:
-    return await attempts.start(session, replace(BLANK, thread_id=thread_id))
+    return await start(session, replace(BLANK, thread_id=thread_id))
 
 
 async def _closed(session: Session, thread_id: str = "t1", ending: Ending = FINISHED) -> Attempt:
@@ -210,12 +211,12 @@ async def test_after_an_attempt_has_ended_the_next_may_start(session: Session) -
 
 
 async def test_the_attempt_that_was_left_open_on_a_thread_is_found(session: Session) -> None:
-    assert await attempts.get_open(session, "t1") is None
+    assert await attempts.fetch_open(await attempts.select_open(session, "t1")) is None
     await _closed(session)
-    assert await attempts.get_open(session, "t1") is None
+    assert await attempts.fetch_open(await attempts.select_open(session, "t1")) is None
     left = await _started(session)
     await _started(session, "t2")
-    assert await attempts.get_open(session, "t1") == left
+    assert await attempts.fetch_open(await attempts.select_open(session, "t1")) == left
 
 
 async def test_the_attempts_of_a_thread_come_in_their_order_beyond_the_ninth(session: Session) -> None:
@@ -305,7 +306,7 @@ async def test_looking_for_orphans_takes_no_lock(dsn: str, session: Session) -> 
 
 
 async def test_who_closed_an_attempt_is_recorded_where_it_was_not_its_worker(session: Session) -> None:
-    begun = await attempts.start(session, BLANK)
+    begun = await start(session, BLANK)
     closed = await attempts.finish(session, begun, FAILED, "another")
     assert closed is not None
     assert closed.closed_by == "another"

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from postgres.case_writes import start
 from postgres.test_sweep import MINUTE, NOW, NUMBERS, RULES, case, saved
 from resumed.daemon.recovery import Closer, close_orphan
 from resumed.daemon.sweep import run_sweep
 from resumed.model import Attempt, Case, PolicyLimits, Registration, State
 from resumed.operations.assess import SweepContext
-from resumed.store import attempts, workflow_versions
+from resumed.store import workflow_versions
 from resumed.store.connection import Session, Target, open_session
 
 STRICT = replace(NUMBERS, max_attempts=1, max_total_attempts=1)
@@ -44,7 +45,7 @@ async def left_open(session: Session, by: str, known: list[Registration], **meta
         finished_at=None, outcome=None, advanced=False, before=found.head, after=None,
         error_type=None, error_at=None, error=None,
     )  # fmt: skip
-    return await attempts.start(session, blank)
+    return await start(session, blank)
 
 
 async def closed(session: Session, attempt: Attempt, known: list[Registration]) -> Case:

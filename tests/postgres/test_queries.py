@@ -182,16 +182,10 @@ def _some(count: int) -> list[str]:
     return [f"orders-{1 + number * 7919 % THREADS}" for number in range(count)]
 
 
-async def _heads(session: Session, threads: Sequence[str]) -> list[str]:
-    cursor = await session.execute(load_sql("checkpoints")["heads"], {"threads": list(threads)})
-    found = {row["thread_id"]: row["checkpoint_id"] async for row in cursor}
-    return [found[thread_id] for thread_id in threads]
-
-
-async def _for_control_rows(session: Session, count: int) -> dict[str, Any]:
-    threads = _some(count)
-    channels = [*CONTROL_CHANNELS, "__no_writes__", "__scheduled__"]
-    return {"threads": threads, "heads": await _heads(session, threads), "channels": channels, "cancelled": b"x"}
+def _for_heads(threads: Sequence[str]) -> dict[str, Any]:
+    return {
+        "threads": list(threads), "channels": [*CONTROL_CHANNELS, "__no_writes__", "__scheduled__"], "cancelled": b"x",
+    }  # fmt: skip
 
 
 async def test_the_generated_ids_are_those_that_langgraph_would_have_made(full: Session) -> None:
@@ -221,18 +215,10 @@ async def test_threads_whose_ids_tell_no_time_are_found_by_index(full: Session) 
 
 @pytest.mark.parametrize("count", [1, 200, LOOK_ROWS, PAGE_ROWS])
 async def test_heads_are_read_by_index_and_only_rows_of_their_own_threads(full: Session, count: int) -> None:
-    plan = await _plan(full, "checkpoints", "heads", {"threads": _some(count)}, run=True)
+    plan = await _plan(full, "checkpoints", "heads", _for_heads(_some(count)), run=True)
     assert _scanned(plan) == set()
-    assert _read(plan, "checkpoints") <= count * (CHECKPOINTS + 2)
-    assert _read(plan, "checkpoint_writes") <= count * 3
-
-
-@pytest.mark.parametrize("count", [1, 200, LOOK_ROWS])
-async def test_control_rows_are_read_by_index_and_only_those_of_their_own_threads(full: Session, count: int) -> None:
-    plan = await _plan(full, "checkpoints", "control_rows", await _for_control_rows(full, count), run=True)
-    assert _scanned(plan) == set()
-    assert _read(plan, "checkpoints") <= count * CHECKPOINTS
-    assert _read(plan, "checkpoint_writes") <= count * CHECKPOINTS * 2
+    assert _read(plan, "checkpoints") <= count * (2 * CHECKPOINTS + 2)
+    assert _read(plan, "checkpoint_writes") <= count * (CHECKPOINTS * 2 + 3)
 
 
 CASE = {
@@ -242,12 +228,15 @@ CASE = {
     "refusal": None, "refusal_reason": None, "spent_by": "{}", "own_head": None, "cancelled_head": None,
     "cancel_pending": False, "pinned": False, "suspect": False, "quarantine_reason": None, "revision": 2,
 }  # fmt: skip
-HOW = {"claim": "keep", "claimant": None, "unless_paused": True}
+HOW = {"claim": "keep", "claimant": None}
 CASES = {**{name: [value] * PAGE_ROWS for name, value in CASE.items()}, "thread_id": _some(PAGE_ROWS)}
 ATTEMPT = {
     "thread_id": "orders-7", "attempt": 2, "workflow": "orders", "version": "1", "worker": "host", "before": "head",
     "outcome": "finished", "advanced": True, "charged": False, "after": "head", "error_type": None, "error_at": None,
     "error": None, "closed_by": "host",
+}  # fmt: skip
+RUN = {
+    "attempt_workflow": "orders", "attempt_version": "1", "rows_before": None, "run_id": "r", "run_state": "finished",
 }  # fmt: skip
 CLAIM = {
     "workflows": ["orders"],
@@ -275,7 +264,8 @@ BY_INDEX: list[tuple[str, str, dict[str, Any]]] = [
     ("cases", "write_all", {**CASES, **HOW}),
     ("checkpoints", "root_head", {"thread": "orders-7"}),
     ("checkpoints", "history", {"thread": "orders-7", "rows": 50}),
-    ("attempts", "start", ATTEMPT),
+    ("attempts", "begin", {**CASE, **HOW, **ATTEMPT, **RUN}),
+    ("attempts", "conclude", {**CASE, **HOW, **ATTEMPT, **RUN}),
     ("attempts", "finish", ATTEMPT),
     ("attempts", "open", {"thread": "orders-7"}),
     ("attempts", "orphans", {"except": _some(16), "rows": 200}),
@@ -328,9 +318,12 @@ async def test_the_heads_of_long_threads_are_read_without_a_walk_through_those_o
     )
     await session.execute("analyze checkpoints")
     threads = [f"long-{number}" for number in range(10)]
-    plan = await _plan(session, "checkpoints", "heads", {"threads": threads}, run=True)
+    plan = await _plan(session, "checkpoints", "heads", _for_heads(threads), run=True)
     assert _read(plan, "checkpoints") <= len(threads) * (500 + 1)
-    assert await _heads(session, threads) == [f"1f0{number * 500 + 499:05}" for number in range(10)]
+    found = await checkpoints.threads_without_run(session, threads)
+    assert [found[thread].head.checkpoint_id for thread in threads] == [
+        f"1f0{number * 500 + 499:05}" for number in range(10)
+    ]
 
 
 # What a sweep finds

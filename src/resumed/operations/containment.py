@@ -208,9 +208,8 @@ async def _lock_case(context: OperatorContext, thread_id: str) -> LockedCase | s
     found = assessed.judged.get(thread_id)
     if found is None:
         return _UNKNOWN
-    locked = LockedCase(
-        sweep_context, known, assessed.seen[thread_id], found[1], await attempts.get_open(session, thread_id)
-    )
+    left_open = await attempts.fetch_open(await attempts.select_open(session, thread_id))
+    locked = LockedCase(sweep_context, known, assessed.seen[thread_id], found[1], left_open)
     return _FINISHED if _finished(locked, found[0]) else locked
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -40,6 +40,7 @@ from resumed.runtime.graph_positions import GraphReader, due_tasks
 from resumed.store import cases, checkpoints, runs
 from resumed.store.connection import Session
 from resumed.store.database_errors import blames_value
+from resumed.store.thread_rows import ThreadRows
 from resumed.workers import memory
 from resumed.workflows.load_errors import load_error
 from resumed.workflows.loaded_workflow import Graph, LoadedWorkflow, own_triggers
@@ -81,25 +82,21 @@ class Approved:
     rows_before: str | None = None
 
 
-async def assess_thread(
-    session: Session, now: datetime, request: AttemptRequest, *, skip_silence: bool = False
-) -> Assessment | None:
+def assess_thread(rows: ThreadRows, request: AttemptRequest, *, skip_silence: bool = False) -> Assessment | None:
     """Judge the thread by its rows and this worker's own code; None where it has no checkpoint.
 
     `skip_silence`: do not wait for `min_age`, because an attempt of ours wrote the head, or a person asked.
     """
-    found = await checkpoints.snapshots(session, [request.thread_id])
-    known = await cases.of_threads(session, [request.thread_id])
-    if request.thread_id not in found:
+    snapshot = rows.snapshot
+    if snapshot is None:
         return None
-    snapshot = found[request.thread_id]
     numbers = request.registration.numbers
-    registration = replace(request.registration, seen_at=now)
+    registration = replace(request.registration, seen_at=rows.now)
     circumstances = Circumstances(
-        now=now,
+        now=rows.now,
         claim=replace(request.workflow_match, registrations=(registration,)),
         ages=Ages(numbers.min_age, numbers.max_age),
-        known=known_for_head(snapshot, known.get(request.thread_id)),
+        known=known_for_head(snapshot, rows.case),
         ours=skip_silence,
     )
     return Assessment(snapshot, circumstances, _judge_by_own_triggers(snapshot, circumstances))

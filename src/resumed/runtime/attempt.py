@@ -35,9 +35,10 @@ from resumed.runtime.fenced_saver import FencedSaver
 from resumed.runtime.graph_run import GraphCall, RunResult, run_graph
 from resumed.runtime.node_threads import CURRENT_THREAD_ID
 from resumed.runtime.run_guard import RunGuard
-from resumed.store import attempts, cases, locks, runs
+from resumed.store import attempts, cases, locks
 from resumed.store.connection import is_usable
 from resumed.store.database_errors import is_transient, refuses_writes
+from resumed.store.thread_rows import ThreadRows, lock_thread
 from resumed.workers import memory
 from resumed.workers.protocol import AttemptStarted, RequestResult, ThreadRefused
 
@@ -74,9 +75,9 @@ async def run_attempt(request: AttemptRequest, worker: WorkerContext) -> Request
 async def _resume_thread(context: AttemptContext) -> RequestResult:
     """Run the pipeline. Each step may end it by raising AttemptEndedError; the lock is released either way."""
     try:
-        async with _thread_lock(context) as locked_at:
-            await recover_open_attempt(context)
-            assessment = await _assess(context, locked_at)
+        async with _thread_lock(context) as (found, left_open):
+            rows = await recover_open_attempt(context, found, left_open)
+            assessment = await _assess(context, rows)
             async with _fenced_saver(context, assessment) as saver:
                 approved = await _approve(context, saver, assessment)
                 begun = await _begin(context, assessment, approved)
@@ -88,24 +89,20 @@ async def _resume_thread(context: AttemptContext) -> RequestResult:
 
 
 @asynccontextmanager
-async def _thread_lock(context: AttemptContext) -> AsyncIterator[datetime]:
-    """Hold the thread's lock; yields the database's time. Does not wait for a lock that is held elsewhere.
+async def _thread_lock(context: AttemptContext) -> AsyncIterator[tuple[ThreadRows, Attempt | None]]:
+    """Hold the thread's lock; yields its rows and the attempt that was left open. Waits for no lock.
 
     An unexpected error postpones the case: otherwise the thread would be tried at every dispatch. The lock is then
     released with the session.
     """
-    asked_at = datetime.now(UTC)
-    locked, now = await locks.try_lock(context.session, context.thread_id)
-    if not locked:
-        await cases.postpone(context.session, context.thread_id, timings.current().busy_delay)
-        raise AttemptEndedError(RequestResult.BUSY)
-    if asked_at - now > _CLOCK_LIMIT:
-        await cases.postpone(context.session, context.thread_id, timings.current().clock_delay)
-        raise AttemptEndedError(RequestResult.SKEWED)
     try:
-        yield now
+        rows, left_open = await _lock(context)
+        try:
+            yield rows, left_open
+        except AttemptEndedError:
+            await _unlock(context)
+            raise
     except AttemptEndedError:
-        await _unlock(context)
         raise
     except Exception as error:
         if await is_usable(context.session):
@@ -118,6 +115,20 @@ async def _thread_lock(context: AttemptContext) -> AsyncIterator[datetime]:
                 await cases.postpone(context.session, context.thread_id, delay)
         raise
     await _unlock(context)
+
+
+async def _lock(context: AttemptContext) -> tuple[ThreadRows, Attempt | None]:
+    """Take the lock; end here where it is held elsewhere, or where this host's clock is ahead of the database's."""
+    asked_at = datetime.now(UTC)
+    found = await lock_thread(context.session, context.thread_id)
+    if found is None:
+        await cases.postpone(context.session, context.thread_id, timings.current().busy_delay)
+        raise AttemptEndedError(RequestResult.BUSY)
+    if asked_at - found[0].now > _CLOCK_LIMIT:
+        await _unlock(context)
+        await cases.postpone(context.session, context.thread_id, timings.current().clock_delay)
+        raise AttemptEndedError(RequestResult.SKEWED)
+    return found
 
 
 async def _unlock(context: AttemptContext) -> None:
@@ -136,13 +147,13 @@ async def _fenced_saver(context: AttemptContext, assessment: Assessment) -> Asyn
         await saver.close()
 
 
-async def _assess(context: AttemptContext, now: datetime) -> Assessment:
+async def _assess(context: AttemptContext, rows: ThreadRows) -> Assessment:
     """Judge the thread by its rows; end here unless its values and its graph have to be asked."""
     session, request = context.session, context.request
-    assessment = await assess_thread(session, now, request, skip_silence=request.by_person)
+    assessment = assess_thread(rows, request, skip_silence=request.by_person)
     if assessment is None:
-        gone = vanished_case(request.thread_id, request.registration.name, now)
-        await cases.settle_attempt(session, gone, known=None, now=now)
+        gone = vanished_case(request.thread_id, request.registration.name, rows.now)
+        await cases.settle_attempt(session, gone, known=rows.case, now=rows.now)
         raise AttemptEndedError(RequestResult.LOOKED)
     if not needs_graph(assessment.judgement):
         await record_assessment(session, assessment, assessment.judgement, request.registration.version)
@@ -189,15 +200,12 @@ async def _begin(context: AttemptContext, assessment: Assessment, approved: Appr
         error=None,
     )
     running = case_update_of(assessment, assessment.judgement, CasePlacement(State.RUNNING))
-    async with session.transaction():
-        known, now = assessment.circumstances.known, assessment.circumstances.now
-        tally = await cases.begin_attempt(session, running, known=known, now=now)
-        if tally is not None:
-            attempt = await attempts.start(session, blank)
-            await runs.take_run(session, context.thread_id, assessment.head_id, approved.rows_before)
-    if tally is None:
+    known, now = assessment.circumstances.known, assessment.circumstances.now
+    begun = await attempts.begin(session, blank, running, approved.rows_before, known=known, now=now)
+    if begun is None:
         await cases.postpone(session, context.thread_id, _NO_DELAY)
         raise AttemptEndedError(RequestResult.LOOKED)
+    attempt, tally = begun
     context.worker.send(AttemptStarted(attempt))
     return BegunAttempt(attempt, tally, assessment)
 

@@ -18,8 +18,10 @@ from resumed.runtime.fenced_saver import FencedSaver
 from resumed.runtime.graph_run import RunResult, StopReason, find_database_error, outcome_of_error
 from resumed.runtime.retry_hooks import get_backoff, get_permanent_reason, is_lasting
 from resumed.runtime.run_guard import RunGuard
-from resumed.store import attempts, case_commands, cases, checkpoints, locks, runs, watermark
+from resumed.store import attempts, case_commands, cases, checkpoints, locks
+from resumed.store.attempts import Conclusion
 from resumed.store.connection import Session, is_usable, open_session
+from resumed.store.thread_rows import ThreadRows, read_thread
 from resumed.workers import memory
 from resumed.workers.protocol import AttemptFinished, NodeStuck, ThreadQuarantined
 
@@ -42,19 +44,22 @@ class BegunAttempt:
     assessment: Assessment
 
 
-async def recover_open_attempt(context: AttemptContext) -> None:
-    """Close an attempt that was left open on the thread as crashed: its holder must be gone, for we hold its lock."""
+async def recover_open_attempt(context: AttemptContext, rows: ThreadRows, left_open: Attempt | None) -> ThreadRows:
+    """Close an attempt that was left open on the thread as crashed: its holder must be gone, for we hold its lock.
+
+    Returns the thread's rows, those of after that.
+    """
+    if left_open is None:
+        return rows
     session, thread_id = context.session, context.thread_id
-    left = await attempts.get_open(session, thread_id)
-    if left is None:
-        return
     after = await checkpoints.root_head(session, thread_id)
-    ending = Ending(Outcome.CRASHED, advanced=after not in (None, left.before), after=after)
+    ending = Ending(Outcome.CRASHED, advanced=after not in (None, left_open.before), after=after)
     async with session.transaction():
-        closed = await attempts.finish(session, left, ending)
+        closed = await attempts.finish(session, left_open, ending)
         await case_commands.resolve_cancel(session, thread_id, after)
     if closed is not None:
         context.worker.send(AttemptFinished(closed))
+    return await read_thread(session, thread_id)
 
 
 async def conclude_attempt(context: AttemptContext, saver: FencedSaver, begun: BegunAttempt, result: RunResult) -> None:
@@ -110,12 +115,9 @@ async def _conclude(context: AttemptContext, saver: FencedSaver, begun: BegunAtt
             own=ending.outcome not in _LEFT_TO_OTHERS,
             suspect=_is_suspect(result, ending),
         )
-        async with session.transaction():
-            closed = await attempts.finish(session, begun.attempt, ending)
-            if closed is not None:
-                update, circumstances = case_update_of(after, judgement, placement), after.circumstances
-                await cases.settle_attempt(session, update, fields, known=circumstances.known, now=circumstances.now)
-                await runs.settle_run(session, after.snapshot.head.run, judgement.verdict)
+        update, circumstances = case_update_of(after, judgement, placement), after.circumstances
+        left = Conclusion(update, fields, circumstances.known, circumstances.now, after.snapshot.head.run)
+        closed = await attempts.conclude(session, begun.attempt, ending, left)
     if closed is None:
         return
     last_sign_at = quiet_since(begun.assessment.snapshot, begun.assessment.circumstances)
@@ -132,8 +134,7 @@ async def _assess_after(saver: FencedSaver, result: RunResult, request: AttemptR
     """
     guard = saver.guard
     saver.watch(None)
-    now = await watermark.database_clock(saver.session)
-    after = await assess_thread(saver.session, now, request, skip_silence=True)
+    after = assess_thread(await read_thread(saver.session, request.thread_id), request, skip_silence=True)
     if after is not None and saver.withheld is not None and after.judgement.verdict in RESUMABLE:
         return replace(after, judgement=Judgement(Verdict.WAITING, saver.withheld))
     if after is None or after.judgement.verdict not in RESUMABLE or result.stop_reason:

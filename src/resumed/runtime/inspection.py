@@ -8,15 +8,15 @@ from resumed.model import Judgement
 from resumed.runtime.assessment import Approved, assess_thread, load_thread_workflow, run_preflight
 from resumed.runtime.context import AttemptRequest, WorkerContext
 from resumed.runtime.fenced_saver import FencedSaver
-from resumed.store import watermark
 from resumed.store.connection import open_session
+from resumed.store.thread_rows import read_thread
 
 
 async def inspect_thread(request: AttemptRequest, worker: WorkerContext) -> Judgement | None:
     """Return the verdict that values and graph lead to; None where they do not object to a resume."""
     async with open_session(worker.target, "resumed inspect") as session:
         await session.execute("select set_config('default_transaction_read_only', 'on', false)")
-        assessment = await assess_thread(session, await watermark.database_clock(session), request)
+        assessment = assess_thread(await read_thread(session, request.thread_id), request)
         if assessment is None or not needs_graph(assessment.judgement):
             return None
         saver = FencedSaver(session, assessment.head_id, request.workflow.policy.serde)

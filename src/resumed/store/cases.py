@@ -4,7 +4,7 @@ What a case becomes is decided by `judge/case.py` from the row as it was read. T
 so that it cannot undo what another process has written since.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,25 +14,22 @@ from psycopg.rows import DictRow
 from resumed.judge.case import (
     AttemptOutcomeFields,
     CaseUpdate,
-    begin_case,
     make_case_due,
     record_look,
     settle_case,
 )
-from resumed.judge.retry_policy import Tally
 from resumed.model import Case, Registration, State, Verdict
 from resumed.store import case_commands, text_encoding
-from resumed.store.connection import Session
+from resumed.store.connection import Cursor, Session
 from resumed.store.sql_files import load_sql
 from resumed.store.watermark import database_clock
 
 _SQL = load_sql("cases")
 _FIELDS = tuple(Case.__dataclass_fields__)
 _TEXTS = ("reason", "refusal_reason", "quarantine_reason")
-# How a case is written, see `write` in the SQL.
-_PLAINLY: Mapping[str, object] = {"claim": "keep", "claimant": None, "unless_paused": False}
-_RELEASING_CLAIM: Mapping[str, object] = {**_PLAINLY, "claim": "clear"}
-_UNLESS_PAUSED: Mapping[str, object] = {**_PLAINLY, "unless_paused": True}
+# How a case is written, see `case_row` in the SQL.
+KEEPING_CLAIM: Mapping[str, object] = {"claim": "keep", "claimant": None}
+RELEASING_CLAIM: Mapping[str, object] = {"claim": "clear", "claimant": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +53,16 @@ class Claimed:
 
 async def of_threads(session: Session, threads: Sequence[str]) -> dict[str, Case]:
     """Read the cases of these threads, closed ones too."""
-    cursor = await session.execute(_SQL["of_threads"], {"threads": list(threads)})
+    return await fetch_cases(await select_cases(session, threads))
+
+
+async def select_cases(session: Session, threads: Sequence[str]) -> Cursor:
+    """Ask for the cases of these threads, closed ones too; in a pipeline the answer comes later."""
+    return await session.execute(_SQL["of_threads"], {"threads": list(threads)})
+
+
+async def fetch_cases(cursor: Cursor) -> dict[str, Case]:
+    """Return what `select_cases` has asked for, by thread."""
     return {row["thread_id"]: _case(row) async for row in cursor}
 
 
@@ -76,7 +82,7 @@ async def record(session: Session, looks: Sequence[tuple[CaseUpdate, Case | None
     """Write what looks found, each over the case as that look read it; a case that was written since is left alone."""
     decided = [record_look(known, update, now) for update, known in looks]
     if decided:
-        await session.execute(_SQL["write_all"], {**_many_columns(session, decided), **_PLAINLY})
+        await session.execute(_SQL["write_all"], {**_many_columns(session, decided), **KEEPING_CLAIM})
 
 
 async def claim(
@@ -134,8 +140,8 @@ async def make_due(session: Session, update: CaseUpdate, claimant: str, *, known
     def decide(current: Case | None) -> Case | None:
         return make_case_due(current, update, now, pinned=pinned)
 
-    claiming = {**_PLAINLY, "claim": "take", "claimant": claimant}
-    return await _write(session, update.thread_id, known, decide, claiming) is not None
+    claiming = {"claim": "take", "claimant": claimant}
+    return await write_over(session, update.thread_id, known, decide, _plain_write(session, claiming)) is not None
 
 
 async def settle_attempt(
@@ -154,43 +160,38 @@ async def settle_attempt(
     def decide(current: Case | None) -> Case | None:
         return settle_case(current, update, fields or AttemptOutcomeFields(), now) if current is not None else None
 
-    await _write(session, update.thread_id, known, decide, _RELEASING_CLAIM)
+    await write_over(session, update.thread_id, known, decide, _plain_write(session, RELEASING_CLAIM))
 
 
-async def begin_attempt(session: Session, update: CaseUpdate, *, known: Case | None, now: datetime) -> Tally | None:
-    """Mark the case as running and count the attempt; None where a person has forbidden it since the look.
-
-    `known` is the case as it was read under the thread's lock, None where there was none.
-    """
-
-    def decide(current: Case | None) -> Case | None:
-        return begin_case(current, update, now)
-
-    begun = await _write(session, update.thread_id, known, decide, _UNLESS_PAUSED)
-    return Tally(begun.attempts, begun.consecutive) if begun is not None else None
-
-
-async def _write(
+async def write_over(
     session: Session,
     thread_id: str,
     known: Case | None,
     decide: Callable[[Case | None], Case | None],
-    how: Mapping[str, object],
-) -> Case | None:
+    write: Callable[[Case], Awaitable[DictRow | None]],
+) -> tuple[Case, DictRow] | None:
     """Write the case that is decided from the one that was read before: one round trip where that is still current.
 
-    Otherwise the case is locked, read and decided again. None where the decision, or a pause, forbids the write.
+    `write` returns no row where it is not; the case is then locked, read and decided again. Returns what was written
+    and the row that came back; None where the decision, or `write` of the current case, forbids it.
     """
     while True:
         decided = decide(known)
-        if decided is not None:
-            cursor = await session.execute(_SQL["write"], {**_columns(session, decided), **how})
-            if await cursor.fetchone() is not None:
-                return decided
+        if decided is not None and (row := await write(decided)) is not None:
+            return decided, row
         current = await _lock_case(session, thread_id)
         if _revision(current) == _revision(known):
             return None
         known = current
+
+
+def _plain_write(session: Session, how: Mapping[str, object]) -> Callable[[Case], Awaitable[DictRow | None]]:
+    """Return how to write a case and nothing else."""
+
+    async def write(case: Case) -> DictRow | None:
+        return await (await session.execute(_SQL["write"], {**case_columns(session, case), **how})).fetchone()
+
+    return write
 
 
 async def _lock_case(session: Session, thread_id: str) -> Case | None:
@@ -207,7 +208,8 @@ def _revision(case: Case | None) -> int:
     return case.revision if case is not None else 0
 
 
-def _columns(session: Session, case: Case) -> dict[str, Any]:
+def case_columns(session: Session, case: Case) -> dict[str, Any]:
+    """Return the parameters by which `case_row` in the SQL writes a case."""
     fields = {name: getattr(case, name) for name in _FIELDS}
     texts = {name: text_encoding.fit_text(session, fields[name]) for name in _TEXTS}
     return {**fields, **texts, "refused_by": list(case.refused_by), "spent_by": list(case.spent_by)}
@@ -215,7 +217,7 @@ def _columns(session: Session, case: Case) -> dict[str, Any]:
 
 def _many_columns(session: Session, decided: Sequence[Case]) -> dict[str, list[Any]]:
     """Turn cases into one list a column, as `write_all` takes them."""
-    rows = [_columns(session, case) for case in decided]
+    rows = [case_columns(session, case) for case in decided]
     columns = {name: [row[name] for row in rows] for name in _FIELDS}
     return {**columns, **{name: [_array_literal(row[name]) for row in rows] for name in ("refused_by", "spent_by")}}
 

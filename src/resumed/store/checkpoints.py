@@ -11,7 +11,7 @@ from resumed.judge.registered_runs import with_registered_run
 from resumed.judge.verdict import CONTROL_CHANNELS, ThreadSnapshot
 from resumed.rows import ControlRow, Head
 from resumed.store import runs
-from resumed.store.connection import Session
+from resumed.store.connection import Cursor, Session
 from resumed.store.sql_files import load_sql
 
 _SQL = load_sql("checkpoints")
@@ -89,9 +89,21 @@ async def snapshots(session: Session, threads: Sequence[str]) -> dict[str, Threa
 
 async def threads_without_run(session: Session, threads: Sequence[str]) -> dict[str, ThreadSnapshot]:
     """Read the heads of these threads with the control rows of each, whatever is registered of them."""
-    heads = await _heads(session, threads)
-    rows = await _control_rows(session, heads)
-    return {head.thread_id: ThreadSnapshot(head, tuple(rows.get(head.thread_id, ()))) for head in heads}
+    return await fetch_heads(await select_heads(session, threads))
+
+
+async def select_heads(session: Session, threads: Sequence[str]) -> Cursor:
+    """Ask for the heads of these threads and the control rows of each; in a pipeline the answer comes later."""
+    channels = [*CONTROL_CHANNELS, *_QUIET_CHANNELS]
+    return await session.execute(
+        _SQL["heads"], {"threads": list(threads), "channels": channels, "cancelled": _CANCELLED}
+    )
+
+
+async def fetch_heads(cursor: Cursor) -> dict[str, ThreadSnapshot]:
+    """Return what `select_heads` has asked for, by thread."""
+    found = [_snapshot(row) async for row in cursor]
+    return {snapshot.head.thread_id: snapshot for snapshot in found if not snapshot.head.stub}
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,32 +161,33 @@ async def metadata(session: Session, thread_id: str, checkpoint_id: str) -> dict
     return row["metadata"] if row is not None and isinstance(row["metadata"], dict) else {}
 
 
-async def _heads(session: Session, threads: Sequence[str]) -> list[Head]:
-    cursor = await session.execute(_SQL["heads"], {"threads": list(threads)})
-    heads = [_head(row) async for row in cursor]
-    return [head for head in heads if not head.stub]
-
-
-async def _control_rows(session: Session, heads: Sequence[Head]) -> Mapping[str, list[ControlRow]]:
-    parameters = {
-        "threads": [head.thread_id for head in heads],
-        "heads": [head.checkpoint_id for head in heads],
-        "channels": [*CONTROL_CHANNELS, *_QUIET_CHANNELS],
-        "cancelled": _CANCELLED,
-    }
-    found: dict[str, list[ControlRow]] = {}
-    async for row in await session.execute(_SQL["control_rows"], parameters):
-        found.setdefault(row["thread_id"], []).append(ControlRow(**row))
-    return found
-
-
-def _head(row: DictRow) -> Head:
+def _snapshot(row: DictRow) -> ThreadSnapshot:
+    rows = row.pop("control_rows")
     updated = row["updated_channels"]
-    return Head(
+    head = Head(
         **{
             **row,
             "updated_channels": None if updated is None else tuple(updated),
             "null_channels": tuple(row["null_channels"]),
             "edited_inside": tuple(row["edited_inside"]),
         }
+    )
+    return ThreadSnapshot(head, tuple(_control_row(head.thread_id, *columns) for columns in rows))
+
+
+def _control_row(thread_id: str, *columns: Any) -> ControlRow:
+    """Build a control row from its columns as the query selects them, all of them texts or None."""
+    namespace, checkpoint_id, task_id, channel, order, writer, cancelled, has_output, output_order, task_path = columns
+    return ControlRow(
+        thread_id=thread_id,
+        checkpoint_ns=namespace,
+        checkpoint_id=checkpoint_id,
+        task_id=task_id,
+        channel=channel,
+        order=int(order),
+        writer=writer,
+        cancelled=cancelled == "true",
+        has_output=has_output == "true",
+        output_order=int(output_order) if output_order is not None else None,
+        task_path=task_path,
     )

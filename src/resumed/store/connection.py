@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import psycopg
-from psycopg import AsyncConnection, Connection, conninfo
+from psycopg import AsyncConnection, AsyncCursor, Connection, conninfo
 from psycopg.abc import PQGen
 from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import DictRow, dict_row
@@ -24,6 +24,7 @@ from resumed.store.database_errors import explain, is_stale_plan
 from resumed.store.sql_files import load_sql
 
 Session = AsyncConnection[DictRow]
+Cursor = AsyncCursor[DictRow]
 PostgresError = psycopg.Error
 RV = TypeVar("RV")
 
@@ -135,10 +136,15 @@ async def open_session(
 
 
 async def one_row(session: Session, query: bytes, parameters: Mapping[str, object] | None = None) -> DictRow:
-    """Run a query that always gives a row, and give it."""
-    row = await (await session.execute(query, parameters)).fetchone()
+    """Run a query that always returns a row, and return it."""
+    return await fetch_one(await session.execute(query, parameters))
+
+
+async def fetch_one(cursor: Cursor) -> DictRow:
+    """Return the row of a query that always returns one."""
+    row = await cursor.fetchone()
     if row is None:
-        message = "a query that always gives a row gave none"
+        message = "a query that always returns a row returned none"
         raise DatabaseUnusableError(message)
     return row
 

@@ -27,7 +27,7 @@ from datetime import datetime, timedelta
 
 import psycopg
 
-from resumed.store.connection import Session, one_row
+from resumed.store.connection import Cursor, Session, fetch_one, one_row
 from resumed.store.sql_files import load_sql
 from resumed.store.text_encoding import encode_text
 
@@ -46,7 +46,17 @@ def identifier_key(identifier: str) -> int:
 
 async def try_lock(session: Session, thread_id: str) -> tuple[bool, datetime]:
     """Take the thread's lock if it is free; return whether it was, and the database's time."""
-    row = await one_row(session, _SQL["try_lock"], {"key": thread_key(thread_id)})
+    return await fetch_lock(await select_lock(session, thread_id))
+
+
+async def select_lock(session: Session, thread_id: str) -> Cursor:
+    """Ask for the thread's lock if it is free; in a pipeline the answer comes later."""
+    return await session.execute(_SQL["try_lock"], {"key": thread_key(thread_id)})
+
+
+async def fetch_lock(cursor: Cursor) -> tuple[bool, datetime]:
+    """Return the answer to `select_lock`: whether it was free, and the database's time."""
+    row = await fetch_one(cursor)
     return bool(row["locked"]), row["now"]
 
 

@@ -8,7 +8,7 @@ from psycopg.types.json import Jsonb
 
 from resumed.model import Verdict
 from resumed.rows import Run
-from resumed.store.connection import Session, one_row
+from resumed.store.connection import Cursor, Session, one_row
 from resumed.store.locks import thread_key
 from resumed.store.sql_files import load_sql
 
@@ -86,7 +86,16 @@ async def was_submitted(session: Session, thread_id: str) -> bool:
 
 async def unended_runs(session: Session, threads: Sequence[str]) -> dict[str, Run]:
     """Read the runs of these threads that have not ended; a thread has one at most."""
-    cursor = await session.execute(_SQL["unended"], {"threads": list(threads)})
+    return await fetch_unended_runs(await select_unended_runs(session, threads))
+
+
+async def select_unended_runs(session: Session, threads: Sequence[str]) -> Cursor:
+    """Ask for the runs of these threads that have not ended; in a pipeline the answer comes later."""
+    return await session.execute(_SQL["unended"], {"threads": list(threads)})
+
+
+async def fetch_unended_runs(cursor: Cursor) -> dict[str, Run]:
+    """Return what `select_unended_runs` has asked for, by thread."""
     return {row["thread_id"]: Run(**row) async for row in cursor}
 
 
@@ -114,18 +123,15 @@ async def options(session: Session, thread_id: str, run_id: str) -> object:
     return row["options"] if row is not None else None
 
 
-async def take_run(session: Session, thread_id: str, head: str, rows_before: str | None) -> None:
-    """Take the thread's run over from its application, in the transaction in which an attempt begins on this head.
-
-    For `rows_before` see `Run`.
-    """
-    await session.execute(_SQL["take"], {"thread": thread_id, "head": head, "rows_before": rows_before})
+def state_at_end(verdict: Verdict) -> str | None:
+    """Return the state in which a run ends whose thread has finished, waits for a person or is cancelled."""
+    return _ENDS.get(verdict)
 
 
 async def settle_run(session: Session, run: Run | None, verdict: Verdict) -> None:
     """End a run whose thread has finished, waits for a person or is cancelled; leave it open otherwise."""
-    if run is not None and verdict in _ENDS:
-        await end(session, run.run_id, _ENDS[verdict])
+    if run is not None and (state := state_at_end(verdict)) is not None:
+        await end(session, run.run_id, state)
 
 
 async def end(session: Session, run_id: str, state: str) -> None:

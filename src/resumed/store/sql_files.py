@@ -14,9 +14,11 @@ def load_sql(module: str) -> dict[str, bytes]:
     Raises FileNotFoundError for a file, KeyError for a fragment that does not exist.
     """
     fragments = _sections(_FRAGMENTS)
-    return {
-        name: _INCLUDE.sub(lambda found: fragments[found[1]], body).encode() for name, body in _sections(module).items()
-    }
+
+    def expand(body: str) -> str:
+        return _INCLUDE.sub(lambda found: expand(fragments[found[1]]), body)
+
+    return {name: expand(body).encode() for name, body in _sections(module).items()}
 
 
 def sql_modules() -> list[str]:

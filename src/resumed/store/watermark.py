@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import cast
 
-from resumed.store.connection import Session, one_row
+from resumed.store.connection import Cursor, Session, fetch_one, one_row
 from resumed.store.sql_files import load_sql
 
 _SQL = load_sql("watermark")
@@ -20,8 +20,17 @@ class Watermark:
 
 async def database_clock(session: Session, now: datetime | None = None) -> datetime:
     """Read the database's clock; return `now` instead where it is given."""
-    now_row = await one_row(session, _SQL["clock"], {"now": now})
-    return cast("datetime", now_row["now"])
+    return await fetch_clock(await select_clock(session, now))
+
+
+async def select_clock(session: Session, now: datetime | None = None) -> Cursor:
+    """Ask for the database's clock, or for `now` where it is given; in a pipeline the answer comes later."""
+    return await session.execute(_SQL["clock"], {"now": now})
+
+
+async def fetch_clock(cursor: Cursor) -> datetime:
+    """Return the time that `select_clock` has asked for."""
+    return cast("datetime", (await fetch_one(cursor))["now"])
 
 
 async def take_watermark(session: Session, first_position: datetime) -> Watermark | None:

@@ -1,23 +1,57 @@
 -- Attempts: inserted and closed through the session that holds the thread's lock.
 
--- name: start
+-- name: begin
+-- The case is written, the attempt gets its number, and from now on the thread's run is the daemon's: what was
+-- submitted begins on the head of this moment; an input that was applied is no longer needed. Nothing is written, and no
+-- row comes back, where the case was written since, or its workflow or every one is paused.
+with written as (
+    -- include: case_row
+    where not exists (select from resumed.pauses p where p.paused and p.workflow in (%(workflow)s::text, ''))
+    -- include: over_its_revision
+), taken as (
+    update resumed.runs
+    set head_before = case when state = 'submitted' then %(before)s::text else head_before end,
+        rows_before = case when state = 'submitted' then %(rows_before)s::text else rows_before end, state = 'taken',
+        taken = true,
+        input_type = case when state = 'submitted' or head_before = %(before)s::text then input_type end,
+        input = case when state = 'submitted' or head_before = %(before)s::text then input end
+    where thread_id = %(thread_id)s::text and ended_at is null and exists (select from written)
+)
 insert into resumed.attempts (thread_id, attempt, workflow, version, worker, started_at, before)
-select %(thread_id)s::text, coalesce(max(attempt), 0) + 1, %(workflow)s::text, %(version)s::text, %(worker)s::text,
-    clock_timestamp(), %(before)s::text
-from resumed.attempts
-where thread_id = %(thread_id)s::text
+select thread_id, coalesce((select max(attempt) from resumed.attempts where thread_id = %(thread_id)s::text), 0) + 1,
+    %(attempt_workflow)s::text, %(attempt_version)s::text, %(worker)s::text, clock_timestamp(), %(before)s::text
+from written
 returning attempt, started_at
 
 -- name: finish
 -- Assumes that the attempt is still open; returns no row where it was closed before.
-update resumed.attempts
-set finished_at = clock_timestamp(), closed_by = %(closed_by)s::text, outcome = %(outcome)s::text,
-    advanced = %(advanced)s::boolean,
-    charged = %(charged)s::boolean, after = %(after)s::text, error_type = %(error_type)s::text,
-    error_at = %(error_at)s::text, error = %(error)s::text
+-- include: attempt_end
 where thread_id = %(thread_id)s::text and attempt = %(attempt)s::int and finished_at is null
 returning
 -- include: attempt_columns
+
+-- name: conclude
+-- As `finish`, with the case and the end of the thread's run: all of it or nothing. `is_open` comes back as false where
+-- the attempt was closed before, the columns of the attempt as null where nothing was written.
+with still_open as materialized (
+    select from resumed.attempts
+    where thread_id = %(thread_id)s::text and attempt = %(attempt)s::int and finished_at is null
+    for update
+), written as (
+    -- include: case_row
+    where exists (select from still_open)
+    -- include: over_its_revision
+), ended as (
+    update resumed.runs set state = %(run_state)s::text, ended_at = clock_timestamp(), input_type = null, input = null
+    where run_id = %(run_id)s::text and ended_at is null and exists (select from written)
+), finished as (
+    -- include: attempt_end
+    where thread_id = %(thread_id)s::text and attempt = %(attempt)s::int and exists (select from written)
+    returning
+    -- include: attempt_columns
+)
+select exists (select from still_open) as is_open, finished.*
+from (values (true)) as one (row) left join finished on true
 
 -- name: open
 -- The attempt that was left open on a thread.

@@ -22,23 +22,7 @@ where state <> 'closed' and (%(state)s::text is null or state = %(state)s::text)
 order by first_seen_at, thread_id
 
 -- name: write
--- A whole case, over the revision that it was computed from; the first one only where there is none. No row comes back
--- where it was written since, nor, with `unless_paused`, where its workflow or every one is paused. `claim`: 'keep'
--- leaves a claim as it is, 'clear' releases it, 'take' claims the case.
-insert into resumed.cases as c (thread_id, workflow, version, verdict, reason, state, head, fingerprint,
-    last_activity_at, first_seen_at, head_seen_at, changed_at, due_at, next_look_at, attempts, consecutive, refused_by,
-    refusal, refusal_reason, spent_by, own_head, cancelled_head, cancel_pending, pinned, suspect, quarantine_reason,
-    revision, claimed_by, claimed_until)
-select %(thread_id)s::text, %(workflow)s::text, %(version)s::text, %(verdict)s::text, %(reason)s::text,
-    %(state)s::text, %(head)s::text, %(fingerprint)s::text, %(last_activity_at)s::timestamptz,
-    %(first_seen_at)s::timestamptz, %(head_seen_at)s::timestamptz, %(changed_at)s::timestamptz,
-    %(due_at)s::timestamptz, %(next_look_at)s::timestamptz, %(attempts)s::int, %(consecutive)s::int,
-    %(refused_by)s::text[], %(refusal)s::text, %(refusal_reason)s::text, %(spent_by)s::text[], %(own_head)s::text,
-    %(cancelled_head)s::text, %(cancel_pending)s::boolean, %(pinned)s::boolean, %(suspect)s::boolean,
-    %(quarantine_reason)s::text, %(revision)s::int, %(claimant)s::text,
-    case when %(claim)s::text = 'take' then clock_timestamp() + interval '30 seconds' end
-where not %(unless_paused)s::boolean
-    or not exists (select from resumed.pauses p where p.paused and p.workflow in (%(workflow)s::text, ''))
+-- include: case_row
 -- include: over_its_revision
 
 -- name: write_all

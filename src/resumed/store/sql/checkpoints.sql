@@ -63,6 +63,11 @@ limit %(rows)s::int
 -- person has edited since, where neither the subgraph nor what it calls has run on, and no graph that calls it has
 -- left that run of it behind. Rows whose path begins with `~__interrupt__` are no task's: `update_state` saves them before
 -- it applies them, and they stay where it fails.
+-- `control_rows` say why the head stopped: those on it and on newer checkpoints of child namespaces, each an array in
+-- the order of the fields of `ControlRow`. A transaction id is younger the smaller its age; LangGraph's rows have no
+-- time of their own. A row has output also where the rows of a subgraph's superstep were lost, but not the checkpoint
+-- that came of it, and where a person's edit has taken the subgraph away from what it asked; not where the edit has
+-- failed and only its own rows are there.
 select
     t.thread_id,
     head.checkpoint_id,
@@ -124,7 +129,34 @@ select
         and (w.checkpoint_ns = '' and w.checkpoint_id = head.checkpoint_id
             or w.checkpoint_ns > '' and newest.checkpoint_id > head.checkpoint_id
             and w.checkpoint_id > head.checkpoint_id)
-    ) as saved_since
+    ) as saved_since,
+    array(
+        select array[w.checkpoint_ns, w.checkpoint_id, w.task_id, w.channel, (-age(w.xmin))::text, w.xmin::text,
+            (w.channel = '__error__' and w.type = 'msgpack' and octet_length(w.blob) = 17
+                and w.blob = %(cancelled)s::bytea)::text,
+            (output."order" is not null or (w.checkpoint_ns > '' and exists (
+                select from checkpoints later
+                where later.thread_id = w.thread_id and later.checkpoint_ns = w.checkpoint_ns
+                and later.checkpoint_id > w.checkpoint_id and later.metadata ->> 'source' in ('loop', 'update', 'fork')
+            )))::text,
+            output."order"::text, left(w.task_path, 200)]
+        from (
+            select '' as checkpoint_ns, head.checkpoint_id
+            union all
+            select c.checkpoint_ns, c.checkpoint_id from checkpoints c
+            where newest.checkpoint_id > head.checkpoint_id
+            and c.thread_id = t.thread_id and c.checkpoint_ns > '' and c.checkpoint_id > head.checkpoint_id
+        ) as l
+        join checkpoint_writes w on w.thread_id = t.thread_id and w.checkpoint_ns = l.checkpoint_ns
+            and w.checkpoint_id = l.checkpoint_id
+        cross join lateral (
+            select max(-age(o.xmin)) as "order" from checkpoint_writes o
+            where o.thread_id = w.thread_id and o.checkpoint_ns = w.checkpoint_ns
+            and o.checkpoint_id = w.checkpoint_id and o.task_id = w.task_id
+            and o.channel <> all (%(channels)s::text[]) and not starts_with(o.task_path, '~__interrupt__, ')
+        ) as output
+        where w.channel = any (%(channels)s::text[]) or w.task_id = '00000000-0000-0000-0000-000000000000'
+    ) as control_rows
 from unnest(%(threads)s::text[]) as t (thread_id)
 cross join lateral (
     select c.checkpoint_id, c.checkpoint, c.metadata from checkpoints c
@@ -134,43 +166,6 @@ cross join lateral (
 cross join lateral (
     select max(c.checkpoint_id || '') as checkpoint_id from checkpoints c where c.thread_id = t.thread_id
 ) as newest
-
--- name: control_rows
--- The rows that say why a head stopped, on it and on the checkpoints of child namespaces that are newer than it.
--- A transaction id is younger the smaller its age; LangGraph's rows have no time of their own. `has_output` also where
--- the rows of a subgraph's superstep were lost, but not the checkpoint that came of it, and where a person's edit has
--- taken the subgraph away from what it asked; not where the edit has failed and only its own rows are there.
-with looked_at as (
-    select h.thread_id, '' as checkpoint_ns, h.head as checkpoint_id
-    from unnest(%(threads)s::text[], %(heads)s::text[]) as h (thread_id, head)
-    union all
-    select h.thread_id, c.checkpoint_ns, c.checkpoint_id
-    from unnest(%(threads)s::text[], %(heads)s::text[]) as h (thread_id, head)
-    join checkpoints c on c.thread_id = h.thread_id and c.checkpoint_ns > '' and c.checkpoint_id > h.head
-)
-select
-    w.thread_id, w.checkpoint_ns, w.checkpoint_id, w.task_id, w.channel,
-    -age(w.xmin) as "order",
-    w.xmin::text as writer,
-    (w.channel = '__error__' and w.type = 'msgpack' and octet_length(w.blob) = 17
-        and w.blob = %(cancelled)s::bytea) as cancelled,
-    output."order" is not null or (w.checkpoint_ns > '' and exists (
-        select from checkpoints later
-        where later.thread_id = w.thread_id and later.checkpoint_ns = w.checkpoint_ns
-        and later.checkpoint_id > w.checkpoint_id and later.metadata ->> 'source' in ('loop', 'update', 'fork')
-    )) as has_output,
-    output."order" as output_order,
-    left(w.task_path, 200) as task_path
-from looked_at l
-join checkpoint_writes w on w.thread_id = l.thread_id and w.checkpoint_ns = l.checkpoint_ns
-    and w.checkpoint_id = l.checkpoint_id
-cross join lateral (
-    select max(-age(o.xmin)) as "order" from checkpoint_writes o
-    where o.thread_id = w.thread_id and o.checkpoint_ns = w.checkpoint_ns and o.checkpoint_id = w.checkpoint_id
-    and o.task_id = w.task_id and o.channel <> all (%(channels)s::text[])
-    and not starts_with(o.task_path, '~__interrupt__, ')
-) as output
-where w.channel = any (%(channels)s::text[]) or w.task_id = '00000000-0000-0000-0000-000000000000'
 
 -- name: root_head
 -- The id of the newest root checkpoint of one thread.

@@ -7,8 +7,10 @@ select set_config('row_security', 'off', false),
     -- include: session_settings
 
 -- name: renew
--- A session of ours that has been used: no lock is left, and the settings are made again, whatever was done on it.
+-- A session of ours for one attempt: no lock is left, and the settings are made, whatever was done on it before. All its
+-- queries are about one thread, so that their plans need not be made anew for each.
 select pg_advisory_unlock_all(), set_config('row_security', 'off', false),
+    set_config('plan_cache_mode', 'force_generic_plan', false),
     -- include: session_settings
 
 -- name: lent_settings

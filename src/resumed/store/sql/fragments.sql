@@ -5,7 +5,24 @@ thread_id, workflow, version, verdict, reason, state, head, fingerprint, last_ac
     due_at, next_look_at, attempts, consecutive, revision, head_seen_at, refused_by, refusal, refusal_reason, spent_by,
     own_head, cancelled_head, cancel_pending, pinned, suspect, quarantine_reason
 
+-- name: case_row
+-- A whole case, to be written over the revision that it was computed from; the first one only where there is none.
+-- `claim`: 'keep' leaves a claim as it is, 'clear' releases it, 'take' claims the case.
+insert into resumed.cases as c (thread_id, workflow, version, verdict, reason, state, head, fingerprint,
+    last_activity_at, first_seen_at, head_seen_at, changed_at, due_at, next_look_at, attempts, consecutive, refused_by,
+    refusal, refusal_reason, spent_by, own_head, cancelled_head, cancel_pending, pinned, suspect, quarantine_reason,
+    revision, claimed_by, claimed_until)
+select %(thread_id)s::text, %(workflow)s::text, %(version)s::text, %(verdict)s::text, %(reason)s::text,
+    %(state)s::text, %(head)s::text, %(fingerprint)s::text, %(last_activity_at)s::timestamptz,
+    %(first_seen_at)s::timestamptz, %(head_seen_at)s::timestamptz, %(changed_at)s::timestamptz,
+    %(due_at)s::timestamptz, %(next_look_at)s::timestamptz, %(attempts)s::int, %(consecutive)s::int,
+    %(refused_by)s::text[], %(refusal)s::text, %(refusal_reason)s::text, %(spent_by)s::text[], %(own_head)s::text,
+    %(cancelled_head)s::text, %(cancel_pending)s::boolean, %(pinned)s::boolean, %(suspect)s::boolean,
+    %(quarantine_reason)s::text, %(revision)s::int, %(claimant)s::text,
+    case when %(claim)s::text = 'take' then clock_timestamp() + interval '30 seconds' end
+
 -- name: over_its_revision
+-- No row comes back where the case was written since.
 on conflict (thread_id) do update set workflow = excluded.workflow, version = excluded.version,
     verdict = excluded.verdict, reason = excluded.reason, state = excluded.state, head = excluded.head,
     fingerprint = excluded.fingerprint, last_activity_at = excluded.last_activity_at,
@@ -20,6 +37,13 @@ on conflict (thread_id) do update set workflow = excluded.workflow, version = ex
     updated_at = clock_timestamp()
 where c.revision = excluded.revision - 1
 returning thread_id
+
+-- name: attempt_end
+update resumed.attempts
+set finished_at = clock_timestamp(), closed_by = %(closed_by)s::text, outcome = %(outcome)s::text,
+    advanced = %(advanced)s::boolean,
+    charged = %(charged)s::boolean, after = %(after)s::text, error_type = %(error_type)s::text,
+    error_at = %(error_at)s::text, error = %(error)s::text
 
 -- name: attempt_columns
 thread_id, attempt, workflow, version, worker, started_at, finished_at, outcome, advanced, before, after, error_type,

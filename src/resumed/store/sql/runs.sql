@@ -52,17 +52,6 @@ and resumed.lock_key(r.thread_id) not in (select key from held)
 order by r.begun_at
 limit %(rows)s::int
 
--- name: take
--- An attempt begins: from now on the run is the daemon's. What was submitted begins on the head of this moment; an
--- input that was applied is no longer needed.
-update resumed.runs
-set head_before = case when state = 'submitted' then %(head)s::text else head_before end,
-    rows_before = case when state = 'submitted' then %(rows_before)s::text else rows_before end, state = 'taken',
-    taken = true,
-    input_type = case when state = 'submitted' or head_before = %(head)s::text then input_type end,
-    input = case when state = 'submitted' or head_before = %(head)s::text then input end
-where thread_id = %(thread)s::text and ended_at is null
-
 -- name: end
 -- Its input is no longer needed.
 update resumed.runs set state = %(state)s::text, ended_at = clock_timestamp(), input_type = null, input = null
