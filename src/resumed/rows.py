@@ -35,6 +35,7 @@ class Head:
     `durability="exit"` leaves before there is any state; it counts as no row. `run` is the thread's registered run that
     has not ended; `unapplied`: its input was not applied yet, and the head stands for that input.
     `saved_since` counts the rows that tasks have saved on the head and, since the head, in its subgraphs.
+    `has_stateful`: a subgraph that keeps its own state between runs has saved some; True where that was not asked.
     """
 
     thread_id: str
@@ -54,6 +55,7 @@ class Head:
     run: Run | None = None
     unapplied: bool = False
     saved_since: int = 0
+    has_stateful: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,7 @@ async def run_preflight(saver: FencedSaver, assessment: Assessment, request: Att
     workflow = await load_thread_workflow(saver, assessment, request)
     options = await _read_options(saver, assessment)
     graph = workflow.bind(saver, options.interrupt_before, options.interrupt_after)
-    reader = GraphReader(request.thread_id, graph, saver)
+    reader = GraphReader(assessment.snapshot, graph, saver)
     try:
         async with asyncio.timeout(max(request.registration.numbers.timeout, _IMPORT_PATIENCE).total_seconds()):
             result = await _examine(reader, assessment, workflow)

@@ -12,27 +12,34 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.pregel import Pregel
 
 from resumed.judge.pending_writes import EditId
-from resumed.judge.verdict import CONTROL_CHANNELS, ERROR_SOURCE, NULL_TASK
+from resumed.judge.verdict import CONTROL_CHANNELS, ERROR_SOURCE, INTERRUPT, NULL_TASK, RESUME, ThreadSnapshot
 from resumed.runtime.breakpoints import has_run, has_work, is_below
 from resumed.runtime.class_check import watch_classes
 from resumed.runtime.fenced_saver import FencedSaver
-from resumed.store import checkpoints
+from resumed.store import checkpoints, interrupts
 from resumed.store.checkpoints import Child
+from resumed.store.interrupts import StoredWrite
 from resumed.workflows.loaded_workflow import Graph
 
 
 @dataclass(frozen=True, slots=True)
 class GraphReader:
-    """One thread as preflight reads it: the graph bound to the saver.
+    """One thread as preflight reads it: its rows as they were found, and the graph bound to the saver.
 
-    `lost` gathers the classes that are gone, `unfinished` the namespaces of inner graphs that have work left.
+    What the rows of the same head say already is not read again. `lost` gathers the classes that are gone, `unfinished`
+    the namespaces of inner graphs that have work left.
     """
 
-    thread_id: str
+    snapshot: ThreadSnapshot
     graph: Graph
     saver: FencedSaver
     lost: set[str] = field(default_factory=set)
     unfinished: set[str] = field(default_factory=set)
+
+    @property
+    def thread_id(self) -> str:
+        """The id of the thread."""
+        return self.snapshot.head.thread_id
 
     def saver_for(self, namespace: str = "") -> FencedSaver:
         """Return a saver that loads as the graph of this namespace would, and notes which classes are gone."""
@@ -55,6 +62,26 @@ class GraphReader:
         if loaded is not None and deltas:
             await saver.aget_delta_channel_history(config=loaded.config, channels=deltas)
         return loaded
+
+    async def children(self, head_id: str) -> Mapping[str, Child]:
+        """Return the newest checkpoint of each child namespace that saved anything since this head."""
+        head = self.snapshot.head
+        if head_id == head.checkpoint_id == head.newest_id:
+            return {}
+        return await checkpoints.children(self.saver.session, self.thread_id, head_id)
+
+    async def stateful(self) -> Mapping[str, str]:
+        """Return the newest checkpoint id of each subgraph that keeps its own state between runs, by its namespace."""
+        if not self.snapshot.head.has_stateful:
+            return {}
+        return await checkpoints.stateful(self.saver.session, self.thread_id)
+
+    async def questions(self, head_id: str) -> list[StoredWrite]:
+        """Return what was asked and answered on this head and, since it, in its subgraphs."""
+        asked = any(row.channel in (INTERRUPT, RESUME) for row in self.snapshot.rows)
+        if head_id == self.snapshot.head.checkpoint_id and not asked:
+            return []
+        return await interrupts.interrupt_rows(self.saver.session, self.thread_id, head_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +128,7 @@ async def graph_positions(reader: GraphReader, loaded: CheckpointTuple) -> list[
     moved on too. What no search finds, and what one node calls after its first subgraph, the guard judges when it runs.
     """
     head = loaded.checkpoint["id"]
-    children = await checkpoints.children(reader.saver.session, reader.thread_id, head)
+    children = await reader.children(head)
     found = [GraphPosition(reader.graph, loaded, "", has_run(loaded) or _has_run_below(children, "", head))]
     known = subgraphs(reader.graph)
     newest = {"": head, **{name: child.checkpoint_id for name, child in children.items()}}

@@ -18,7 +18,6 @@ from resumed.runtime.breakpoints import breakpoint_at, due_nodes
 from resumed.runtime.graph_positions import GraphPosition, GraphReader, graph_positions, subgraphs
 from resumed.runtime.pending_work import commanded_nodes, repaired_joins, unknown_nodes
 from resumed.runtime.subgraphs import lagging_subgraph, leading_subgraph
-from resumed.store import checkpoints, interrupts
 from resumed.store.interrupts import StoredWrite
 
 
@@ -54,7 +53,7 @@ async def _find_missing(reader: GraphReader, found: list[GraphPosition]) -> str 
     certain = [position for position in found if position.certain]
     if unknown := {name for position in certain for name in unknown_nodes(position.graph, position.loaded)}:
         return f"pending work names what the graph does not have: {', '.join(sorted(unknown))}"
-    stateful = await checkpoints.stateful(reader.saver.session, reader.thread_id)
+    stateful = await reader.stateful()
     for namespace in stateful:
         await reader.load(namespace)
     if reader.lost:
@@ -98,7 +97,7 @@ def _find_out_of_step(reader: GraphReader, found: list[GraphPosition], stateful:
 
 async def _load_interrupt_rows(reader: GraphReader, loaded: CheckpointTuple) -> list[InterruptRow]:
     """Load what was asked and answered with the thread's own serializer, in a thread: a class may take its time."""
-    rows = await interrupts.interrupt_rows(reader.saver.session, reader.thread_id, loaded.checkpoint["id"])
+    rows = await reader.questions(loaded.checkpoint["id"])
     return [await asyncio.to_thread(load_interrupt_row, reader.saver_for().serde, row) for row in rows]
 
 

@@ -72,6 +72,7 @@ select
     t.thread_id,
     head.checkpoint_id,
     newest.checkpoint_id as newest_id,
+    newest.stateful as has_stateful,
     coalesce(head.metadata ->> 'step' = '-2' and head.metadata ->> 'source' is null, false) as stub,
     left(head.metadata ->> 'source', 20) as source,
     case when jsonb_typeof(head.checkpoint -> 'updated_channels') = 'array'
@@ -164,7 +165,9 @@ cross join lateral (
     order by c.checkpoint_id desc limit 1
 ) as head
 cross join lateral (
-    select max(c.checkpoint_id || '') as checkpoint_id from checkpoints c where c.thread_id = t.thread_id
+    select max(c.checkpoint_id || '') as checkpoint_id,
+        bool_or(c.checkpoint_ns > '' and strpos(c.checkpoint_ns, ':') = 0) as stateful
+    from checkpoints c where c.thread_id = t.thread_id
 ) as newest
 
 -- name: root_head
