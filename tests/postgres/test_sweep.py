@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from resumed.daemon import sweep
 from resumed.daemon.sweep import PAGE_ROWS, run_sweep
 from resumed.judge.checkpoint_id import first_at
 from resumed.model import Case, PolicyLimits, Registration, State, Verdict
@@ -184,3 +185,22 @@ async def test_a_case_that_waits_does_not_expire(session: Session) -> None:
     found = await case(session, "orders_1")
     assert found is not None
     assert found.verdict is Verdict.STOPPED
+
+
+async def test_all_submitted_runs_become_cases_in_one_sweep_however_many_pages_they_fill(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await registered(session)
+    await session.execute(
+        "insert into resumed.runs (run_id, thread_id, workflow, state, submitted, input_type, input, owner)"
+        " select 'run ' || n, 'orders_' || n, 'orders', 'submitted', true, 'msgpack', '\\x80', 'app'"
+        " from generate_series(1, 250) n"
+    )
+    monkeypatch.setattr(sweep, "PAGE_ROWS", 100)
+    report = await run_sweep(session, RULES, NOW)
+    assert report is not None
+    assert report.written == 250
+    assert len(await cases.list_open(session, State.DUE.value)) == 250
+    again = await run_sweep(session, RULES, NOW + MINUTE)
+    assert again is not None
+    assert again.threads == 0

@@ -82,7 +82,8 @@ class Inspector:
         """
         window = await self._window()
         timeless = await checkpoints.threads_without_time(self.session, plausible_span(self.sweep_context.now))
-        outside_time = frozenset({*timeless, *await runs.abandoned_runs(self.session)})
+        abandoned = [thread async for page in runs.abandoned_runs(self.session, PAGE_ROWS) for thread in page]
+        outside_time = frozenset({*timeless, *abandoned})
         yielded: set[str] = set()
         streams = (
             self._threads_without_window(outside_time),

@@ -118,12 +118,15 @@ async def _threads_without_time(session: Session, sweep_context: SweepContext, w
 
 
 async def _revisit_cases(session: Session, sweep_context: SweepContext) -> SweepReport:
+    """Look again at cases whose look is due, at most `LOOK_ROWS`, and at every run that nobody continues."""
     async with session.transaction():
-        threads = {
-            *await cases.find_due_looks(session, sweep_context.now, LOOK_ROWS),
-            *await runs.abandoned_runs(session, LOOK_ROWS),
-        }
-        return await _record(session, sweep_context, sorted(threads))
+        looks = await cases.find_due_looks(session, sweep_context.now, LOOK_ROWS)
+        report = await _record(session, sweep_context, looks)
+    async for page in runs.abandoned_runs(session, PAGE_ROWS):
+        async with session.transaction():
+            found = await _record(session, sweep_context, page)
+        report = SweepReport(threads=report.threads + found.threads, written=report.written + found.written)
+    return report
 
 
 async def _record(session: Session, sweep_context: SweepContext, threads: Sequence[str]) -> SweepReport:

@@ -1,6 +1,6 @@
 """Owns the table of registered runs. An application's run is written by the session that holds its thread's lock."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,10 +104,20 @@ async def has_table(session: Session) -> bool:
     return bool((await one_row(session, _SQL["has_table"]))["has_table"])
 
 
-async def abandoned_runs(session: Session, rows: int | None = None) -> list[str]:
-    """Return threads of open runs whose lock is free, the first registered first; at most `rows`."""
-    cursor = await session.execute(_SQL["abandoned"], {"rows": rows})
-    return [row["thread_id"] async for row in cursor]
+async def abandoned_runs(session: Session, rows: int) -> AsyncIterator[list[str]]:
+    """Find the threads of all open runs whose lock is free and that no case has taken up, `rows` at a time.
+
+    A page may be worked off, and its transaction committed, before the next one is asked for.
+    """
+    after = ""
+    while True:
+        cursor = await session.execute(_SQL["abandoned"], {"after": after, "rows": rows})
+        page = [row["thread_id"] async for row in cursor]
+        if page:
+            yield page
+        if len(page) < rows:
+            return
+        after = page[-1]
 
 
 async def stored_call(session: Session, run_id: str) -> StoredCall | None:

@@ -39,17 +39,18 @@ from resumed.runs
 where run_id = %(run_id)s::text and thread_id = %(thread)s::text
 
 -- name: abandoned
--- Threads of runs that no attempt has taken and whose lock is free, where no case has a due time or a next look yet.
+-- Threads of runs that no attempt has taken and whose lock is free, where no case has a due time or a next look yet:
+-- a page of them, in the order of their ids, by the index of runs that have not ended.
 with held as materialized (
     -- include: held_keys
 )
 select r.thread_id
 from resumed.runs r
 left join resumed.cases c on c.thread_id = r.thread_id
-where r.ended_at is null and r.state in ('open', 'submitted')
+where r.ended_at is null and r.state in ('open', 'submitted') and r.thread_id > %(after)s::text
 and (c.thread_id is null or c.state in ('closed', 'running') or c.updated_at < r.begun_at)
 and resumed.lock_key(r.thread_id) not in (select key from held)
-order by r.begun_at
+order by r.thread_id
 limit %(rows)s::int
 
 -- name: end
