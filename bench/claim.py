@@ -41,7 +41,11 @@ async def rate(target: Target, claimers: int, registration: Registration) -> flo
 
     began = time.perf_counter()
     claimed = sum(await asyncio.gather(*(claim(number) for number in range(claimers))))
-    return claimed / (time.perf_counter() - began)
+    took = time.perf_counter() - began
+    async with open_session(target) as session:  # what was claimed would be begun by now, and not lie in the way
+        await session.execute("delete from resumed.cases where claimed_until is not null")
+        await session.execute("vacuum analyze resumed.cases")
+    return claimed / took
 
 
 async def main(count: int) -> None:

@@ -252,6 +252,7 @@ BY_INDEX: list[tuple[str, str, dict[str, Any]]] = [
     ("cases", "of_threads", {"threads": _some(16)}),  # for many, of 20 000, older majors rather read all
     ("cases", "due_looks", {"now": NOW + timedelta(minutes=1), "rows": LOOK_ROWS}),
     ("cases", "due_looks", {"now": NOW + timedelta(days=1), "rows": LOOK_ROWS}),
+    ("cases", "answered", {"after": "orders-5", "rows": 500}),
     ("cases", "claim", {**CLAIM, "rows": 1}),
     ("cases", "claim", {**CLAIM, "rows": 16}),
     ("cases", "claim", {**CLAIM, "rows": 64}),

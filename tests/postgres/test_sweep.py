@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from resumed.daemon import sweep
-from resumed.daemon.sweep import PAGE_ROWS, run_sweep
+from resumed.daemon.sweep import PAGE_ROWS, AnswerSearch, run_sweep
 from resumed.judge.checkpoint_id import first_at
 from resumed.model import Case, PolicyLimits, Registration, State, Verdict
 from resumed.observability.redaction import ErrorReport
@@ -204,3 +204,32 @@ async def test_all_submitted_runs_become_cases_in_one_sweep_however_many_pages_t
     again = await run_sweep(session, RULES, NOW + MINUTE)
     assert again is not None
     assert again.threads == 0
+
+
+async def test_an_answer_is_noticed_although_the_look_at_its_thread_is_far_off(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await registered(session)
+    row = (
+        "insert into checkpoint_writes (thread_id, checkpoint_ns, checkpoint_id, task_id, idx, channel, type, blob)"
+        " select thread_id, '', checkpoint_id, %s, %s, %s, 'msgpack', '\\x80' from checkpoints"
+        " where thread_id = any (%s)"
+    )
+    threads = [f"orders_{number}" for number in range(7)]
+    for thread in threads:
+        await saved(session, thread, NOW - 10 * MINUTE)
+    await session.execute(row, ["task", -3, "__interrupt__", threads])
+    await run_sweep(session, RULES, NOW)
+    assert {one.verdict for one in await cases.list_open(session)} == {Verdict.WAITING}
+    await session.execute("update resumed.cases set next_look_at = %s", [NOW + timedelta(hours=1)])
+    await session.execute(row, ["00000000-0000-0000-0000-000000000000", -4, "__resume__", ["orders_2", "orders_6"]])
+    monkeypatch.setattr(sweep, "PAGE_ROWS", 3)
+    monkeypatch.setattr(sweep, "LOOK_ROWS", 1)  # of a full page nothing is lost, and the next sweep continues behind it
+    search = AnswerSearch()
+    noticed = []
+    for number in range(3):
+        await run_sweep(session, RULES, NOW + number * MINUTE, search=search)
+        noticed.append({one.thread_id for one in await cases.list_open(session) if one.verdict is not Verdict.WAITING})
+    assert noticed == [{"orders_2"}, {"orders_2", "orders_6"}, {"orders_2", "orders_6"}]
+    await run_sweep(session, RULES, NOW + 7 * MINUTE)  # quiet for min_age since
+    assert {one.thread_id for one in await cases.list_open(session, State.DUE.value)} == {"orders_2", "orders_6"}

@@ -15,7 +15,7 @@ from resumed.daemon.dispatch import DispatchTurn, WorkflowShare, dispatch_due
 from resumed.daemon.readiness import Blocker
 from resumed.daemon.recovery import Closer, close_orphan, suspect_thread
 from resumed.daemon.stop_requests import StopRequests
-from resumed.daemon.sweep import SweepReport, run_sweep
+from resumed.daemon.sweep import AnswerSearch, SweepReport, run_sweep
 from resumed.daemon.task_context import TaskContext, database_failure
 from resumed.errors import DatabaseError
 from resumed.judge.circuit_breaker import CircuitRecord, allowance, is_open
@@ -44,6 +44,7 @@ class SweepTask:
     swept_at: datetime | None = None
     _not_before: float = 0.0
     _had_index: bool = True
+    _search: AnswerSearch = field(default_factory=AnswerSearch)
 
     async def run_once(self) -> SweepReport | None:
         """Sweep; return None where it is too early, another replica is sweeping, or the sweep failed."""
@@ -53,7 +54,7 @@ class SweepTask:
         report: SweepReport | None = None
         async with context.surviving(Blocker.SWEEP, "sweep"), context.session() as session:
             self.unjudged.clear()
-            report = await run_sweep(session, context.rules, on_unjudged=self._on_unjudged)
+            report = await run_sweep(session, context.rules, on_unjudged=self._on_unjudged, search=self._search)
             self.swept_at = await watermark.database_clock(session)
             self.clocks.compare_host(self.swept_at)
             took = asyncio.get_running_loop().time() - began

@@ -4,6 +4,7 @@ A sweep knows no graphs and reads no values; names and ages come from the table 
 A page and the watermark that it moves are one transaction, so that after a crash the next sweep continues there.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -27,6 +28,7 @@ PAGE_ROWS = 5000
 LOOK_ROWS = 1000
 _OVERLAP = timedelta(seconds=30)
 _WIDE_EVERY = timedelta(minutes=1)
+_SEARCH_TIME = timedelta(milliseconds=250)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,13 @@ class SweepReport:
     threads: int = 0
     written: int = 0
     lag: timedelta = timedelta(0)
+
+
+@dataclass(slots=True)
+class AnswerSearch:
+    """Where the search for answers to threads that wait for a person continues at the next sweep."""
+
+    after: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +59,22 @@ class Window:
 
 
 async def run_sweep(
-    session: Session, rules: SweepRules, now: datetime | None = None, on_unjudged: OnUnjudged = ignore_unjudged
+    session: Session,
+    rules: SweepRules,
+    now: datetime | None = None,
+    on_unjudged: OnUnjudged = ignore_unjudged,
+    search: AnswerSearch | None = None,
 ) -> SweepReport | None:
     """Make one pass; return None if another replica is making one. `now` replaces the database's clock in tests.
 
-    A thread that cannot be judged is passed over, and reported to `on_unjudged`.
+    A thread that cannot be judged is passed over, and reported to `on_unjudged`. The search for answers continues where
+    `search` says, and from the first thread where that is None.
     """
     sweep_context = replace(await build_sweep_context(session, rules, now), on_unjudged=on_unjudged)
     found = await _sweep_window(session, sweep_context)
     if found is None:
         return None
-    again = await _revisit_cases(session, sweep_context)
+    again = await _revisit_cases(session, sweep_context, search or AnswerSearch())
     lag = (
         sweep_context.now
         - _shortest_min_age(sweep_context)
@@ -117,16 +131,33 @@ async def _threads_without_time(session: Session, sweep_context: SweepContext, w
     return await checkpoints.threads_without_time(session, plausible_span(sweep_context.now), LOOK_ROWS)
 
 
-async def _revisit_cases(session: Session, sweep_context: SweepContext) -> SweepReport:
-    """Look again at cases whose look is due, at most `LOOK_ROWS`, and at every run that nobody continues."""
+async def _revisit_cases(session: Session, sweep_context: SweepContext, search: AnswerSearch) -> SweepReport:
+    """Look again at cases whose look is due, at those that have got an answer, and at runs that nobody continues."""
     async with session.transaction():
         looks = await cases.find_due_looks(session, sweep_context.now, LOOK_ROWS)
-        report = await _record(session, sweep_context, looks)
+        answered = await find_answered(session, search)
+        report = await _record(session, sweep_context, sorted({*looks, *answered}))
     async for page in runs.abandoned_runs(session, PAGE_ROWS):
         async with session.transaction():
             found = await _record(session, sweep_context, page)
         report = SweepReport(threads=report.threads + found.threads, written=report.written + found.written)
     return report
+
+
+async def find_answered(session: Session, search: AnswerSearch) -> list[str]:
+    """Search for answers for a while, or until there are enough to look at, or to the last of the cases that wait.
+
+    Looks are made in turn, so that with very many cases the one at a given case may be long in coming.
+    """
+    found: list[str] = []
+    began = time.monotonic()
+    while len(found) < LOOK_ROWS and time.monotonic() - began < _SEARCH_TIME.total_seconds():
+        page = await cases.find_answered(session, search.after, PAGE_ROWS)
+        found += page.threads
+        search.after = page.last_id or "" if page.rows == PAGE_ROWS else ""
+        if not search.after:
+            break
+    return found
 
 
 async def _record(session: Session, sweep_context: SweepContext, threads: Sequence[str]) -> SweepReport:

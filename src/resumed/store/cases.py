@@ -20,7 +20,7 @@ from resumed.judge.case import (
 )
 from resumed.model import Case, Registration, State, Verdict
 from resumed.store import case_commands, text_encoding
-from resumed.store.connection import Cursor, Session
+from resumed.store.connection import Cursor, Session, one_row
 from resumed.store.sql_files import load_sql
 from resumed.store.watermark import database_clock
 
@@ -70,6 +70,21 @@ async def find_due_looks(session: Session, now: datetime, rows: int) -> list[str
     """Return the threads whose next look is due, the longest waiting first."""
     cursor = await session.execute(_SQL["due_looks"], {"now": now, "rows": rows})
     return [row["thread_id"] async for row in cursor]
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredPage:
+    """One page of the cases that wait for a person: how many, the last id (None: none), the threads with an answer."""
+
+    rows: int
+    last_id: str | None
+    threads: tuple[str, ...]
+
+
+async def find_answered(session: Session, after: str, rows: int) -> AnsweredPage:
+    """Search the next `rows` cases that wait for a person, in the order of their ids, for answers on their heads."""
+    row = await one_row(session, _SQL["answered"], {"after": after, "rows": rows})
+    return AnsweredPage(row["rows"], row["last_id"], tuple(row["threads"]))
 
 
 async def list_open(session: Session, state: str | None = None) -> list[Case]:

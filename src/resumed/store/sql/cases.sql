@@ -13,6 +13,24 @@ where next_look_at <= %(now)s::timestamptz
 order by next_look_at, thread_id
 limit %(rows)s::int
 
+-- name: answered
+-- Of the next cases that wait for a person, in the order of their ids, those whose head has got an answer: it is saved
+-- under the all-zero task id, and shows in no new checkpoint where its application died before it made one.
+select count(*)::int as rows, max(page.thread_id) as last_id,
+    coalesce(array_agg(page.thread_id) filter (where answer.found), '{}') as threads
+from (
+    select thread_id, head from resumed.cases
+    where state = 'held' and verdict = 'waiting' and thread_id > %(after)s::text
+    order by thread_id
+    limit %(rows)s::int
+) as page
+left join lateral (
+    select true as found from checkpoint_writes w
+    where w.thread_id = page.thread_id and w.checkpoint_ns = '' and w.checkpoint_id = page.head
+    and w.task_id = '00000000-0000-0000-0000-000000000000' and w.channel = '__resume__'
+    limit 1
+) as answer on true
+
 -- name: open
 -- Open cases for a person to read.
 select
@@ -49,32 +67,54 @@ from unnest(%(thread_id)s::text[], %(workflow)s::text[], %(version)s::text[], %(
 
 -- name: claim
 -- Due cases that this replica has the code and the room for, the workflows in turn, oldest first within each. The claim
--- is a hint that keeps replicas apart.
+-- is a hint that keeps replicas apart. Each version is looked up by itself, so that what another version has to take
+-- is not walked through; code without a version takes any.
 with wanted as (
     select * from unnest(%(workflows)s::text[], %(versions)s::text[], %(suspects)s::boolean[], %(rooms)s::int[])
         as w (workflow, version, suspect, room)
     where not exists (select from resumed.pauses p where p.paused and p.workflow in (w.workflow, ''))
 ), accepted as (
-    select * from unnest(%(acceptors)s::text[], %(accepted)s::text[]) as a (workflow, version)
+    select distinct * from unnest(%(acceptors)s::text[], %(accepted)s::text[]) as a (workflow, version)
 ), picked as materialized (
     select due.* from wanted w
     cross join lateral (
-        select c.thread_id, c.workflow, c.due_at from resumed.cases c
-        where c.workflow = w.workflow and c.suspect = w.suspect and c.state in ('due', 'backoff')
-        and c.due_at <= (select coalesce(%(due_by)s::timestamptz, clock_timestamp()))
-        and (c.claimed_until is null or c.claimed_until < (select clock_timestamp()))
-        and w.version <> all (c.refused_by || c.spent_by)
-        and (c.version is null or w.version = ''
-            or exists (select from accepted a where (a.workflow, a.version) = (w.workflow, c.version)))
-        and c.cancelled_head is distinct from c.head and not c.cancel_pending
+        select
+        -- include: claimable
         order by c.due_at, c.thread_id
         limit w.room
         for update skip locked
     ) as due
+    where w.version = ''
+    union all
+    select due.* from wanted w
+    cross join lateral (
+        select
+        -- include: claimable
+        and c.version is null
+        order by c.due_at, c.thread_id
+        limit w.room
+        for update skip locked
+    ) as due
+    where w.version <> ''
+    union all
+    select due.* from wanted w
+    join accepted a on a.workflow = w.workflow
+    cross join lateral (
+        select
+        -- include: claimable
+        and c.version = a.version
+        order by c.due_at, c.thread_id
+        limit w.room
+        for update skip locked
+    ) as due
+    where w.version <> ''
 ), chosen as (
     select thread_id from (
-        select *, row_number() over (partition by workflow order by due_at, thread_id) as turn from picked
+        select *, row_number() over (partition by workflow, suspect order by due_at, thread_id) as place,
+            row_number() over (partition by workflow order by due_at, thread_id) as turn
+        from picked
     ) as ranked
+    where place <= room
     order by turn, due_at, thread_id
     limit %(rows)s::int
 )

@@ -21,6 +21,15 @@ select %(thread_id)s::text, %(workflow)s::text, %(version)s::text, %(verdict)s::
     %(quarantine_reason)s::text, %(revision)s::int, %(claimant)s::text,
     case when %(claim)s::text = 'take' then clock_timestamp() + interval '30 seconds' end
 
+-- name: claimable
+-- A case that is due and that nothing keeps the wanted workflow `w` from, its version apart.
+c.thread_id, c.workflow, c.suspect, c.due_at, w.room from resumed.cases c
+where c.workflow = w.workflow and c.suspect = w.suspect and c.state in ('due', 'backoff')
+and c.due_at <= (select coalesce(%(due_by)s::timestamptz, clock_timestamp()))
+and (c.claimed_until is null or c.claimed_until < (select clock_timestamp()))
+and w.version <> all (c.refused_by || c.spent_by)
+and c.cancelled_head is distinct from c.head and not c.cancel_pending
+
 -- name: over_its_revision
 -- No row comes back where the case was written since.
 on conflict (thread_id) do update set workflow = excluded.workflow, version = excluded.version,
