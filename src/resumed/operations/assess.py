@@ -13,6 +13,7 @@ from resumed.observability.redaction import ErrorReport, describe_error
 from resumed.store import checkpoints, locks, watermark, workflow_versions
 from resumed.store.connection import PostgresError, Session
 from resumed.store.database_errors import blames_value
+from resumed.store.slices import in_slices
 from resumed.store.text_encoding import is_text
 
 OnUnjudged = Callable[[str, ErrorReport], None]
@@ -112,7 +113,7 @@ async def assess(
     for thread in threads:
         if not is_text(thread):
             _report_unread(sweep_context, found, thread, UnicodeError("its id is not UTF-8"))
-    for thread, snapshot in found.seen.items():
+    async for thread, snapshot in in_slices(found.seen.items()):
         try:
             found.judged[thread] = _judged(
                 snapshot, circumstances_of(snapshot, sweep_context, known.get(thread), held=thread in held)

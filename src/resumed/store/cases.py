@@ -21,12 +21,14 @@ from resumed.judge.case import (
 from resumed.model import Case, Registration, State, Verdict
 from resumed.store import case_commands, text_encoding
 from resumed.store.connection import Cursor, Session, one_row
+from resumed.store.slices import in_slices
 from resumed.store.sql_files import load_sql
 from resumed.store.watermark import database_clock
 
 _SQL = load_sql("cases")
 _FIELDS = tuple(Case.__dataclass_fields__)
 _TEXTS = ("reason", "refusal_reason", "quarantine_reason")
+_ROWS_A_WRITE = 250
 # How a case is written, see `case_row` in the SQL.
 KEEPING_CLAIM: Mapping[str, object] = {"claim": "keep", "claimant": None}
 RELEASING_CLAIM: Mapping[str, object] = {"claim": "clear", "claimant": None}
@@ -63,7 +65,7 @@ async def select_cases(session: Session, threads: Sequence[str]) -> Cursor:
 
 async def fetch_cases(cursor: Cursor) -> dict[str, Case]:
     """Return what `select_cases` has asked for, by thread."""
-    return {row["thread_id"]: _case(row) async for row in cursor}
+    return {row["thread_id"]: _case(row) async for row in in_slices(await cursor.fetchall())}
 
 
 async def find_due_looks(session: Session, now: datetime, rows: int) -> list[str]:
@@ -95,8 +97,8 @@ async def list_open(session: Session, state: str | None = None) -> list[Case]:
 
 async def record(session: Session, looks: Sequence[tuple[CaseUpdate, Case | None]], now: datetime) -> None:
     """Write what looks found, each over the case as that look read it; a case that was written since is left alone."""
-    decided = [record_look(known, update, now) for update, known in looks]
-    if decided:
+    for first in range(0, len(looks), _ROWS_A_WRITE):
+        decided = [record_look(known, update, now) for update, known in looks[first : first + _ROWS_A_WRITE]]
         await session.execute(_SQL["write_all"], {**_many_columns(session, decided), **KEEPING_CLAIM})
 
 

@@ -12,6 +12,7 @@ from resumed.judge.verdict import CONTROL_CHANNELS, ThreadSnapshot
 from resumed.rows import ControlRow, Head
 from resumed.store import runs
 from resumed.store.connection import Cursor, Session
+from resumed.store.slices import in_slices
 from resumed.store.sql_files import load_sql
 
 _SQL = load_sql("checkpoints")
@@ -102,7 +103,7 @@ async def select_heads(session: Session, threads: Sequence[str]) -> Cursor:
 
 async def fetch_heads(cursor: Cursor) -> dict[str, ThreadSnapshot]:
     """Return what `select_heads` has asked for, by thread."""
-    found = [_snapshot(row) async for row in cursor]
+    found = [_snapshot(row) async for row in in_slices(await cursor.fetchall())]
     return {snapshot.head.thread_id: snapshot for snapshot in found if not snapshot.head.stub}
 
 
