@@ -38,6 +38,7 @@ from resumed.store import schema
 from resumed.store.connection import Target
 
 HERE = Path(__file__).parent
+COMMAND = str(Path(sys.executable).parent / "resumed")
 AT_ONCE = 16
 PATIENCE = 600.0
 SAVER: dict[str, Any] = {"autocommit": True, "row_factory": dict_row, "prepare_threshold": 0}
@@ -159,26 +160,18 @@ def replica(server: PrivateServer, threads: int, processes: int) -> Result:
     """Time from the start of the first attempt to the end of the last, by the attempts' own rows."""
     name = f"replica_{processes}"
     dsn = copied(server, name)
-    registry = server.folder / "registry" / "bench-1.0.dist-info"
-    registry.mkdir(parents=True, exist_ok=True)
-    registry.joinpath("METADATA").write_text("Metadata-Version: 2.1\nName: bench\nVersion: 1.0\n")
-    registry.joinpath("entry_points.txt").write_text("[resumed.workflows]\nsteps = workloads.steps:four_steps_graph\n")
     settings = {
-        "RESUMED_DATABASE_URL": dsn,
+        **registered(server, dsn),
         "RESUMED_MIN_AGE": "0s",
         "RESUMED_POLL_INTERVAL": "1s",
         "RESUMED_RECONNECT_GRACE": "0s",
-        "RESUMED_HTTP_HOST": "127.0.0.1",
-        "RESUMED_HTTP_PORT": "0",
         "RESUMED_CONCURRENCY": str(AT_ONCE // processes),
         "RESUMED_PROCESSES": str(processes),
-        "PYTHONPATH": os.pathsep.join([str(HERE), str(registry.parent)]),
     }
-    command = [str(Path(sys.executable).parent / "resumed"), "run"]
     left = "select count(*) from resumed.attempts where outcome = 'finished'"
     with psycopg.connect(dsn, autocommit=True) as watcher, (server.folder / f"{name}.log").open("wb") as log:
         before = counters(server, name)
-        with started(command, settings, log) as process:
+        with started([COMMAND, "run"], settings, log) as process:
             until(watcher, "select count(*) from resumed.attempts", 1)
             used_at = usage(process)
             until(watcher, left, threads)
@@ -190,6 +183,20 @@ def replica(server: PrivateServer, threads: int, processes: int) -> Result:
     assert seconds is not None
     assert seconds[1] == threads, f"{seconds[1]} attempts for {threads} threads"
     return Result(f"replica, {processes} worker{'s'[: processes - 1]}", threads, seconds[0], used, used_by)
+
+
+def registered(server: PrivateServer, dsn: str) -> dict[str, str]:
+    """Register the workflow `steps` for the processes with these settings."""
+    registry = server.folder / "registry" / "bench-1.0.dist-info"
+    registry.mkdir(parents=True, exist_ok=True)
+    registry.joinpath("METADATA").write_text("Metadata-Version: 2.1\nName: bench\nVersion: 1.0\n")
+    registry.joinpath("entry_points.txt").write_text("[resumed.workflows]\nsteps = workloads.steps:four_steps_graph\n")
+    return {
+        "RESUMED_DATABASE_URL": dsn,
+        "RESUMED_HTTP_HOST": "127.0.0.1",
+        "RESUMED_HTTP_PORT": "0",
+        "PYTHONPATH": os.pathsep.join([str(HERE), str(registry.parent)]),
+    }
 
 
 def usage(control: subprocess.Popen[bytes]) -> dict[str, float]:
