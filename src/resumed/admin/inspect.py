@@ -176,7 +176,7 @@ async def open_inspector(service: Service) -> AsyncIterator[Inspector]:
             await schema.check(session, writing=False)
             await service.start_workers()
             sweep_context = await build_sweep_context(session, service.context.rules)
-            sweep_context = with_own_registrations(sweep_context, service.monitor.registrations.values())
+            sweep_context = with_own_registrations(sweep_context, service.monitor.workflows.registrations.values())
             paused = tuple(await pauses.current_pauses(session))
             yield Inspector(session, sweep_context, service.monitor, service.pool, paused)
     finally:

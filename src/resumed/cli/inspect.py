@@ -123,7 +123,7 @@ def _cell(name: str, value: object) -> object:
 
 async def _load_workflows() -> list[dict[str, Any]]:
     settings, events = prepare(quiet=True)
-    monitor = await registered_workflows(settings, events)
+    available = await registered_workflows(settings, events)
     left_open = "its context did not close within a second when the worker ended"
     loaded: list[dict[str, Any]] = [
         {
@@ -131,13 +131,13 @@ async def _load_workflows() -> list[dict[str, Any]]:
             "version": one.version or None,
             "accepts": list(one.accepts),
             "loaded": True,
-            "reason": left_open if one.name in monitor.unclosed else None,
+            "reason": left_open if one.name in available.unclosed else None,
         }
-        for one in monitor.registrations.values()
+        for one in available.registrations.values()
     ]
     missing: list[dict[str, Any]] = [
         {"name": name, "version": None, "accepts": [], "loaded": False, "reason": reason}
-        for name, reason in monitor.unavailable.items()
+        for name, reason in available.unavailable.items()
     ]
     return sorted(loaded + missing, key=lambda one: str(one["name"]))
 

@@ -90,7 +90,7 @@ class RunCoordinator:
 
     async def _finish(self, lock_session: LockSession, handle: RunHandle, ending: str | None) -> None:
         """Record the end and release the lock, in the background where something still works for the run."""
-        if ending is None and (handle.is_lingering or self.node_threads.is_busy(handle.run_id)):
+        if ending is None and (handle.work.is_lingering or self.node_threads.is_busy(handle.run_id)):
             task = asyncio.create_task(self._release_when_idle(lock_session, handle))
             self._releases.add(task)
             task.add_done_callback(self._releases.discard)
@@ -98,8 +98,8 @@ class RunCoordinator:
         await self._release(lock_session, handle, ending)
 
     async def _release_when_idle(self, lock_session: LockSession, handle: RunHandle) -> None:
-        if handle.lingering is not None:
-            await asyncio.wait({handle.lingering})
+        if handle.work.lingering is not None:
+            await asyncio.wait({handle.work.lingering})
         await self.node_threads.wait_until_idle(handle.run_id)
         await self._release(lock_session, handle, None)
 

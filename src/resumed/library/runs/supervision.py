@@ -46,7 +46,7 @@ class RegisteredRun:
 
         Nothing else ends it: a synchronous node cannot be cancelled.
         """
-        control = self.handle.control = self.options.get("control") or RunControl()
+        control = self.handle.work.control = self.options.get("control") or RunControl()
         self.handle.raise_if_ended()
         return getattr(self.graph, name)(self.given, self.config, **{**self.options, "control": control})
 
@@ -100,8 +100,7 @@ class NodeThreads:
         try:
             return await loop.run_in_executor(self._own, copy_context().run, lambda: run.call("invoke"))
         except asyncio.CancelledError:
-            if run.handle.control is not None:
-                run.handle.control.request_drain()
+            run.handle.work.drain()
             raise
 
 
@@ -123,24 +122,24 @@ async def supervise_stream(handle: RunHandle, stream: AsyncIterator[Any]) -> Asy
 
 async def _supervise(handle: RunHandle, work: Coroutine[Any, Any, T], context: Context) -> T:
     running = asyncio.get_running_loop().create_task(work, context=context)
-    handle.running = running
+    handle.work.running = running
     try:
         await asyncio.wait({running})
         handle.raise_if_ended()
         return running.result()
     finally:
-        handle.running = None
+        handle.work.running = None
         if not running.done():
-            _let_linger(handle, running)
+            handle.work.let_linger(running)
             cancel_once(running)
             await asyncio.wait({running}, timeout=_GRACE.total_seconds())
 
 
 async def _close_stream(handle: RunHandle, close: Callable[[], Coroutine[Any, Any, None]], context: Context) -> None:
     """Close a stream; one that still makes its last part is closed in the background after that."""
-    making = handle.lingering if handle.is_lingering else None
+    making = handle.work.lingering if handle.work.is_lingering else None
     closing = asyncio.get_running_loop().create_task(_close_after(making, close), context=context)
-    _let_linger(handle, closing)
+    handle.work.let_linger(closing)
     if making is None:
         await asyncio.shield(closing)
 
@@ -149,12 +148,6 @@ async def _close_after(earlier: "asyncio.Task[Any] | None", close: Callable[[], 
     if earlier is not None:
         await asyncio.wait({earlier})
     await close()
-
-
-def _let_linger(handle: RunHandle, task: "asyncio.Task[Any]") -> None:
-    """Keep the lock until this task has ended, and retrieve its error, or asyncio would print it with its values."""
-    handle.lingering = task
-    task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
 
 
 async def _next(stream: AsyncIterator[Any]) -> Any:
