@@ -95,14 +95,11 @@ def show(
     for line in fields["evidence"]:
         print_line(f"  {escape_text(line, _LONGEST_EVIDENCE)}")
     for entry in fields["audit"]:
-        print_line(f"asked for: {_audit_line(entry)}")
+        why = f": {entry['reason']}" if entry["reason"] else ""
+        request = f"{entry['action']} by {entry['actor']}, {entry['at']}{why}"
+        print_line(f"asked for: {escape_text(request, _LONGEST_EVIDENCE)}")
     _print_columns(fields["attempts"], "attempt started_at outcome error_type error before after", "no attempts")
     _print_columns(checkpoints, "checkpoint_ns checkpoint_id source step", "no checkpoints")
-
-
-def _audit_line(entry: Mapping[str, Any]) -> str:
-    why = f": {entry['reason']}" if entry["reason"] else ""
-    return escape_text(f"{entry['action']} by {entry['actor']}, {entry['at']}{why}", _LONGEST_EVIDENCE)
 
 
 def _warn_of_pauses(paused: Sequence[Pause]) -> None:
