@@ -19,7 +19,6 @@ from resumed.store import pauses, schema, statistics, watermark
 from resumed.store.connection import PostgresError, Session, Target, open_session
 from resumed.store.database_errors import ErrorKind, explain, kind_of
 from resumed.store.lock_selftest import run_lock_selftest
-from resumed.store.pauses import Pause
 
 _CONTROL_SESSIONS = 5
 
@@ -159,15 +158,12 @@ async def _pauses(context: DoctorContext) -> list[Finding]:
     current = await pauses.current_pauses(context.session)
     if not current:
         return [Finding("pauses", Level.OK, "nothing is paused")]
-    return [
-        Finding("pauses", Level.WARNING, f"{one}; its threads are not resumed", _unpause_command(one))
-        for one in current
-    ]
-
-
-def _unpause_command(pause: Pause) -> str:
-    command = shlex.join(["resumed", "unpause", *filter(None, [pause.workflow])])
-    return f"run `{command}` when its reason is gone"
+    found = []
+    for pause in current:
+        command = shlex.join(["resumed", "unpause", *filter(None, [pause.workflow])])
+        remedy = f"run `{command}` when its reason is gone"
+        found.append(Finding("pauses", Level.WARNING, f"{pause}; its threads are not resumed", remedy))
+    return found
 
 
 async def _index(context: DoctorContext) -> list[Finding]:
