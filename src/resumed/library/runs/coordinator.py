@@ -61,7 +61,10 @@ class RunCoordinator:
         """
         graph = request.graph
         assert graph is not None  # noqa: S101 - only what the daemon is to begin has none
-        lock_session = self._least_used_session()
+        if not self.lock_sessions:
+            message = "the executor is not open: use it with `async with`"
+            raise RuntimeError(message)
+        lock_session = min(self.lock_sessions, key=lambda lock_session: len(lock_session.handles))
         await self._binder.require_same_database(graph, lock_session)
         async with self._room:
             started = await RunRegistrar(lock_session, self._handles, self._owner).begin(request)
@@ -81,12 +84,6 @@ class RunCoordinator:
         """Stop this process's run of the thread as cancelled, if there is one."""
         if thread_id in self._handles:
             self._handles[thread_id].end(RunCancelledError(RunCancelledError.__doc__))
-
-    def _least_used_session(self) -> LockSession:
-        if not self.lock_sessions:
-            message = "the executor is not open: use it with `async with`"
-            raise RuntimeError(message)
-        return min(self.lock_sessions, key=lambda lock_session: len(lock_session.handles))
 
     async def _finish(self, lock_session: LockSession, handle: RunHandle, ending: str | None) -> None:
         """Record the end and release the lock, in the background where something still works for the run."""

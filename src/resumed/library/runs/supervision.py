@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import RunControl
 
+from resumed.library.event_loop import END, next_part
 from resumed.library.runs.run_handle import RunHandle, cancel_once
 from resumed.runtime.call_mode import is_mode_refused, repeatable_input
 from resumed.runtime.node_threads import CURRENT_THREAD_ID, TrackedExecutor
@@ -20,7 +21,6 @@ T = TypeVar("T")
 _GRACE = timedelta(seconds=5)
 _MAX_THREADS = 128
 _BUSY_CHECK_INTERVAL = timedelta(milliseconds=50)
-_END = object()
 
 
 @dataclass(slots=True)
@@ -113,7 +113,7 @@ async def supervise_stream(handle: RunHandle, stream: AsyncIterator[Any]) -> Asy
     """Yield the parts of a stream for as long as the run is ours. Raises the error that ended the run."""
     context = _counting_context(handle)
     try:
-        while (part := await _supervise(handle, _next(stream), context)) is not _END:
+        while (part := await _supervise(handle, next_part(stream), context)) is not END:
             yield part
     finally:
         if (close := getattr(stream, "aclose", None)) is not None:
@@ -148,10 +148,6 @@ async def _close_after(earlier: "asyncio.Task[Any] | None", close: Callable[[], 
     if earlier is not None:
         await asyncio.wait({earlier})
     await close()
-
-
-async def _next(stream: AsyncIterator[Any]) -> Any:
-    return await anext(stream, _END)
 
 
 def _counting_context(handle: RunHandle) -> Context:
