@@ -4,7 +4,7 @@ import re
 from datetime import timedelta
 from fractions import Fraction
 
-LONGEST = timedelta(days=36_500)
+LONGEST = timedelta(days=36_500)  # a date can be moved by this
 
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _UNITS = {"w": 604_800_000_000, "d": 86_400_000_000, "h": 3_600_000_000, "m": 60_000_000, "s": 1_000_000, "ms": 1_000}
@@ -26,7 +26,11 @@ def parse_duration(text: str) -> timedelta:
     if not parts:
         sentence = f"{written[:_LONGEST_TEXT]!r} is not a duration, write one like 30s, 5m, 24h, 7d or PT5M"
         raise ValueError(sentence)
-    return _checked_length(sum(_UNITS[unit] * Fraction(value) for unit, value in parts.items()))
+    microseconds = sum(_UNITS[unit] * Fraction(value) for unit, value in parts.items())
+    if microseconds > LONGEST // timedelta(microseconds=1):
+        sentence = "a duration must not be longer than a hundred years (36500d)"
+        raise ValueError(sentence)
+    return timedelta(microseconds=round(microseconds))
 
 
 def _refuse_common_mistakes(written: str) -> None:
@@ -44,14 +48,6 @@ def _refuse_common_mistakes(written: str) -> None:
         raise ValueError(sentence)
 
 
-def _checked_length(microseconds: Fraction | int) -> timedelta:
-    """Refuse what no date can be moved by."""
-    if microseconds > LONGEST // timedelta(microseconds=1):
-        sentence = "a duration must not be longer than a hundred years (36500d)"
-        raise ValueError(sentence)
-    return timedelta(microseconds=round(microseconds))
-
-
 def duration_text(duration: timedelta) -> str:
     """Write a length of time in the shortest form that `parse_duration` reads back; raises ValueError below zero."""
     if duration < timedelta(0):
@@ -60,13 +56,9 @@ def duration_text(duration: timedelta) -> str:
     microseconds = duration // timedelta(microseconds=1)
     if not microseconds:
         return "0s"
-    return min([*_in_one_unit(microseconds), _compound(microseconds), _seconds(microseconds)], key=len)
-
-
-def _in_one_unit(microseconds: int) -> list[str]:
-    """Write the time in every unit that divides it; no weeks, which nobody expects to read."""
-    units = [(unit, size) for unit, size in _UNITS.items() if unit != "w"]
-    return [f"{microseconds // size}{unit}" for unit, size in units if microseconds % size == 0]
+    units = [(unit, size) for unit, size in _UNITS.items() if unit != "w"]  # nobody expects to read weeks
+    in_one_unit = [f"{microseconds // size}{unit}" for unit, size in units if microseconds % size == 0]
+    return min([*in_one_unit, _compound(microseconds), _seconds(microseconds)], key=len)
 
 
 def _seconds(microseconds: int) -> str:

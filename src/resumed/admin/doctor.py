@@ -8,8 +8,8 @@ from enum import StrEnum
 
 from resumed import durations
 from resumed.config.settings import Settings
+from resumed.daemon.available_workflows import AvailableWorkflows
 from resumed.daemon.clock_check import CLOCK_LIMIT
-from resumed.daemon.worker_monitor import WorkerMonitor
 from resumed.daemon.worker_plan import registered_workflows, sweep_rules
 from resumed.errors import DatabaseError, ResumedError
 from resumed.observability.events import Events
@@ -19,7 +19,6 @@ from resumed.store import pauses, schema, statistics, watermark
 from resumed.store.connection import PostgresError, Session, Target, open_session
 from resumed.store.database_errors import ErrorKind, explain, kind_of
 from resumed.store.lock_selftest import run_lock_selftest
-from resumed.store.pauses import Pause
 
 _CONTROL_SESSIONS = 5
 
@@ -48,17 +47,17 @@ class DoctorContext:
 
     session: Session
     settings: Settings
-    monitor: WorkerMonitor
+    workflows: AvailableWorkflows
 
 
 async def run_checks(settings: Settings, events: Events) -> list[Finding]:
     """Run every check; without a database, those that need none."""
     target = Target(settings.dsn, settings.checkpoint_schema)
     found: list[Finding] = []
-    monitor = await _workflows(settings, events, found)
+    workflows = await _workflows(settings, events, found)
     try:
         async with open_session(target, "resumed doctor") as session:
-            context = DoctorContext(session, settings, monitor)
+            context = DoctorContext(session, settings, workflows)
             for check in _CHECKS:
                 found += await _run_check(check, context)
             found.append(await _locks(target))
@@ -67,24 +66,24 @@ async def run_checks(settings: Settings, events: Events) -> list[Finding]:
     return found
 
 
-async def _workflows(settings: Settings, events: Events, found: list[Finding]) -> WorkerMonitor:
+async def _workflows(settings: Settings, events: Events, found: list[Finding]) -> AvailableWorkflows:
     try:
-        monitor = await registered_workflows(settings, events)
+        workflows = await registered_workflows(settings, events)
     except ResumedError as error:
         remedy = "correct the import that the log names, then run this again"
         found.append(Finding("workflows", Level.ERROR, str(error), remedy))
-        return WorkerMonitor(events, lambda: None, lambda: None)
-    for name, reason in sorted(monitor.unavailable.items()):
+        return AvailableWorkflows(events)
+    for name, reason in sorted(workflows.unavailable.items()):
         remedy = f"correct the entry {name} or install what it imports; until then its threads are not resumed"
         found.append(Finding("workflows", Level.ERROR, f"{name}: {reason}", remedy))
-    for name, registration in sorted(monitor.registrations.items()):
+    for name, registration in sorted(workflows.registrations.items()):
         version = registration.version
         said = f"version {version}" if version else "it declares no version, so it accepts every thread of its name"
         found.append(Finding("workflows", Level.OK, f"{name}: {said}"))
-    if not monitor.registrations and not monitor.unavailable:
+    if not workflows.registrations and not workflows.unavailable:
         remedy = "declare them under the entry-point group resumed.workflows, or name a langgraph.json with --graphs"
         found.append(Finding("workflows", Level.WARNING, "no workflows are registered", remedy))
-    return monitor
+    return workflows
 
 
 async def _run_check(
@@ -159,15 +158,12 @@ async def _pauses(context: DoctorContext) -> list[Finding]:
     current = await pauses.current_pauses(context.session)
     if not current:
         return [Finding("pauses", Level.OK, "nothing is paused")]
-    return [
-        Finding("pauses", Level.WARNING, f"{one}; its threads are not resumed", _unpause_command(one))
-        for one in current
-    ]
-
-
-def _unpause_command(pause: Pause) -> str:
-    command = shlex.join(["resumed", "unpause", *filter(None, [pause.workflow])])
-    return f"run `{command}` when its reason is gone"
+    found = []
+    for pause in current:
+        command = shlex.join(["resumed", "unpause", *filter(None, [pause.workflow])])
+        remedy = f"run `{command}` when its reason is gone"
+        found.append(Finding("pauses", Level.WARNING, f"{pause}; its threads are not resumed", remedy))
+    return found
 
 
 async def _index(context: DoctorContext) -> list[Finding]:
@@ -224,7 +220,7 @@ async def _lock_table(context: DoctorContext) -> list[Finding]:
 async def _min_age(context: DoctorContext) -> list[Finding]:
     """Compare each workflow's longest step with the silence after which its threads count as dead."""
     sweep_context = await build_sweep_context(context.session, sweep_rules(context.settings))
-    sweep_context = with_own_registrations(sweep_context, context.monitor.registrations.values())
+    sweep_context = with_own_registrations(sweep_context, context.workflows.registrations.values())
     return [_compare_step(step) for step in await longest_steps(context.session, sweep_context)]
 
 

@@ -29,7 +29,7 @@ _AHEAD = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thread as `scan` and `show` report it."""
+    """One thread as `scan` and `show` report it; `evidence` is what the verdict is based on."""
 
     update: CaseUpdate
     action: Action
@@ -80,8 +80,11 @@ class Inspector:
 
         A caller may stop early: later threads are then not judged. Only a few pages are in memory.
         """
-        window = await self._window()
-        timeless = await checkpoints.threads_without_time(self.session, plausible_span(self.sweep_context.now))
+        rules, now = self.sweep_context.rules, self.sweep_context.now
+        first = now - rules.defaults.max_age
+        position = await watermark.watermark_position(self.session) or first
+        window = first_at(min(position, first) - rules.clock_tolerance), first_at(now + _AHEAD)
+        timeless = await checkpoints.threads_without_time(self.session, plausible_span(now))
         abandoned = [thread async for page in runs.abandoned_runs(self.session, PAGE_ROWS) for thread in page]
         outside_time = frozenset({*timeless, *abandoned})
         yielded: set[str] = set()
@@ -121,7 +124,10 @@ class Inspector:
         what = action(found.judgement, found.placement)
         if what is Action.RESUME and pauses.covering_pause(self.paused, found.workflow):
             what = Action.WAIT
-        return _with_evidence(Finding(found, what, known), seen.snapshot, seen.circumstances)
+        triggers = [trigger for version in seen.circumstances.claim.registrations for trigger in version.triggers]
+        lines = evidence(seen.snapshot, found.judgement, triggers)
+        kept_out = found.placement.quarantine_reason
+        return Finding(found, what, known, (*lines, f"in quarantine: {kept_out}") if kept_out else lines)
 
     def _on_unjudged(self, thread_id: str, error: ErrorReport) -> None:
         self.unjudged[thread_id] = error.error_type
@@ -136,12 +142,6 @@ class Inspector:
         except (TimeoutError, NotInspectedError) as error:
             self.unjudged[found.thread_id] = str(error) or "no worker answered in time"
             return None
-
-    async def _window(self) -> tuple[str, str]:
-        now, rules = self.sweep_context.now, self.sweep_context.rules
-        first = now - rules.defaults.max_age
-        position = await watermark.watermark_position(self.session) or first
-        return first_at(min(position, first) - rules.clock_tolerance), first_at(now + _AHEAD)
 
     async def _threads_without_window(self, threads: AbstractSet[str]) -> AsyncIterator[AssessedThread]:
         """Judge threads that no window shows: their ids hold no time, or their run was only registered."""
@@ -177,7 +177,7 @@ async def open_inspector(service: Service) -> AsyncIterator[Inspector]:
             await schema.check(session, writing=False)
             await service.start_workers()
             sweep_context = await build_sweep_context(session, service.context.rules)
-            sweep_context = with_own_registrations(sweep_context, service.monitor.registrations.values())
+            sweep_context = with_own_registrations(sweep_context, service.monitor.workflows.registrations.values())
             paused = tuple(await pauses.current_pauses(session))
             yield Inspector(session, sweep_context, service.monitor, service.pool, paused)
     finally:
@@ -196,14 +196,6 @@ async def _merge(*streams: AsyncIterator[AssessedThread]) -> AsyncIterator[Asses
 
 def _quiet_since(seen: AssessedThread) -> datetime:
     return seen.update.last_activity_at
-
-
-def _with_evidence(found: Finding, snapshot: ThreadSnapshot, circumstances: Circumstances) -> Finding:
-    """Add what the verdict is based on, and why the case is in quarantine if it is."""
-    triggers = [trigger for registration in circumstances.claim.registrations for trigger in registration.triggers]
-    lines = evidence(snapshot, found.update.judgement, triggers)
-    kept_out = found.update.placement.quarantine_reason
-    return replace(found, evidence=(*lines, f"in quarantine: {kept_out}") if kept_out else lines)
 
 
 async def thread_history(session: Session, thread_id: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -89,7 +89,7 @@ def _refusal(found: Finding, *, force: bool) -> str | None:
 async def _run(service: Service, found: Finding) -> None:
     thread_id, workflow = found.update.thread_id, found.update.workflow
     if workflow is None or not service.pool.submit(thread_id, workflow, asked=True):
-        why = service.monitor.unavailable.get(workflow or "", "run this where its code is installed")
+        why = service.monitor.workflows.unavailable.get(workflow or "", "run this where its code is installed")
         message = f"no worker here has the workflow {workflow!r}: {why}"
         raise ResumedError(message)
     while thread_id in service.pool.inflight_threads():

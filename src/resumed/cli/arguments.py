@@ -72,17 +72,13 @@ def reason_option(text: str) -> str:
 def current_actor() -> str:
     """Return the actor for the audit: `--actor`, else user@host of the operating system."""
     if GLOBALS.actor is None:
-        return f"{_user_name()}@{socket.gethostname()}"
+        try:
+            user = getpass.getuser()
+        except (KeyError, OSError):
+            user = str(os.getuid())  # a container's user may have no name
+        return f"{user}@{socket.gethostname()}"
     actor = require_storable(GLOBALS.actor, "the actor").strip()
     if not actor:
         message = "the actor is empty: write a name after --actor, or omit the option"
         raise SettingsError(message)
     return actor[:_LONGEST_ACTOR]
-
-
-def _user_name() -> str:
-    """Return the user's name, or the numeric id: a container's user may have no name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())

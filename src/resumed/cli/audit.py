@@ -1,12 +1,11 @@
 """The command `audit`: which actor did what to which thread or workflow, when and why."""
 
-from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
 
 from resumed.cli import arguments
-from resumed.cli.context import open_command_session, prepare, run
+from resumed.cli.context import prepare, run_on_session
 from resumed.cli.options import Json
 from resumed.cli.output import format_time, print_json, print_table
 from resumed.store import audit as store
@@ -24,18 +23,16 @@ def audit(
 
     Reasons are shown here exactly as the operators wrote them; they are never logged.
     """
-    entries = run(_read_entries(arguments.duration_option(since, "--since")))
+    period = arguments.duration_option(since, "--since")
+    settings, _ = prepare(quiet=True)
+    entries = run_on_session(
+        settings, lambda session: store.since(session, period, _LIMIT), "resumed audit", writing=False
+    )
     if as_json:
         print_json({"audit": [_entry_fields(entry) for entry in entries]})
         return
     rows = [(format_time(entry.at), *(getattr(entry, name) for name in _COLUMNS[1:])) for entry in entries]
     print_table(_COLUMNS, rows, f"no entries within {since}: --since looks further back")
-
-
-async def _read_entries(since: timedelta) -> list[Entry]:
-    settings, _ = prepare(quiet=True)
-    async with open_command_session(settings, "resumed audit", writing=False) as session:
-        return await store.since(session, since, _LIMIT)
 
 
 def _entry_fields(entry: Entry) -> dict[str, Any]:

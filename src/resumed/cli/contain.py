@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from resumed.cli import arguments
-from resumed.cli.context import open_command_session, prepare, run
+from resumed.cli.context import open_command_session, prepare, run, run_on_session
 from resumed.cli.options import Json, OptionalThreads, Reason, Threads
 from resumed.cli.output import escape_text, print_json, print_line
 from resumed.config.settings import Settings
@@ -46,7 +46,7 @@ def release(
     else:
         name = arguments.workflow_argument(workflow) or None
         settings, _ = prepare(quiet=True)
-        count = run(_count_quarantined(settings, name))
+        count = run_on_session(settings, lambda session: in_quarantine(session, name))
         _confirm_release(count, name, yes=yes)
         results = run(_release_all(settings, command, name, count))
     released = sum(result.done for result in results)
@@ -121,11 +121,6 @@ async def _release_all(
             results += page
             progress.report(len(results))
     return results
-
-
-async def _count_quarantined(settings: Settings, workflow: str | None) -> int:
-    async with open_command_session(settings) as session:
-        return await in_quarantine(session, workflow)
 
 
 @asynccontextmanager

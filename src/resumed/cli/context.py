@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,6 +66,22 @@ async def open_command_session(
     async with open_session(Target(chosen.dsn, chosen.checkpoint_schema), name) as session:
         await schema.check(session, writing=writing)
         yield session
+
+
+def run_on_session(
+    chosen: settings.Settings,
+    work: Callable[[Session], Coroutine[Any, Any, T]],
+    name: str = "resumed command",
+    *,
+    writing: bool = True,
+) -> T:
+    """Run a command's coroutine on a session of `open_command_session`, as `run` does."""
+
+    async def open_and_work() -> T:
+        async with open_command_session(chosen, name, writing=writing) as session:
+            return await work(session)
+
+    return run(open_and_work())
 
 
 def exit_with_error(error: ResumedError) -> int:

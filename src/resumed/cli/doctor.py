@@ -3,7 +3,7 @@
 import typer
 
 from resumed.admin import doctor as examination
-from resumed.admin.doctor import Finding, Level
+from resumed.admin.doctor import Level
 from resumed.cli.context import GLOBALS, prepare, run
 from resumed.cli.options import Graphs, Json
 from resumed.cli.output import print_json, print_table
@@ -17,7 +17,7 @@ def doctor(as_json: Json = False, _: Graphs = None) -> None:
 
     Exit 0 without errors, 3 if the database cannot be reached or used, 1 for any other error.
     """
-    findings = run(_run_checks())
+    findings = run(examination.run_checks(*prepare(quiet=True)))
     if as_json:
         fields = ("check", "level", "finding", "remedy")
         print_json({"findings": [{name: getattr(finding, name) for name in fields} for finding in findings]})
@@ -43,7 +43,3 @@ def config(as_json: Json = False) -> None:
         print_table(("setting", "value", "source"), rows, "")
     for warning in loaded.warnings:
         typer.echo(f"resumed: {warning}", err=True)
-
-
-async def _run_checks() -> list[Finding]:
-    return await examination.run_checks(*prepare(quiet=True))

@@ -95,14 +95,11 @@ def show(
     for line in fields["evidence"]:
         print_line(f"  {escape_text(line, _LONGEST_EVIDENCE)}")
     for entry in fields["audit"]:
-        print_line(f"asked for: {_audit_line(entry)}")
+        why = f": {entry['reason']}" if entry["reason"] else ""
+        request = f"{entry['action']} by {entry['actor']}, {entry['at']}{why}"
+        print_line(f"asked for: {escape_text(request, _LONGEST_EVIDENCE)}")
     _print_columns(fields["attempts"], "attempt started_at outcome error_type error before after", "no attempts")
     _print_columns(checkpoints, "checkpoint_ns checkpoint_id source step", "no checkpoints")
-
-
-def _audit_line(entry: Mapping[str, Any]) -> str:
-    why = f": {entry['reason']}" if entry["reason"] else ""
-    return escape_text(f"{entry['action']} by {entry['actor']}, {entry['at']}{why}", _LONGEST_EVIDENCE)
 
 
 def _warn_of_pauses(paused: Sequence[Pause]) -> None:
@@ -123,7 +120,7 @@ def _cell(name: str, value: object) -> object:
 
 async def _load_workflows() -> list[dict[str, Any]]:
     settings, events = prepare(quiet=True)
-    monitor = await registered_workflows(settings, events)
+    available = await registered_workflows(settings, events)
     left_open = "its context did not close within a second when the worker ended"
     loaded: list[dict[str, Any]] = [
         {
@@ -131,13 +128,13 @@ async def _load_workflows() -> list[dict[str, Any]]:
             "version": one.version or None,
             "accepts": list(one.accepts),
             "loaded": True,
-            "reason": left_open if one.name in monitor.unclosed else None,
+            "reason": left_open if one.name in available.unclosed else None,
         }
-        for one in monitor.registrations.values()
+        for one in available.registrations.values()
     ]
     missing: list[dict[str, Any]] = [
         {"name": name, "version": None, "accepts": [], "loaded": False, "reason": reason}
-        for name, reason in monitor.unavailable.items()
+        for name, reason in available.unavailable.items()
     ]
     return sorted(loaded + missing, key=lambda one: str(one["name"]))
 

@@ -1,14 +1,16 @@
 """The commands `pause` and `unpause`: a kill switch that is kept in the database and obeyed by every replica."""
 
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import typer
 
 from resumed.cli import arguments
-from resumed.cli.context import open_command_session, prepare, run
+from resumed.cli.context import prepare, run_on_session
 from resumed.cli.options import Json, OptionalWorkflow, Reason
 from resumed.cli.output import escape_text, print_json, print_line
 from resumed.operations.pause import PauseResult, pause_workflow, unpause_workflow
+from resumed.store.connection import Session
 
 
 def pause(reason: Reason, workflow: OptionalWorkflow = None, as_json: Json = False) -> None:
@@ -16,8 +18,8 @@ def pause(reason: Reason, workflow: OptionalWorkflow = None, as_json: Json = Fal
 
     Attempts that are running end at their next superstep; nothing is charged. Runs of the application are not affected.
     """
-    name, actor = arguments.workflow_argument(workflow), arguments.current_actor()
-    _print_result(run(_pause(name, actor, arguments.reason_option(reason))), as_json=as_json)
+    name, actor, why = arguments.workflow_argument(workflow), arguments.current_actor(), arguments.reason_option(reason)
+    _run(lambda session: pause_workflow(session, name, actor, why), as_json=as_json)
 
 
 def unpause(workflow: OptionalWorkflow = None, as_json: Json = False) -> None:
@@ -25,22 +27,14 @@ def unpause(workflow: OptionalWorkflow = None, as_json: Json = False) -> None:
 
     Exit 1 if nothing was paused.
     """
-    _print_result(run(_unpause(arguments.workflow_argument(workflow), arguments.current_actor())), as_json=as_json)
+    name, actor = arguments.workflow_argument(workflow), arguments.current_actor()
+    _run(lambda session: unpause_workflow(session, name, actor), as_json=as_json)
 
 
-async def _pause(workflow: str, actor: str, reason: str) -> PauseResult:
+def _run(operation: Callable[[Session], Coroutine[Any, Any, PauseResult]], *, as_json: bool) -> None:
+    """Run the operation on a session and print what it returns. Exit 1 unless it was done."""
     settings, _ = prepare(quiet=True)
-    async with open_command_session(settings) as session:
-        return await pause_workflow(session, workflow, actor, reason)
-
-
-async def _unpause(workflow: str, actor: str) -> PauseResult:
-    settings, _ = prepare(quiet=True)
-    async with open_command_session(settings) as session:
-        return await unpause_workflow(session, workflow, actor)
-
-
-def _print_result(result: PauseResult, *, as_json: bool) -> None:
+    result = run_on_session(settings, operation)
     if as_json:
         fields: dict[str, Any] = {"workflow": result.workflow or None, "done": result.done}
         print_json({**fields, "paused": result.paused, "said": result.said})

@@ -26,7 +26,7 @@ def resume(
     Exit 0 if the thread finished or now waits for a person, else 1.
     """
     thread_id = arguments.thread_argument(thread)
-    result = run(_resume(thread_id, arguments.current_actor(), force=force))
+    result = run(resume_thread(Service(*prepare()), thread_id, arguments.current_actor(), force=force))
     if as_json:
         print_json(_result_fields(thread_id, result))
     else:
@@ -34,10 +34,6 @@ def resume(
         print_line(f"{escape_text(thread_id)}: {result.outcome}{why}")
     if result.attempt is None or result.attempt.outcome not in _SUCCESSFUL:
         raise typer.Exit(1)
-
-
-async def _resume(thread_id: str, actor: str, *, force: bool) -> ResumeResult:
-    return await resume_thread(Service(*prepare()), thread_id, actor, force=force)
 
 
 def _result_fields(thread_id: str, result: ResumeResult) -> dict[str, Any]:

@@ -168,8 +168,14 @@ class Loaded:
 
 
 def load_settings(config: Path | None = None, flags: Mapping[str, object] | None = None) -> Loaded:
-    """Read flags, environment and file, in this order of precedence; raise SettingsError with the remedy."""
-    found = sources.combine_layers(_read_layers(config, flags or {}), _SECRETS_WITH_FILE)
+    """Read flags, environment and file, in this order of precedence; raise SettingsError with the remedy.
+
+    `config` is the file; None: `resumed.toml` in the working directory if there is one.
+    """
+    layers = [sources.flags_layer(flags or {}), sources.environment_layer(Settings)]
+    if config is not None or _has_file(DEFAULT_FILE):
+        layers.append(sources.file_layer(Settings, config or DEFAULT_FILE))
+    found = sources.combine_layers(layers, _SECRETS_WITH_FILE)
     try:
         settings = Settings(**{name: one.value for name, one in found.items()})  # type: ignore[arg-type]
     except ValidationError as error:
@@ -187,14 +193,6 @@ def _list_ineffective(found: Mapping[str, sources.RawSetting]) -> tuple[str, ...
         if name in found and found[name].source != "environment"
     ]
     return (*later, *misplaced)
-
-
-def _read_layers(config: Path | None, flags: Mapping[str, object]) -> list[sources.Layer]:
-    """Read the sources, the strongest first; the default file is optional."""
-    layers = [sources.flags_layer(flags), sources.environment_layer(Settings)]
-    if config is not None or _has_file(DEFAULT_FILE):
-        layers.append(sources.file_layer(Settings, config or DEFAULT_FILE))
-    return layers
 
 
 def _has_file(path: Path) -> bool:

@@ -100,7 +100,7 @@ class DispatchTask:
 
     async def _circuit_records(self, session: Session) -> dict[str, CircuitRecord]:
         """Read how the last attempts of each workflow ended, and report circuits that opened or closed."""
-        records = await attempts.circuit_records(session, list(self.context.monitor.registrations))
+        records = await attempts.circuit_records(session, list(self.context.monitor.workflows.registrations))
         open_now = {name for name, record in records.items() if is_open(record.ended)}
         for name in sorted(open_now ^ self._open_circuits):
             self.context.events.circuit_changed(name, opened=name in open_now)
@@ -108,7 +108,7 @@ class DispatchTask:
         return records
 
     def _shares(self, records: dict[str, CircuitRecord]) -> list[WorkflowShare]:
-        now, registrations = datetime.now(UTC), self.context.monitor.registrations
+        now, registrations = datetime.now(UTC), self.context.monitor.workflows.registrations
         probe_interval = timings.current().between_probes
         return [
             WorkflowShare(registration, allowance(records.get(name, CircuitRecord()), now, probe_interval))
@@ -184,7 +184,7 @@ class RecoveryTask:
             for thread in suspects.keys() - set(untried):
                 del suspects[thread]
             for thread in untried:
-                registrations = context.monitor.registrations
+                registrations = context.monitor.workflows.registrations
                 result = await suspect_thread(session, sweep_context, thread, registrations, alone=suspects[thread])
                 if result is None:
                     continue
@@ -229,7 +229,7 @@ class StopRequestTask:
         """Apply what people asked for; return how many threads have to stop."""
         context, stopping = self.context, 0
         async with context.surviving(Blocker.STOP_REQUESTS, "dispatch"), context.session() as session:
-            stopping += await self.requests.apply(session, list(context.monitor.registrations))
+            stopping += await self.requests.apply(session, list(context.monitor.workflows.registrations))
         return stopping
 
 
@@ -243,7 +243,7 @@ class AnnouncementTask:
         """Announce the versions of workflows that the workers have; return how many."""
         context, announced = self.context, 0
         async with context.surviving(Blocker.ANNOUNCEMENT, "dispatch"), context.session() as session:
-            registrations = list(context.monitor.registrations.values())
+            registrations = list(context.monitor.workflows.registrations.values())
             await workflow_versions.announce_versions(session, registrations)
             announced += len(registrations)
         return announced

@@ -5,6 +5,7 @@ attempt on record becomes a suspect: loading its state may be what killed the wo
 """
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from resumed.judge.case import (
@@ -91,7 +92,7 @@ async def suspect_thread(
     session: Session,
     sweep_context: SweepContext,
     thread_id: str,
-    registrations: dict[str, Registration],
+    registrations: Mapping[str, Registration],
     *,
     alone: bool,
 ) -> SuspectResult | None:

@@ -93,9 +93,11 @@ async def _sweep_window(session: Session, sweep_context: SweepContext) -> SweepR
                 return None if window is None else SweepReport(rows, threads, written)
             window = window or _window(mark, sweep_context)
             page = await checkpoints.window_page(session, window.after, window.upper, PAGE_ROWS)
-            found = await _record(
-                session, sweep_context, [*page.threads, *await _threads_without_time(session, sweep_context, window)]
-            )
+            timeless: list[str] = []
+            if window.wide:
+                span = plausible_span(sweep_context.now)
+                timeless = await checkpoints.threads_without_time(session, span, LOOK_ROWS)
+            found = await _record(session, sweep_context, [*page.threads, *timeless])
             reached = None if page.is_last else page.last_id
             await watermark.move_watermark(session, _watermark_after(mark, window, reached, sweep_context))
         rows, threads, written = rows + page.rows, threads + found.threads, written + found.written
@@ -123,12 +125,6 @@ def _shortest_min_age(sweep_context: SweepContext) -> timedelta:
     return min(
         [sweep_context.rules.defaults.min_age, *(registration.numbers.min_age for registration in sweep_context.known)]
     )
-
-
-async def _threads_without_time(session: Session, sweep_context: SweepContext, window: Window) -> list[str]:
-    if not window.wide:
-        return []
-    return await checkpoints.threads_without_time(session, plausible_span(sweep_context.now), LOOK_ROWS)
 
 
 async def _revisit_cases(session: Session, sweep_context: SweepContext, search: AnswerSearch) -> SweepReport:

@@ -1,13 +1,14 @@
-"""Owns what is known of the workers: turns their messages into events, and remembers what they have and had in hand."""
+"""Owns what became of threads: turns what workers report into events, remembers what they have and had in hand."""
 
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import datetime
 
-from resumed.model import Attempt, Judgement, Registration
+from resumed.daemon.available_workflows import AvailableWorkflows
+from resumed.model import Attempt, Judgement
 from resumed.observability.events import Events
 from resumed.workers.pool import PoolListener
 from resumed.workers.process import WorkerExit, WorkerProcess
@@ -35,20 +36,15 @@ class NotInspectedError(Exception):
 class WorkerMonitor:
     """What the workers have and what became of the threads that they were handed.
 
-    `on_slot_free` is called when a worker may take another thread, `on_worker_exit` when one has died. `registrations`
-    is what at least one ordinary worker has; `unavailable` maps what none has to the reason. `unclosed` are workflows
-    whose context did not end with its worker. `results` counts what became of the threads that were handed out.
+    `on_slot_free` is called when a worker may take another thread, `on_worker_exit` when one has died. `results` counts
+    what became of the threads that were handed out.
     """
 
     events: Events
     on_slot_free: Callable[[], None]
     on_worker_exit: Callable[[], None]
-    registrations: dict[str, Registration] = field(default_factory=dict)
-    unavailable: dict[str, str] = field(default_factory=dict)
-    unclosed: set[str] = field(default_factory=set)
+    workflows: AvailableWorkflows = field(init=False)
     results: Counter[RequestResult] = field(default_factory=Counter)
-    _loaded: dict[str, dict[str, Registration]] = field(default_factory=dict)
-    _not_loaded: dict[str, dict[str, str]] = field(default_factory=dict)
     _open: dict[tuple[str, int], Attempt] = field(default_factory=dict)
     _finished: list[Attempt] | None = None
     _retired: set[str] = field(default_factory=set)
@@ -57,9 +53,18 @@ class WorkerMonitor:
     _inspections: dict[str, asyncio.Future[Judgement | None]] = field(default_factory=dict)
     _expects_exits: bool = False
 
+    def __post_init__(self) -> None:
+        """Know no workflow yet."""
+        self.workflows = AvailableWorkflows(self.events)
+
     def listener(self) -> PoolListener:
         """Return the callbacks for the pool."""
-        return PoolListener(self._on_message, self._on_spawned, self._on_exited, self.events.worker_failed)
+        return PoolListener(
+            self._on_message,
+            lambda worker: self.events.worker_started(worker.name, worker.pid),
+            self._on_exited,
+            self.events.worker_failed,
+        )
 
     def expect_exits(self) -> None:
         """From now on every worker that ends was asked to."""
@@ -140,13 +145,16 @@ class WorkerMonitor:
 
     def _on_message(self, worker: WorkerProcess, message: FromWorker) -> None:  # noqa: C901 - one case for each message
         match message:
-            case WorkerReady():
-                self._on_ready(worker, message)
+            case WorkerReady(workflows):
+                if not worker.alone:
+                    self.workflows.set_worker(worker.name, message)
+                self.events.worker_registered(worker.name, [workflow.name for workflow in workflows])
+                self.on_slot_free()
             case WorkflowChanged() if not worker.alone:
-                self._on_workflow_changed(worker, message)
+                self.workflows.set_workflow(worker.name, message)
+                self.on_slot_free()
             case ContextUnclosed(name):
-                self.unclosed.add(name)
-                self.events.workflow_unclosed(name)
+                self.workflows.set_unclosed(name)
             case AttemptStarted(attempt):
                 self._open[attempt.thread_id, attempt.attempt] = attempt
                 self.events.attempt_started(attempt)
@@ -162,44 +170,6 @@ class WorkerMonitor:
                 self._on_inspected(message)
             case ErrorRaised(error):
                 self.events.worker_errored(worker.name, error)
-
-    def _on_ready(self, worker: WorkerProcess, message: WorkerReady) -> None:
-        """Note what a worker has; the isolation worker has only what it tries."""
-        if not worker.alone:
-            now = datetime.now(UTC)
-            self._loaded[worker.name] = {
-                workflow.name: replace(workflow, seen_at=now) for workflow in message.workflows
-            }
-            self._not_loaded[worker.name] = dict(message.unavailable)
-            self._report_changes()
-            if not message.workflows and not message.unavailable:
-                self.events.workflows_unregistered()
-        self.events.worker_registered(worker.name, [workflow.name for workflow in message.workflows])
-        self.on_slot_free()
-
-    def _on_workflow_changed(self, worker: WorkerProcess, message: WorkflowChanged) -> None:
-        loaded = self._loaded.setdefault(worker.name, {})
-        not_loaded = self._not_loaded.setdefault(worker.name, {})
-        loaded.pop(message.name, None)
-        not_loaded.pop(message.name, None)
-        if message.workflow is not None:
-            loaded[message.name] = replace(message.workflow, seen_at=datetime.now(UTC))
-        else:
-            not_loaded[message.name] = message.reason or ""
-        self._report_changes()
-        self.on_slot_free()
-
-    def _report_changes(self) -> None:
-        """Report what became available or unavailable: what one worker has is available."""
-        before, unavailable_before = self.registrations, self.unavailable
-        self.registrations = {name: one for loaded in self._loaded.values() for name, one in loaded.items()}
-        reasons = {name: reason for missing in self._not_loaded.values() for name, reason in missing.items()}
-        self.unavailable = {name: reason for name, reason in reasons.items() if name not in self.registrations}
-        for name in sorted(self.registrations.keys() - before.keys()):
-            self.events.workflow_loaded(name, self.registrations[name].version)
-        for name in sorted(self.unavailable):
-            if unavailable_before.get(name) != self.unavailable[name]:
-                self.events.workflow_failed(name, self.unavailable[name])
 
     def _on_done(self, message: RequestDone) -> None:
         self.results[message.result] += 1
@@ -227,9 +197,6 @@ class WorkerMonitor:
             future.set_result(None)
         else:  # a verdict of values and graph is sure and has no end, whatever the rows left open
             future.set_result(Judgement(message.judgement.verdict, message.judgement.reason))
-
-    def _on_spawned(self, worker: WorkerProcess) -> None:
-        self.events.worker_started(worker.name, worker.pid)
 
     def _on_exited(self, worker: WorkerProcess, exited: WorkerExit) -> None:
         self._unstarted |= worker.inflight.keys()

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from resumed import timings
 from resumed.config.settings import Settings
+from resumed.daemon.available_workflows import AvailableWorkflows
 from resumed.daemon.worker_monitor import WorkerMonitor
 from resumed.errors import SettingsError
 from resumed.model import PolicyLimits
@@ -33,7 +34,7 @@ def sweep_rules(settings: Settings) -> SweepRules:
     return SweepRules(default_limits(settings), settings.default_workflow, settings.clock_tolerance)
 
 
-async def registered_workflows(settings: Settings, events: Events) -> WorkerMonitor:
+async def registered_workflows(settings: Settings, events: Events) -> AvailableWorkflows:
     """Start a worker and return what it reports to have; needs no database. Raises WorkersUnavailableError."""
     monitor = WorkerMonitor(events, on_slot_free=lambda: None, on_worker_exit=lambda: None)
     pool = WorkerPool(replace(worker_plan(settings, ""), processes=1), monitor.listener())
@@ -43,7 +44,7 @@ async def registered_workflows(settings: Settings, events: Events) -> WorkerMoni
     finally:
         monitor.expect_exits()
         await pool.close()
-    return monitor
+    return monitor.workflows
 
 
 def worker_plan(settings: Settings, dsn: str) -> WorkerPlan:

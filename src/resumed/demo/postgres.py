@@ -145,7 +145,10 @@ class PrivateServer:
             if self._is_ready():
                 return
             time.sleep(0.02)
-        message = f"the private Postgres did not start: {self._log_tail()}"
+        said = ""
+        with contextlib.suppress(OSError):
+            said = (self.folder / "log").read_text(errors="replace").strip()[-500:]
+        message = f"the private Postgres did not start: {said or 'its log is empty'}"
         raise PostgresStartError(message)
 
     def _is_ready(self) -> bool:
@@ -154,11 +157,6 @@ class PrivateServer:
             lines = (self.data / "postmaster.pid").read_text().splitlines()
             return int(lines[0]) == self.pid and lines[7].strip() == "ready"
         return False
-
-    def _log_tail(self) -> str:
-        with contextlib.suppress(OSError):
-            return (self.folder / "log").read_text(errors="replace").strip()[-500:]
-        return "its log is empty"
 
 
 def find_binaries() -> Path:
@@ -182,7 +180,10 @@ def _candidate_folders() -> list[Path]:
 
 def _choose_readable_binaries(bin_folder: Path, folder: Path) -> Path:
     """Return binaries that the server's user can read, copied if need be: root runs Postgres as `nobody`."""
-    if not _is_root() or _is_readable_by_all(bin_folder / "postgres"):
+    if not _is_root():
+        return bin_folder
+    program = (bin_folder / "postgres").resolve()
+    if program.stat().st_mode & 0o005 and all(parent.stat().st_mode & 0o001 for parent in program.parents):
         return bin_folder
     copy = folder / "server"
     if not copy.exists():
@@ -200,27 +201,18 @@ def _require_search_permission(folder: Path) -> None:
         raise PostgresStartError(message)
 
 
-def _is_readable_by_all(path: Path) -> bool:
-    resolved = path.resolve()
-    return all(parent.stat().st_mode & 0o001 for parent in resolved.parents) and bool(resolved.stat().st_mode & 0o005)
-
-
 def _is_root() -> bool:
     return os.geteuid() == 0
-
-
-def _drop_privileges() -> None:
-    if _is_root():
-        os.setgroups([])
-        os.setgid(_NOBODY)
-        os.setuid(_NOBODY)
 
 
 def _prepare_child(owner: int) -> Callable[[], None]:
     """Return a `preexec_fn` that drops root and has the kernel stop the server when its owner dies."""
 
     def prepare() -> None:
-        _drop_privileges()
+        if _is_root():
+            os.setgroups([])
+            os.setgid(_NOBODY)
+            os.setuid(_NOBODY)
         die_with(owner, signal.SIGINT)
 
     return prepare

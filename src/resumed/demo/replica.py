@@ -3,7 +3,6 @@
 import json
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from resumed.demo.example import WORKFLOWS, Example
@@ -65,16 +64,12 @@ class Replica:
 
     def read_log(self) -> list[dict[str, Any]]:
         """Return the lines logged since the last call."""
-        whole = _read_whole_lines(self.job.log, self._offset)
+        with self.job.log.open("rb") as log:
+            log.seek(self._offset)
+            whole = b"".join(line for line in log if line.endswith(b"\n"))
         self._offset += len(whole)
         # What a user's module prints ends up here as well.
         lines = [json.loads(line) for line in whole.splitlines() if line.startswith(b'{"event"')]
         for line in lines:
             self.port = line["port"] if line["event"] == "http.opened" else self.port
         return lines
-
-
-def _read_whole_lines(path: Path, offset: int) -> bytes:
-    with path.open("rb") as log:
-        log.seek(offset)
-        return b"".join(line for line in log if line.endswith(b"\n"))

@@ -16,6 +16,7 @@ from resumed.errors import ResumedError
 
 _WATCHER = Path(__file__).with_name("watcher.py")
 _TIMEOUT = 60.0
+# Variables that would redirect the demo.
 _DROPPED_PREFIXES = ("RESUMED_", "PG", "EXAMPLE_", "LANGSMITH_", "LANGCHAIN_", "OTEL_")
 
 
@@ -84,6 +85,7 @@ class Sandbox:
         """Start a process with these settings and without the caller's own; it dies with the demo."""
         output, log = self.folder / f"{name}.out", self.folder / f"{name}.log"
         owner = os.getpid()
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(_DROPPED_PREFIXES)}
         with _defer_interrupt(), output.open("wb") as stdout, log.open("wb") as stderr:
             process = subprocess.Popen(  # noqa: S603 - our own commands
                 command,
@@ -91,7 +93,7 @@ class Sandbox:
                 stdout=stdout,
                 stderr=stderr,
                 cwd=self.folder,
-                env=_environment(settings),
+                env={**kept, **settings},
                 start_new_session=True,
                 preexec_fn=lambda: die_with(owner, signal.SIGKILL),  # noqa: PLW1509 - prctl needs it
             )
@@ -168,9 +170,3 @@ def reraise_interrupt() -> Iterator[Callable[[], None]]:
         yield check_interrupt
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """Return the caller's environment and these settings, without variables that would redirect the demo."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_DROPPED_PREFIXES)}
-    return {**kept, **settings}

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,19 +103,15 @@ def _judge(demo: Demo, killed_at: float) -> None:
     time.sleep(max(0.0, killed_at + MIN_AGE_SECONDS - time.monotonic()))
     found = demo.command.scan()
     demo.tally.record_verdicts(found)
-    for (verdict, action), threads in sorted(_group_by_verdict(found).items()):
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for thread in found:
+        groups.setdefault((thread["verdict"], thread["action"]), []).append(thread)
+    for (verdict, action), threads in sorted(groups.items()):
         demo.screen.say(
             f"{verdict:8} {len(threads):3}  -> {action:7} for example {threads[0]['thread_id']}: {threads[0]['reason']}"
         )
     done = sum(thread.verdict == "finished" for thread in demo.tally.threads.values())
     demo.screen.say(f"finished {done:3}  -> none    they ended before the kill and are not touched")
-
-
-def _group_by_verdict(found: Sequence[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for thread in found:
-        groups.setdefault((thread["verdict"], thread["action"]), []).append(thread)
-    return groups
 
 
 def _resume(demo: Demo, killed_at: float) -> Replica:

@@ -140,6 +140,12 @@ def place_case(judgement: Judgement, circumstances: Circumstances) -> CasePlacem
             assert_never(judgement.verdict)
 
 
+def decide_case(snapshot: ThreadSnapshot, circumstances: Circumstances) -> CaseUpdate:
+    """Judge a thread by its rows, and return where its case goes."""
+    judgement = decide_verdict(snapshot, circumstances)
+    return case_update(snapshot, circumstances, judgement, place_case(judgement, circumstances))
+
+
 def action(judgement: Judgement, placement: CasePlacement) -> Action:
     """Return what a sweep would do about the thread."""
     match placement.state:

@@ -74,19 +74,14 @@ def _row_lines(rows: Sequence[ControlRow]) -> Iterator[str]:
 
 def _row_line(row: ControlRow, ranks: dict[int, int]) -> str:
     place = f"namespace {_short(row.checkpoint_ns, _LONGEST_NAMESPACE)}" if row.checkpoint_ns else "the root"
-    line = f"order {ranks[row.order]}: {_short(row.channel)} of {_task_text(row)}, in {place}"
+    task = "the null task" if row.task_id == NULL_TASK else f"task {_short(row.task_id)}{_node_text(row.task_path)}"
+    line = f"order {ranks[row.order]}: {_short(row.channel)} of {task}, in {place}"
     line += f", on {_short(row.checkpoint_id)}"
     if row.cancelled:
         line += ", a bare CancelledError"
     if row.output_order is None or row.task_id == NULL_TASK:
         return line
     return f"{line}; the task's own writes: order {ranks[row.output_order]}"
-
-
-def _task_text(row: ControlRow) -> str:
-    if row.task_id == NULL_TASK:
-        return "the null task"
-    return f"task {_short(row.task_id)}{_node_text(row.task_path)}"
 
 
 def _node_text(path: str) -> str:

@@ -129,11 +129,10 @@ def _find_unrecorded(rows: Sequence[InterruptRow]) -> set[str]:
     """Return the questions whose answer a task used without a row that says which: a second answer leaves none."""
     questions = [row for row in rows if row.channel == INTERRUPT]
     recorded = {question for row in questions if _has_answer(row, rows) for question in row.ids}
-    return {question for row in questions if _ran_since(row) for question in row.ids} - recorded
-
-
-def _ran_since(row: InterruptRow) -> bool:
-    return row.left_behind if row.output_order is None else row.output_order > row.order
+    ran_since = [
+        row for row in questions if (row.left_behind if row.output_order is None else row.output_order > row.order)
+    ]
+    return {question for row in ran_since for question in row.ids} - recorded
 
 
 def _may_be_equal(value: object, other: object) -> bool:

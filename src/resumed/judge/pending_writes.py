@@ -12,6 +12,7 @@ RawWrite = tuple[bytes, bytes, bytes, bytes, bytes, bytes]
 CONTROL = frozenset({ERROR, ERROR_SOURCE, INTERRUPT, RESUME, "__scheduled__"})
 _EDIT_PATH = b"~__interrupt__, "  # the beginning of the path under which `update_state` saves
 _EDIT_MARK = " of an edit"
+_UNUSED_ID = "ffffffff"  # begins the id of a task that does not exist
 
 
 class EditId(str):
@@ -44,18 +45,10 @@ def sanitise_writes(writes: Sequence[PendingWrite]) -> list[PendingWrite]:
     raised has saved its own writes beside the error; it would count as done and its route would be skipped (issue
     8834). Dropping its rows would corrupt a `DeltaChannel`, so they get a task id that does not exist.
     """
-    failed = _find_failed(writes)
+    handled = {task for task, channel, _ in writes if channel == ERROR_SOURCE}
+    failed = {task for task, channel, _ in writes if channel == ERROR} - handled
     return [
-        (_unused_id(task) if task in failed and channel not in CONTROL else task, channel, value)
+        (_UNUSED_ID + task[8:] if task in failed and channel not in CONTROL else task, channel, value)
         for task, channel, value in writes
         if not (task == NULL_TASK and channel == RESUME)
     ]
-
-
-def _find_failed(writes: Sequence[PendingWrite]) -> set[str]:
-    handled = {task for task, channel, _ in writes if channel == ERROR_SOURCE}
-    return {task for task, channel, _ in writes if channel == ERROR} - handled
-
-
-def _unused_id(task_id: str) -> str:
-    return "ffffffff" + task_id[8:]

@@ -25,17 +25,15 @@ class StepMark:
 
 def longest_step(marks: Sequence[StepMark]) -> timedelta | None:
     """Return the longest time between two checkpoints during which the thread was running; None without any."""
-    gaps = [_gap(earlier, later) for earlier, later in pairwise(marks)]
-    return max((gap for gap in gaps if gap is not None), default=None)
+    gaps = []
+    for earlier, later in pairwise(marks):
+        began, ended = made_at(earlier.checkpoint_id), made_at(later.checkpoint_id)
+        was_running = not (earlier.stood or later.begins or later.ours)
+        if was_running and began is not None and ended is not None:
+            gaps.append(ended - began)
+    return max(gaps, default=None)
 
 
 def too_close(longest: timedelta, min_age: timedelta) -> bool:
     """Return whether a running thread could count as dead: `min_age` should be at least twice its longest step."""
     return min_age < longest * _MARGIN
-
-
-def _gap(earlier: StepMark, later: StepMark) -> timedelta | None:
-    began, ended = made_at(earlier.checkpoint_id), made_at(later.checkpoint_id)
-    if earlier.stood or later.begins or later.ours or began is None or ended is None:
-        return None
-    return ended - began

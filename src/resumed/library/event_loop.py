@@ -3,13 +3,14 @@
 import asyncio
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import CancelledError, Future, wait
 from datetime import timedelta
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+END = object()
 _CANCEL_TIMEOUT = timedelta(seconds=30)
 
 
@@ -52,18 +53,20 @@ def run_sync(work: Coroutine[Any, Any, T]) -> T:
 
     loop.call_soon_threadsafe(begin)
     try:
-        return _result_of(ended.result())
+        task = ended.result()
     except BaseException:
         if not ended.done():
             loop.call_soon_threadsafe(cancel)
             wait({ended}, _CANCEL_TIMEOUT.total_seconds())
         raise
-
-
-def _result_of(ended: asyncio.Task[T]) -> T:
-    if ended.cancelled():
+    if task.cancelled():
         raise CancelledError  # that of futures: asyncio's would end a caller's task
-    return ended.result()
+    return task.result()
+
+
+async def next_part(stream: AsyncIterator[Any]) -> Any:
+    """Return the next part of a stream, or `END`."""
+    return await anext(stream, END)
 
 
 async def run_to_end(work: Coroutine[Any, Any, object]) -> None:

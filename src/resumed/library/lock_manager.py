@@ -130,7 +130,11 @@ class AsyncPostgresLockManager:
         """Ask the database whether this manager's own session still holds the lock."""
         # Where a session died unnoticed, its owner and the next one both have an entry.
         sessions = [held.session for (name, _), held in self._held.items() if name == id]
-        return True in [await _holds(session, identifier_key(id)) for session in sessions]
+        for session in sessions:
+            with suppress(psycopg.Error):
+                if is_alive(session) and await locks.holds_key(session, identifier_key(id)):
+                    return True
+        return False
 
     async def cleanup_all_locks(self) -> int:
         """Release every lock of this manager, and no other manager's; returns how many there were."""
@@ -212,9 +216,3 @@ async def _unlock_and_close(session: Session, key: int) -> None:
         if await is_usable(session):
             await locks.unlock_key(session, key)
     await session.close()
-
-
-async def _holds(session: Session, key: int) -> bool:
-    with suppress(psycopg.Error):
-        return is_alive(session) and await locks.holds_key(session, key)
-    return False

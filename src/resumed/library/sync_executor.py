@@ -20,7 +20,7 @@ from psycopg_pool import ConnectionPool
 
 from resumed.library import connection_pools
 from resumed.library.checkpointer_manager import CheckpointerManager
-from resumed.library.event_loop import run_sync
+from resumed.library.event_loop import END, next_part, run_sync
 from resumed.library.executor import MAX_RUNS, SESSIONS, AsyncWorkflowExecutor
 from resumed.library.lock_decorator import OnLocked, on_locked_result
 from resumed.library.runs.run_request import RunRequest
@@ -28,8 +28,6 @@ from resumed.library.runs.supervision import RegisteredRun, supervise, supervise
 from resumed.library.sync_lock_manager import PostgresLockManager
 from resumed.runtime.call_mode import CallMode
 from resumed.store.connection import Target
-
-_END = object()
 
 
 class WorkflowExecutor:
@@ -145,7 +143,7 @@ class WorkflowExecutor:
                 return
             parts = supervise_stream(run.handle, run.call_async("astream"))
             try:
-                while (part := run_sync(_next(parts))) is not _END:
+                while (part := run_sync(next_part(parts))) is not END:
                     yield part
             finally:
                 run_sync(_close(parts))
@@ -215,10 +213,6 @@ def _stream(run: RegisteredRun) -> Iterator[Any]:
     for part in run.call("stream"):
         run.handle.raise_if_ended()
         yield part
-
-
-async def _next(parts: Any) -> Any:
-    return await anext(parts, _END)
 
 
 async def _close(parts: Any) -> None:

@@ -82,7 +82,11 @@ async def afind_failed_workflows(
     ages = Ages(timedelta(minutes=min_age_minutes), timedelta(hours=max_age_hours))
     async with reading_session(connection_string) as session:
         now = await watermark.database_clock(session)
-        threads = await _threads_in_window(session, first_at(now - ages.max_age), first_at(now - ages.min_age))
+        window = first_at(now - ages.max_age), first_at(now - ages.min_age)
+        seen: dict[str, None] = {}
+        async for page in checkpoints.window_pages(session, window, _PAGE_ROWS):
+            seen |= dict.fromkeys(page.threads)
+        threads = list(seen)
         found: list[WorkflowCheckpoint] = []
         for start in range(0, len(threads), _PAGE_ROWS):
             statuses = await _statuses(session, threads[start : start + _PAGE_ROWS], workflow, ages)
@@ -164,10 +168,3 @@ def _status(snapshot: ThreadSnapshot, judgement: Judgement, version: str) -> Wor
         workflow=head.metadata_workflow or head.metadata_graph,
         reason=judgement.reason,
     )
-
-
-async def _threads_in_window(session: Session, after: str, upper: str) -> list[str]:
-    found: dict[str, None] = {}
-    async for page in checkpoints.window_pages(session, (after, upper), _PAGE_ROWS):
-        found |= dict.fromkeys(page.threads)
-    return list(found)

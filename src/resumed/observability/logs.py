@@ -46,12 +46,8 @@ def _event_first(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
 
 def _printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Escape what could move the cursor of a terminal; thread ids are anybody's text."""
-    return {key: _escaped(value) if isinstance(value, str) else value for key, value in event.items()}
-
-
-def _escaped(text: str) -> str:
-    """Return a text of which every character shows."""
-    return text if text.isprintable() else text.encode("unicode_escape").decode()
+    unsafe = {key: value for key, value in event.items() if isinstance(value, str) and not value.isprintable()}
+    return {**event, **{key: value.encode("unicode_escape").decode() for key, value in unsafe.items()}}
 
 
 class _Libraries(logging.Handler):

@@ -87,12 +87,6 @@ def _is_theirs(file: str) -> bool:
 
 def _of_their_package(frames: list[tuple[str, int]]) -> list[tuple[str, int]]:
     """Return the frames of the first installed package that is no framework: the one that the graph is in."""
-    packages = [(_installed_package(file), file, line) for file, line in frames]
+    packages = [(match[1] if (match := _INSTALLED.search(file)) else None, file, line) for file, line in frames]
     theirs = next((package for package, _, _ in packages if package and not _FRAMEWORK.match(package)), None)
     return [(file, line) for package, file, line in packages if theirs and package == theirs]
-
-
-def _installed_package(file: str) -> str | None:
-    """Return the top-level package of an installed file."""
-    match = _INSTALLED.search(file)
-    return match[1] if match else None

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import ClassVar
 
-from resumed.judge.case import CaseUpdate, case_update, decide_verdict, known_for_head, place_case
+from resumed.judge.case import CaseUpdate, decide_case, known_for_head
 from resumed.judge.verdict import Ages, Circumstances, ThreadSnapshot
 from resumed.judge.workflow_match import match_workflow
 from resumed.model import Case, PolicyLimits, Registration
@@ -115,9 +115,8 @@ async def assess(
             _report_unread(sweep_context, found, thread, UnicodeError("its id is not UTF-8"))
     async for thread, snapshot in in_slices(found.seen.items()):
         try:
-            found.judged[thread] = _judged(
-                snapshot, circumstances_of(snapshot, sweep_context, known.get(thread), held=thread in held)
-            )
+            circumstances = circumstances_of(snapshot, sweep_context, known.get(thread), held=thread in held)
+            found.judged[thread] = decide_case(snapshot, circumstances), circumstances
         except Exception as error:  # noqa: BLE001 - one hostile row must not hide all other threads
             sweep_context.on_unjudged(thread, describe_error(error))
     return found
@@ -153,8 +152,3 @@ def circumstances_of(
     return Circumstances(
         now=sweep_context.now, claim=match, ages=ages, lock_held=held, known=known_for_head(snapshot, known)
     )
-
-
-def _judged(snapshot: ThreadSnapshot, circumstances: Circumstances) -> tuple[CaseUpdate, Circumstances]:
-    judgement = decide_verdict(snapshot, circumstances)
-    return case_update(snapshot, circumstances, judgement, place_case(judgement, circumstances)), circumstances

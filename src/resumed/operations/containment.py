@@ -7,7 +7,7 @@ that moment is stopped by its replica (`daemon/stop_requests.py`), and its concl
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
-from resumed.judge.case import CaseUpdate, case_update, decide_verdict, place_case, vanished_case
+from resumed.judge.case import CaseUpdate, decide_case, vanished_case
 from resumed.judge.verdict import Circumstances, ThreadSnapshot, is_unchanged
 from resumed.model import Attempt, Case, State, Verdict
 from resumed.operations.assess import (
@@ -75,7 +75,7 @@ class LockedCase:
 
     def judge_as(self, known: Case) -> CaseUpdate:
         """Judge the thread as if its case were this one."""
-        return _judge(self.snapshot, replace(self.circumstances, known=known))
+        return decide_case(self.snapshot, replace(self.circumstances, known=known))
 
 
 async def cancel_thread(context: OperatorContext, thread_id: str) -> CommandResult:
@@ -169,7 +169,7 @@ async def _after_release(
     for thread, case in quarantined.items():
         if thread in found.judged:
             circumstances = replace(found.judged[thread][1], known=_untried(case))
-            after[thread] = _judge(found.seen[thread], circumstances)
+            after[thread] = decide_case(found.seen[thread], circumstances)
         elif thread not in found.seen:
             after[thread] = vanished_case(thread, case.workflow, sweep_context.now)
     return after
@@ -210,20 +210,11 @@ async def _lock_case(context: OperatorContext, thread_id: str) -> LockedCase | s
         return _UNKNOWN
     left_open = await attempts.fetch_open(await attempts.select_open(session, thread_id))
     locked = LockedCase(sweep_context, known, assessed.seen[thread_id], found[1], left_open)
-    return _FINISHED if _finished(locked, found[0]) else locked
-
-
-def _finished(locked: LockedCase, found: CaseUpdate) -> bool:
-    """Return whether the rows say so, or a graph has said so of this very head."""
-    over = locked.known.state is State.CLOSED and is_unchanged(locked.snapshot, locked.known)
-    return found.judgement.verdict is Verdict.FINISHED or (over and not locked.circumstances.lock_held)
+    # A graph has said of this very head that it is finished, which rows alone may not show.
+    closed = known.state is State.CLOSED and is_unchanged(locked.snapshot, known) and not found[1].lock_held
+    return _FINISHED if closed or found[0].judgement.verdict is Verdict.FINISHED else locked
 
 
 def _reopened(case: Case) -> Case:
     """Return the case as open: a command counts from now on, also if the case was closed when its thread went on."""
     return replace(case, state=State.HELD, due_at=None) if case.state is State.CLOSED else case
-
-
-def _judge(snapshot: ThreadSnapshot, circumstances: Circumstances) -> CaseUpdate:
-    judgement = decide_verdict(snapshot, circumstances)
-    return case_update(snapshot, circumstances, judgement, place_case(judgement, circumstances))

@@ -6,7 +6,7 @@ likely as any other, so that time and memory stay bounded however many checkpoin
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -138,7 +138,9 @@ class _Surveyor:
         """Read every thread; return False if there are too many, or the time is over."""
         began = time.monotonic()
         self._report(expected, "every thread", expected)
-        async for spans in self._pages():
+        after: str | None = None
+        while spans := await store.page(self.session, after, _PAGE):
+            after = list(spans)[-1]
             await self._read(spans)
             self._report(max(expected, self.found.read), "every thread", expected)
             over = time.monotonic() - began > _TIME_LIMIT.total_seconds()
@@ -154,12 +156,6 @@ class _Surveyor:
         for start in range(0, len(threads), _PAGE):
             await self._read(await store.ages(self.session, threads[start : start + _PAGE]))
             self._report(len(threads), f"a sample of {self.found.fraction:.1%} of the threads", len(threads))
-
-    async def _pages(self) -> AsyncIterator[dict[str, Span]]:
-        after: str | None = None
-        while spans := await store.page(self.session, after, _PAGE):
-            yield spans
-            after = list(spans)[-1]
 
     def _report(self, expected: int, what: str, threads: int) -> None:
         seconds = max(round(threads / _THREADS_PER_SECOND), 1)

@@ -168,13 +168,9 @@ def repeatable_input(given: Any, *, moved: bool) -> tuple[bool, Any]:
         return True, None
     if not isinstance(given, Command):
         return True, given
-    return not (given.update or given.goto or _answers_any_question(given)), given
-
-
-def _answers_any_question(given: Command[Any]) -> bool:
     answers = given.resume
     named = isinstance(answers, Mapping) and all(isinstance(key, str) and is_xxh3_128_hexdigest(key) for key in answers)
-    return answers is not None and not named
+    return not (given.update or given.goto or (answers is not None and not named)), given
 
 
 def _is_user_code(frame: FrameType) -> bool:

@@ -108,21 +108,19 @@ def _import_class(module: str, name: str) -> object | None:
 
 def _find_twin(module: str, name: str, wanted: object) -> str | None:
     """Name a class that exists twice, as its file was imported under two names: `isinstance` would fail."""
-    known = sys.modules.get(module)
-    for other in _modules_of(getattr(known, "__file__", None), len(sys.modules)) if isclass(wanted) else ():
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if not isclass(wanted) or not isinstance(file, str):
+        return None
+    for other in _modules_by_file(len(sys.modules)).get(os.path.realpath(file), ()):
         twin = getattr(sys.modules.get(other), name, None)
         if isclass(twin) and twin is not wanted and twin.__module__ == other:
             return f"{module}.{name} (its file is also loaded as {other})"
     return None
 
 
-def _modules_of(file: object, modules: int) -> tuple[str, ...]:
-    """Name the modules that were read from a file; `modules` is how many are loaded, so that new ones are seen."""
-    return _modules_by_file(modules).get(os.path.realpath(file), ()) if isinstance(file, str) else ()
-
-
 @lru_cache(maxsize=1)
 def _modules_by_file(_modules: int) -> dict[str, tuple[str, ...]]:
+    """Map each file to the modules that were read from it; the number of loaded modules is the key of the cache."""
     found: dict[str, tuple[str, ...]] = {}
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__dict__", {}).get("__file__")

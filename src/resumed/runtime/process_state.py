@@ -100,7 +100,9 @@ class ProcessState:
 def process_state(*, shared: bool) -> ProcessState:
     """Return the process as it is now."""
     return ProcessState(
-        originals=dict(_originals()),
+        originals={
+            f"{_name(place)}.{name}": getattr(place, name, None) for place, names in _ORIGINALS for name in names
+        },
         limits={name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[0] for name in _LIMITS},
         connections={name: os.environ.get(name) for name in _CONNECTION_VARIABLES},
         recursion=sys.getrecursionlimit(),
@@ -108,12 +110,6 @@ def process_state(*, shared: bool) -> ProcessState:
         forks=_forks[0],
         shared=shared,
     )
-
-
-def _originals() -> Iterator[tuple[str, Any]]:
-    for place, names in _ORIGINALS:
-        for name in names:
-            yield f"{_name(place)}.{name}", getattr(place, name, None)
 
 
 def _name(place: ModuleType | type) -> str:

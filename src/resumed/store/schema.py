@@ -184,21 +184,17 @@ async def _upgrade(session: Session, tell: Tell) -> None:
     if compatible_from > SCHEMA_VERSION:
         message = f"the schema `resumed` has version {version}, newer than this release knows: upgrade resumed"
         raise DatabaseUnusableError(message)
-    for number, statements in _load_migrations():
+    folder = resources.files("resumed.store") / "migrations"
+    files = [(int(match[1]), entry) for entry in folder.iterdir() if (match := _FILE.fullmatch(entry.name))]
+    for number, file in sorted(files, key=lambda pair: pair[0]):
         if number <= version:
             continue
         async with session.transaction():
-            await session.execute(statements)
+            await session.execute(file.read_bytes())
             await session.execute(_SQL["record_version"], {"version": number, "compatible_from": COMPATIBLE_FROM})
         tell(f"schema resumed: migration {number} applied")
     if version >= SCHEMA_VERSION:
         tell(f"schema resumed: version {version}, nothing to do")
-
-
-def _load_migrations() -> list[tuple[int, bytes]]:
-    folder = resources.files("resumed.store") / "migrations"
-    found = [(_FILE.fullmatch(entry.name), entry) for entry in folder.iterdir()]
-    return sorted((int(match[1]), entry.read_bytes()) for match, entry in found if match)
 
 
 async def _build_index(session: Session, target: Target, tell: Tell) -> None:

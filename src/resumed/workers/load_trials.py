@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from resumed import timings
-from resumed.workers.process import WorkerExit, WorkerProcess, WorkerStart
+from resumed.workers.child import WorkerStart
+from resumed.workers.process import WorkerExit, WorkerProcess
 from resumed.workers.protocol import EndWorker, FromWorker, WorkerReady
 
 _SILENCE = timedelta(seconds=60)
@@ -50,6 +51,7 @@ class LoadTrials:
     _inconclusive: dict[str, int] = field(default_factory=dict)
     _retries: dict[str, _Retry] = field(default_factory=dict)
     _guard: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _died_early_at: float | None = None
     _closed: bool = False
 
     async def try_entries(self, exited: WorkerExit, entries: Sequence[str]) -> bool:
@@ -69,6 +71,15 @@ class LoadTrials:
                 return await self._exclude_guilty(untried, dwell) or self._exclude_inconclusive(exited, first)
         finally:
             self.running -= 1
+
+    def repeats_early_death(self, exited: WorkerExit) -> bool:
+        """Remember a worker that died soon after it registered; return whether another one did so shortly before."""
+        probation = timings.current().probation
+        if exited.lived >= probation:
+            return False
+        now = asyncio.get_running_loop().time()
+        before, self._died_early_at = self._died_early_at, now
+        return before is not None and now - before < 2 * probation.total_seconds()
 
     async def retry_due(self, unloaded: Iterable[str], now: float) -> list[str]:
         """Try the excluded and unloaded entries whose back-off is over; return those that can be loaded after all."""
@@ -171,7 +182,7 @@ class LoadTrials:
                 return life.result(), False
             worker.send(EndWorker())
             await asyncio.wait({life}, timeout=_END_GRACE.total_seconds())
-            return None, name not in worker.unloaded
+            return None, name not in worker.imports.unloaded
         finally:
             registration.cancel()
             worker.kill()

@@ -15,8 +15,9 @@ from datetime import timedelta
 
 from resumed import timings
 from resumed.errors import WorkersUnavailableError
+from resumed.workers.child import WorkerStart
 from resumed.workers.load_trials import LoadTrials
-from resumed.workers.process import WorkerExit, WorkerProcess, WorkerStart
+from resumed.workers.process import WorkerExit, WorkerProcess
 from resumed.workers.protocol import (
     DrainAttempts,
     EndWorker,
@@ -91,7 +92,6 @@ class WorkerPool:
     _trying: set[asyncio.Task[None]] = field(default_factory=set)
     _isolation: asyncio.Task[None] | None = None
     _isolation_failures: FailuresByWorkflow = field(default_factory=FailuresByWorkflow)
-    _died_early_at: float | None = None
 
     def __post_init__(self) -> None:
         """Prepare for trials, which load what the workers load."""
@@ -343,23 +343,15 @@ class WorkerPool:
         """
         if not worker.inflight and exited.lived < _EARLY_DEATH:
             return await self._try_entries(worker, exited)
-        if not worker.inflight or self._has_died_early_again(exited):
+        if not worker.inflight or self.trials.repeats_early_death(exited):
             task = asyncio.create_task(self._try_entries_and_dismiss(worker, exited))
             self._trying.add(task)
             task.add_done_callback(self._trying.discard)
         return False
 
-    def _has_died_early_again(self, exited: WorkerExit) -> bool:
-        """Remember the death of a worker with threads in hand; return whether another one died so shortly before."""
-        if exited.lived >= timings.current().probation:
-            return False
-        now = asyncio.get_running_loop().time()
-        before, self._died_early_at = self._died_early_at, now
-        return before is not None and now - before < 2 * timings.current().probation.total_seconds()
-
     async def _try_entries(self, worker: WorkerProcess, exited: WorkerExit) -> bool:
         try:
-            return await self.trials.try_entries(exited, worker.entries)
+            return await self.trials.try_entries(exited, worker.imports.entries)
         except OSError as error:
             self.listener.on_spawn_failed(error)
             return False
@@ -368,7 +360,7 @@ class WorkerPool:
         """Try the entries while other workers serve, and replace those that have loaded one that was excluded."""
         if await self._try_entries(worker, exited):
             for one in self.workers:
-                if one.state == "ready" and self.trials.excluded.keys() & set(one.entries):
+                if one.state == "ready" and self.trials.excluded.keys() & set(one.imports.entries):
                     one.dismiss()
 
     async def _keep_retrying_loads(self) -> None:
@@ -376,7 +368,7 @@ class WorkerPool:
         while not self.stopping:
             await asyncio.sleep(_RETRY_LOADS_EVERY.total_seconds())
             ready = [worker for worker in self.workers if worker.state == "ready"]
-            unloaded = {name for worker in ready for name in worker.unloaded}
+            unloaded = {name for worker in ready for name in worker.imports.unloaded}
             if not ready or self.trials.running:
                 continue
             try:
@@ -390,7 +382,7 @@ class WorkerPool:
     def _load_everywhere(self, name: str) -> None:
         """Have every worker load an entry; one in which its import never ended is replaced."""
         for worker in self.workers:
-            if worker.state == "ready" and name in worker.hung:
+            if worker.state == "ready" and name in worker.imports.hung:
                 worker.dismiss()
             elif worker.state == "ready":
                 worker.send(LoadWorkflow(name))

@@ -2,18 +2,15 @@
 
 import asyncio
 import contextlib
-import os
-import signal
-import socket
-import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from resumed import timings
 from resumed.workers import memory
+from resumed.workers.child import ChildProcess, WorkerStart
 from resumed.workers.protocol import (
     DrainAttempts,
     EndWorker,
@@ -22,32 +19,17 @@ from resumed.workers.protocol import (
     EntryLoading,
     FromWorker,
     NodeStuck,
-    Ping,
     ProcessTainted,
     RequestDone,
-    StartWorker,
     ToWorker,
     WorkerLeaving,
     WorkerReady,
     WorkflowChanged,
-    decode_from_worker,
-    encode,
 )
 
-_LINE_LIMIT = 1 << 24
-_PINGS = 3
-_LAST_MESSAGE_GRACE = timedelta(seconds=1)
 _POLL = 0.05
 
 WorkerState = Literal["starting", "ready", "draining", "isolation"]
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerStart:
-    """What a worker is started with: its first message, and variables beside those of this process."""
-
-    message: StartWorker
-    environment: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,53 +52,65 @@ class WorkerExit:
 
 
 @dataclass(slots=True)
+class EntryImports:
+    """What a worker has imported.
+
+    `entries` are the names that it set out to import, `found_at` (monotonic seconds) is when; `loading` is the one that
+    it imports now, `unloaded` are those whose import failed, `hung` those whose import has not ended. `tainted` is what
+    imported code has changed in the process.
+    """
+
+    entries: tuple[str, ...] = ()
+    found_at: float = field(default_factory=time.monotonic)
+    loading: str | None = None
+    unloaded: set[str] = field(default_factory=set)
+    hung: set[str] = field(default_factory=set)
+    tainted: str | None = None
+
+
+@dataclass(slots=True)
+class EndRequest:
+    """How we are ending a worker: by `dismissal` once it is idle, by `retirement` where nodes cannot be stopped.
+
+    Each is the task that waits for the moment; None: we are not ending it in this way. `stuck` are the threads of
+    those nodes.
+    """
+
+    dismissal: asyncio.Task[None] | None = None
+    retirement: asyncio.Task[None] | None = None
+    stuck: set[str] = field(default_factory=set)
+
+    def cancel(self) -> None:
+        """Stop waiting for the moment to end it."""
+        for task in (self.retirement, self.dismissal):
+            if task is not None:
+                task.cancel()
+
+
+@dataclass(slots=True)
 class WorkerProcess:
     """A running worker. `inflight` maps threads to workflows; `limits` maps its workflows to attempts at once.
 
     `alone` marks the isolation worker, which tries one thread at a time. `registered_at` and `idle_since` are monotonic
-    seconds; `bytes_at_start` is what it used when it registered. `entries` are the names that it set out to import,
-    `unloaded` those whose import failed, `hung` those whose import has not ended.
+    seconds; `bytes_at_start` is what it used when it registered.
     """
 
     name: str
-    process: asyncio.subprocess.Process
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
+    child: ChildProcess
     alone: bool = False
     state: WorkerState = "starting"
+    imports: EntryImports = field(default_factory=EntryImports)
     limits: dict[str, int] = field(default_factory=dict)
     inflight: dict[str, str] = field(default_factory=dict)
-    stuck: set[str] = field(default_factory=set)
-    loading: str | None = None
     bytes_at_start: int | None = None
     registered_at: float | None = None
-    found_at: float = field(default_factory=time.monotonic)
-    entries: tuple[str, ...] = ()
-    unloaded: set[str] = field(default_factory=set)
-    hung: set[str] = field(default_factory=set)
-    tainted: str | None = None
-    silent: bool = False
     idle_since: float = field(default_factory=time.monotonic)
-    _dismissal: asyncio.Task[None] | None = None
-    _retirement: asyncio.Task[None] | None = None
+    _end: EndRequest = field(default_factory=EndRequest)
 
     @classmethod
     async def spawn(cls, start: WorkerStart) -> Self:
         """Start a worker process and send it its first message."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", "resumed.runtime.worker", str(theirs.fileno()), str(os.getpid()),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=2,
-                pass_fds=[theirs.fileno()],
-                env={**os.environ, **start.environment},
-                start_new_session=True,
-            )  # fmt: skip
-        reader, writer = await asyncio.open_connection(sock=ours, limit=_LINE_LIMIT)
-        worker = cls(start.message.worker, process, reader, writer, start.message.alone)
-        worker.send(start.message)
-        return worker
+        return cls(start.message.worker, await ChildProcess.spawn(start), start.message.alone)
 
     def room_for(self, workflow: str) -> int:
         """How many more attempts of this workflow it may have in hand; 0 where it does not have the workflow."""
@@ -130,27 +124,21 @@ class WorkerProcess:
     @property
     def pid(self) -> int:
         """The worker's process id."""
-        return self.process.pid
+        return self.child.process.pid
 
     def send(self, message: ToWorker) -> None:
         """Send a message; one to a worker that has ended is lost."""
-        if not self.writer.is_closing():
-            self.writer.write(encode(message))
+        self.child.send(message)
 
     def kill(self) -> None:
-        """End the worker at once, and with it its sessions and their locks.
-
-        Not by the process object, whose `send_signal` would reap the child before asyncio's watcher does.
-        """
-        if self.process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+        """End the worker at once, and with it its sessions and their locks."""
+        self.child.kill()
 
     def dismiss(self) -> None:
         """Give the worker no new work, and end it when it has nothing in hand."""
-        if self._dismissal is None and self._retirement is None:
+        if self._end.dismissal is None and self._end.retirement is None:
             self.state = "draining"
-            self._dismissal = asyncio.create_task(self._end_when_idle())
+            self._end.dismissal = asyncio.create_task(self._end_when_idle())
 
     def dismiss_near_memory_limit(self, limit: int | None) -> None:
         """Dismiss the worker if it is near its limit: the next thread would pay for what earlier ones allocated."""
@@ -160,92 +148,55 @@ class WorkerProcess:
 
     async def listen(self, on_message: Callable[[FromWorker], None], deadline: timedelta) -> WorkerExit:
         """Pass on its messages until the worker ends; kill it if it is silent for `deadline` before it registers."""
-        gone = asyncio.ensure_future(self.process.wait())
         try:
             while True:
                 async with asyncio.timeout(deadline.total_seconds() if self.registered_at is None else None):
-                    message = await self._next_message(gone)
+                    message = await self.child.receive()
                 if message is None:
                     break
                 self._update(message)
                 on_message(message)
         except TimeoutError:
-            self.silent = True
+            self.child.silent = True
         finally:
             self.kill()
-            self.writer.close()
-            for ending in (self._retirement, self._dismissal):
-                if ending is not None:
-                    ending.cancel()
-        code = await gone
-        self._kill_group()
+            self.child.writer.close()
+            self._end.cancel()
+        code = await self.child.wait()
         return WorkerExit(
             code,
             registered=self.registered_at is not None,
-            loading=self.loading,
-            retired=self._retirement is not None,
-            dismissed=self._dismissal is not None and not self.inflight,
-            tainted=self.tainted,
-            silent=self.silent,
-            lived=timedelta(seconds=time.monotonic() - (self.registered_at or self.found_at)),
+            loading=self.imports.loading,
+            retired=self._end.retirement is not None,
+            dismissed=self._end.dismissal is not None and not self.inflight,
+            tainted=self.imports.tainted,
+            silent=self.child.silent,
+            lived=timedelta(seconds=time.monotonic() - (self.registered_at or self.imports.found_at)),
         )
-
-    async def _next_message(self, gone: asyncio.Future[int]) -> FromWorker | None:
-        """Read the next message; None when the worker has ended, has cut a line short, or no longer answers.
-
-        A process that the worker forked may keep the socket open, so the end of the process is awaited as well.
-        """
-        reading = asyncio.ensure_future(self.reader.readline())
-        try:
-            if not await self._is_alive(reading, gone):
-                return None
-            await asyncio.wait({reading}, timeout=_LAST_MESSAGE_GRACE.total_seconds())
-            line = reading.result() if reading.done() else b""
-            return decode_from_worker(line) if line.endswith(b"\n") else None
-        except (OSError, ValueError):
-            return None
-        finally:
-            reading.cancel()
-
-    async def _is_alive(self, reading: asyncio.Future[bytes], gone: asyncio.Future[int]) -> bool:
-        """Wait until the worker sends something or ends; return False if it does not even answer a ping."""
-        waited: set[asyncio.Future[Any]] = {reading, gone}
-        for _ in range(_PINGS):
-            done, _ = await asyncio.wait(
-                waited, timeout=timings.current().worker_silence.total_seconds(), return_when=asyncio.FIRST_COMPLETED
-            )
-            if done:
-                return True
-            self.send(Ping())
-        self.silent = True
-        return False
-
-    def _kill_group(self) -> None:
-        """Kill what the worker started and left behind: it may hold the session of an attempt open."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
 
     def _update(self, message: FromWorker) -> None:  # noqa: C901 - one case for each message
         match message:
             case EntriesFound(names):
-                self.entries, self.found_at = names, time.monotonic()
+                self.imports.entries, self.imports.found_at = names, time.monotonic()
             case EntryLoading(name):
-                self.loading = name
+                self.imports.loading = name
             case EntryHung(name):
-                self.hung.add(name)
+                self.imports.hung.add(name)
             case ProcessTainted(what, names):
-                self.tainted, self.loading = what, next(iter(names), self.loading)
+                self.imports.tainted = what
+                self.imports.loading = next(iter(names), self.imports.loading)
             case WorkerReady():
-                self.state, self.loading = "isolation" if self.alone else "ready", None
+                self.state, self.imports.loading = "isolation" if self.alone else "ready", None
                 self.bytes_at_start = memory.used_bytes(self.pid)
                 self.registered_at = self.idle_since = time.monotonic()
                 self.limits = {workflow.name: workflow.numbers.concurrency for workflow in message.workflows}
-                self.unloaded = set(message.unloaded)
+                self.imports.unloaded = set(message.unloaded)
             case WorkflowChanged(name, workflow, _, unloaded):
                 self.limits.pop(name, None)
                 if workflow is not None:
                     self.limits[name] = workflow.numbers.concurrency
-                (self.unloaded.add if unloaded else self.unloaded.discard)(name)
+                known = self.imports.unloaded
+                (known.add if unloaded else known.discard)(name)
             case RequestDone(thread_id):
                 self.inflight.pop(thread_id, None)
                 self.idle_since = time.monotonic()
@@ -256,11 +207,11 @@ class WorkerProcess:
 
     def _retire(self, thread_id: str) -> None:
         """End the process because a node cannot be stopped, once the other attempts in it have drained."""
-        self.stuck.add(thread_id)
-        if self._retirement is None:
+        self._end.stuck.add(thread_id)
+        if self._end.retirement is None:
             self.state = "draining"
             self.send(DrainAttempts())
-            self._retirement = asyncio.create_task(self._kill_when_drained())
+            self._end.retirement = asyncio.create_task(self._kill_when_drained())
 
     async def _end_when_idle(self) -> None:
         while self.inflight:
@@ -272,6 +223,6 @@ class WorkerProcess:
     async def _kill_when_drained(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timings.current().stuck_grace.total_seconds()):
-                while set(self.inflight) - self.stuck:
+                while set(self.inflight) - self._end.stuck:
                     await asyncio.sleep(_POLL)
         self.kill()

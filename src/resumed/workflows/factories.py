@@ -134,15 +134,12 @@ class FactoryInstance:
     async def _run(self) -> None:
         """Call the factory and keep its context open; `sys.exit()` and the like are errors as any other."""
         try:
-            await self._call_and_keep_open()
+            if inspect.iscoroutinefunction(self.factory.make):
+                await self._keep_open(await self._call(self._take_config()))
+            else:
+                await self._keep_thread(_ContextThread(partial(self._call, self._take_config())))
         except (SystemExit, KeyboardInterrupt) as error:
             raise RegistrationError(load_error(error)) from None
-
-    async def _call_and_keep_open(self) -> None:
-        if inspect.iscoroutinefunction(self.factory.make):
-            await self._keep_open(await self._call(self._take_config()))
-        else:
-            await self._keep_thread(_ContextThread(partial(self._call, self._take_config())))
 
     def _take_config(self) -> Mapping[str, Any]:
         """Hand over the config: after the call, only the factory may still hold it."""
@@ -215,17 +212,14 @@ class _ContextThread:
             else:
                 self._set_result(self._found, found)
         except BaseException as error:  # noqa: BLE001 - SystemExit of user code too; set on the futures
-            self._set_error(error)
+            kept = RuntimeError("its callable raised StopIteration") if isinstance(error, StopIteration) else error
+            for future in (self._found, self.ended):
+                self._call_in_loop(future, partial(future.set_exception, kept))
         finally:
             self._set_result(self.ended, None)
 
     def _set_result(self, future: "asyncio.Future[Any]", value: Any) -> None:
         self._call_in_loop(future, partial(future.set_result, value))
-
-    def _set_error(self, error: BaseException) -> None:
-        kept = RuntimeError("its callable raised StopIteration") if isinstance(error, StopIteration) else error
-        for future in (self._found, self.ended):
-            self._call_in_loop(future, partial(future.set_exception, kept))
 
     def _call_in_loop(self, future: "asyncio.Future[Any]", callback: Callable[[], None]) -> None:
         """Have the loop resolve a future that is not done; a closed loop has ended the process with it."""

@@ -31,7 +31,13 @@ def read_file(file: Path) -> dict[str, str]:
         raise RegistrationError(f'{file} has no "graphs": an object from names to "path.py:attribute"')
     _extend_path(file.parent, content.get("dependencies"))
     _extend_environment(file.parent, content.get("env"))
-    return {str(name): _place(name, value) for name, value in graphs.items()}
+    places: dict[str, str] = {}
+    for name, value in graphs.items():
+        place = value.get("path") if isinstance(value, Mapping) else value
+        if not isinstance(place, str):
+            raise RegistrationError(f'the graph {name!r} has no place: write "path.py:attribute"')
+        places[str(name)] = place
+    return places
 
 
 def load_graph(file: Path, place: str) -> object:
@@ -43,13 +49,6 @@ def load_graph(file: Path, place: str) -> object:
     for part in attribute.split("."):
         found = getattr(found, part)
     return found
-
-
-def _place(name: str, value: object) -> str:
-    place = value.get("path") if isinstance(value, Mapping) else value
-    if not isinstance(place, str):
-        raise RegistrationError(f'the graph {name!r} has no place: write "path.py:attribute"')
-    return place
 
 
 def _extend_path(folder: Path, dependencies: object) -> None:

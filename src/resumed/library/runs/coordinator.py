@@ -61,7 +61,10 @@ class RunCoordinator:
         """
         graph = request.graph
         assert graph is not None  # noqa: S101 - only what the daemon is to begin has none
-        lock_session = self._least_used_session()
+        if not self.lock_sessions:
+            message = "the executor is not open: use it with `async with`"
+            raise RuntimeError(message)
+        lock_session = min(self.lock_sessions, key=lambda lock_session: len(lock_session.handles))
         await self._binder.require_same_database(graph, lock_session)
         async with self._room:
             started = await RunRegistrar(lock_session, self._handles, self._owner).begin(request)
@@ -82,15 +85,9 @@ class RunCoordinator:
         if thread_id in self._handles:
             self._handles[thread_id].end(RunCancelledError(RunCancelledError.__doc__))
 
-    def _least_used_session(self) -> LockSession:
-        if not self.lock_sessions:
-            message = "the executor is not open: use it with `async with`"
-            raise RuntimeError(message)
-        return min(self.lock_sessions, key=lambda lock_session: len(lock_session.handles))
-
     async def _finish(self, lock_session: LockSession, handle: RunHandle, ending: str | None) -> None:
         """Record the end and release the lock, in the background where something still works for the run."""
-        if ending is None and (handle.is_lingering or self.node_threads.is_busy(handle.run_id)):
+        if ending is None and (handle.work.is_lingering or self.node_threads.is_busy(handle.run_id)):
             task = asyncio.create_task(self._release_when_idle(lock_session, handle))
             self._releases.add(task)
             task.add_done_callback(self._releases.discard)
@@ -98,8 +95,8 @@ class RunCoordinator:
         await self._release(lock_session, handle, ending)
 
     async def _release_when_idle(self, lock_session: LockSession, handle: RunHandle) -> None:
-        if handle.lingering is not None:
-            await asyncio.wait({handle.lingering})
+        if handle.work.lingering is not None:
+            await asyncio.wait({handle.work.lingering})
         await self.node_threads.wait_until_idle(handle.run_id)
         await self._release(lock_session, handle, None)
 

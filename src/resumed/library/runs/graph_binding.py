@@ -19,7 +19,6 @@ from resumed.library.runs.run_saver import RunSaver
 from resumed.library.runs.supervision import RegisteredRun
 from resumed.runtime.graph_run import durability
 from resumed.runtime.langgraph_internals import async_cursor_of, cursor_of
-from resumed.store.connection import Session
 from resumed.store.sql_files import load_sql
 from resumed.workflows.loaded_workflow import Graph, with_changes
 
@@ -41,7 +40,14 @@ class GraphBinder:
             return
         session = await lock_session.get_session()
         async with lock_session.turn:
-            await _require_same_database(saver, session)
+            theirs = await _identify(saver)
+            ours = await (await session.execute(_IDENTITY)).fetchone()
+        if theirs is None or ours is None or dict(theirs) != dict(ours):
+            message = (
+                f"the graph was compiled with a {type(saver).__name__} of another database than the executor's: "
+                "compile it without a checkpointer, or with the executor's own `.checkpointer`"
+            )
+            raise WrongDatabaseError(message)
         self._same_database.add(saver)
 
     def bind(
@@ -76,17 +82,6 @@ def has_work_left(graph: Graph, handle: RunHandle) -> bool:
         return True
     own = [name for name in graph.trigger_to_nodes if not is_trigger(name)]
     return any(is_trigger(channel, own) for channel in handle.updated_channels or ())
-
-
-async def _require_same_database(saver: BaseCheckpointSaver[Any], session: Session) -> None:
-    theirs = await _identify(saver)
-    ours = await (await session.execute(_IDENTITY)).fetchone()
-    if theirs is None or ours is None or dict(theirs) != dict(ours):
-        message = (
-            f"the graph was compiled with a {type(saver).__name__} of another database than the executor's: compile it "
-            "without a checkpointer, or with the executor's own `.checkpointer`"
-        )
-        raise WrongDatabaseError(message)
 
 
 async def _identify(saver: BaseCheckpointSaver[Any]) -> dict[str, Any] | None:

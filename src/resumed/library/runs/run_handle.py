@@ -1,4 +1,4 @@
-"""One run's handle on its thread: the session that holds the lock now, and whether the run is over. No effects."""
+"""One run's handle on its thread: the session that holds the lock now, what works for the run, whether it is over."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -8,6 +8,42 @@ from langgraph.runtime import RunControl
 
 from resumed.errors import LockLostError, ResumedError
 from resumed.store.connection import Session, is_alive
+
+
+@dataclass(slots=True)
+class RunWork:
+    """What works for a run, and how that is stopped.
+
+    Attributes:
+        running: The task that is cancelled when the run is over.
+        lingering: A task that was cancelled and need not have ended; its end releases the lock.
+        control: What is drained when the run is over, where the graph runs in a thread.
+    """
+
+    running: "asyncio.Task[Any] | None" = None
+    lingering: "asyncio.Task[Any] | None" = None
+    control: RunControl | None = None
+
+    @property
+    def is_lingering(self) -> bool:
+        """Whether a task that was cancelled still runs."""
+        return self.lingering is not None and not self.lingering.done()
+
+    def let_linger(self, task: "asyncio.Task[Any]") -> None:
+        """Keep the lock until this task has ended; its error is retrieved, or asyncio would print it and its values."""
+        self.lingering = task
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+
+    def drain(self) -> None:
+        """Have a graph that runs in a thread stop at its next superstep."""
+        if self.control is not None:
+            self.control.request_drain()
+
+    def stop(self) -> None:
+        """Drain the graph, or cancel its task."""
+        self.drain()
+        if self.running is not None:
+            cancel_once(self.running)
 
 
 @dataclass(eq=False, slots=True)
@@ -24,9 +60,7 @@ class RunHandle:
         updated_channels: The channels that the head has updated, also while that is the one it began on.
         asked_person: Whether a task has asked a person since the head was saved.
         error: What ended the run before its graph did.
-        running: The task that is cancelled when the run is over.
-        lingering: A task that was cancelled and need not have ended.
-        control: What is drained when the run is over, where the graph runs in a thread.
+        work: What works for it.
     """
 
     run_id: str
@@ -38,15 +72,8 @@ class RunHandle:
     updated_channels: tuple[str, ...] | None = None
     asked_person: bool = False
     error: ResumedError | None = None
-    running: "asyncio.Task[Any] | None" = None
-    lingering: "asyncio.Task[Any] | None" = None
-    control: RunControl | None = None
+    work: RunWork = field(default_factory=RunWork)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def is_lingering(self) -> bool:
-        """Whether a task that was cancelled still runs."""
-        return self.lingering is not None and not self.lingering.done()
 
     async def wait_for_session(self) -> Session:
         """Return the session that holds the lock, once there is one. Raises the error that ended the run."""
@@ -70,10 +97,7 @@ class RunHandle:
         """End the run: it saves nothing any more, because another process has gone on with it or it was cancelled."""
         self.error = self.error or error
         self._changed.set()
-        if self.control is not None:
-            self.control.request_drain()
-        if self.running is not None:
-            cancel_once(self.running)
+        self.work.stop()
 
     def close(self) -> None:
         """Let the run save nothing any more: its lock was released."""

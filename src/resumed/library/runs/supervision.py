@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import RunControl
 
+from resumed.library.event_loop import END, next_part
 from resumed.library.runs.run_handle import RunHandle, cancel_once
 from resumed.runtime.call_mode import is_mode_refused, repeatable_input
 from resumed.runtime.node_threads import CURRENT_THREAD_ID, TrackedExecutor
@@ -20,7 +21,6 @@ T = TypeVar("T")
 _GRACE = timedelta(seconds=5)
 _MAX_THREADS = 128
 _BUSY_CHECK_INTERVAL = timedelta(milliseconds=50)
-_END = object()
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class RegisteredRun:
 
         Nothing else ends it: a synchronous node cannot be cancelled.
         """
-        control = self.handle.control = self.options.get("control") or RunControl()
+        control = self.handle.work.control = self.options.get("control") or RunControl()
         self.handle.raise_if_ended()
         return getattr(self.graph, name)(self.given, self.config, **{**self.options, "control": control})
 
@@ -100,8 +100,7 @@ class NodeThreads:
         try:
             return await loop.run_in_executor(self._own, copy_context().run, lambda: run.call("invoke"))
         except asyncio.CancelledError:
-            if run.handle.control is not None:
-                run.handle.control.request_drain()
+            run.handle.work.drain()
             raise
 
 
@@ -114,7 +113,7 @@ async def supervise_stream(handle: RunHandle, stream: AsyncIterator[Any]) -> Asy
     """Yield the parts of a stream for as long as the run is ours. Raises the error that ended the run."""
     context = _counting_context(handle)
     try:
-        while (part := await _supervise(handle, _next(stream), context)) is not _END:
+        while (part := await _supervise(handle, next_part(stream), context)) is not END:
             yield part
     finally:
         if (close := getattr(stream, "aclose", None)) is not None:
@@ -123,24 +122,24 @@ async def supervise_stream(handle: RunHandle, stream: AsyncIterator[Any]) -> Asy
 
 async def _supervise(handle: RunHandle, work: Coroutine[Any, Any, T], context: Context) -> T:
     running = asyncio.get_running_loop().create_task(work, context=context)
-    handle.running = running
+    handle.work.running = running
     try:
         await asyncio.wait({running})
         handle.raise_if_ended()
         return running.result()
     finally:
-        handle.running = None
+        handle.work.running = None
         if not running.done():
-            _let_linger(handle, running)
+            handle.work.let_linger(running)
             cancel_once(running)
             await asyncio.wait({running}, timeout=_GRACE.total_seconds())
 
 
 async def _close_stream(handle: RunHandle, close: Callable[[], Coroutine[Any, Any, None]], context: Context) -> None:
     """Close a stream; one that still makes its last part is closed in the background after that."""
-    making = handle.lingering if handle.is_lingering else None
+    making = handle.work.lingering if handle.work.is_lingering else None
     closing = asyncio.get_running_loop().create_task(_close_after(making, close), context=context)
-    _let_linger(handle, closing)
+    handle.work.let_linger(closing)
     if making is None:
         await asyncio.shield(closing)
 
@@ -149,16 +148,6 @@ async def _close_after(earlier: "asyncio.Task[Any] | None", close: Callable[[], 
     if earlier is not None:
         await asyncio.wait({earlier})
     await close()
-
-
-def _let_linger(handle: RunHandle, task: "asyncio.Task[Any]") -> None:
-    """Keep the lock until this task has ended, and retrieve its error, or asyncio would print it with its values."""
-    handle.lingering = task
-    task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-
-
-async def _next(stream: AsyncIterator[Any]) -> Any:
-    return await anext(stream, _END)
 
 
 def _counting_context(handle: RunHandle) -> Context:
