@@ -86,6 +86,7 @@ def test_missing_tables_of_langgraph_say_whose_they_are(bench: Bench, command: l
     refused(bench.resumed(*command), 3, "checkpoint_writes", "setup()", "RESUMED_CHECKPOINT_SCHEMA")
 
 
+@pytest.mark.thorough
 def test_without_the_index_everything_works_and_the_daemon_says_what_is_missing(bench: Bench) -> None:
     bench.execute("drop index resumed_checkpoint_id_idx")
     bench.crashed_application(2, "linear", ends=2, ZOO_DELAY="0.3")
@@ -195,6 +196,7 @@ def test_a_file_of_graphs_that_is_not_there_is_exit_2_and_one_that_is_no_json_is
     assert {one["name"]: one["loaded"] for one in told} == {"broken.json": False, "linear": True}
 
 
+@pytest.mark.thorough
 def test_two_entries_with_one_name_are_both_unavailable(bench: Bench) -> None:
     graphs = bench.folder / "langgraph.json"
     graphs.write_text('{"graphs": {"linear": "zoo.graphs:linear", "fan": "zoo.graphs:fan"}}')

@@ -134,6 +134,7 @@ def test_once_with_wait_does_not_wait_for_a_back_off(bench: Bench) -> None:
     assert bench.one("select state from resumed.cases") == "backoff"
 
 
+@pytest.mark.thorough
 def test_tables_for_people_name_every_thread(bench: Bench) -> None:
     bench.crashed_application(1, "linear", ends=1, ZOO_DELAY="0.3")
     assert "linear_0" in bench.resumed("scan").stdout
@@ -142,14 +143,17 @@ def test_tables_for_people_name_every_thread(bench: Bench) -> None:
     assert bench.resumed("threads").stdout == "no open cases\n"
 
 
+USUAL = [(0, "scan"), (0, "once"), (0, "migrate"), (1, "show nobody"), (0, "demo --help")]
+OTHERS = [
+    (0, "threads"), (0, "workflows"), (0, "audit"), (0, "survey"), (0, "config"), (0, "doctor"),
+    (0, "pause --reason x"), (1, "unpause"), (1, "resume nobody"), (1, "release nobody"), (1, "cancel nobody --reason x"),
+    (1, "quarantine nobody --reason x"),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("code", "command"),
-    [
-        (0, "scan"), (0, "threads"), (0, "workflows"), (0, "audit"), (0, "survey"), (0, "config"), (0, "doctor"),
-        (0, "once"), (0, "migrate"), (0, "pause --reason x"), (1, "unpause"), (1, "show nobody"), (1, "resume nobody"),
-        (1, "release nobody"), (1, "cancel nobody --reason x"), (1, "quarantine nobody --reason x"), (0, "demo --help"),
-    ],
-)  # fmt: skip
+    ("code", "command"), [*USUAL, *(pytest.param(*one, marks=pytest.mark.thorough) for one in OTHERS)]
+)
 def test_every_command_is_a_process_that_ends_as_it_does_inside_ours(bench: Bench, code: int, command: str) -> None:
     here = bench.resumed(*command.split(), workflows=["linear"])
     bench.execute("delete from resumed.pauses")

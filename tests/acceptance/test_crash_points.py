@@ -83,9 +83,9 @@ class Left:
     exception: str | None
 
 
-def kill_everywhere(bench: Bench) -> dict[str, tuple[int, int]]:
+def kill_everywhere(bench: Bench, every: int) -> dict[str, tuple[int, int]]:
     """Kill the application at its points; gives for each series how often, and how many points it has."""
-    command = [sys.executable, "-m", "points.killer", bench.dsn, "3", str(SHARE)]
+    command = [sys.executable, "-m", "points.killer", bench.dsn, "3", str(SHARE), str(every)]
     done = subprocess.run(command, env=bench.environment([]), capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stderr
     return {name: tuple(told) for line in done.stdout.splitlines() for name, told in json.loads(line).items()}
@@ -158,13 +158,20 @@ def tell(points: dict[str, tuple[int, int]], threads: dict[str, Left], finished:
         print(f"{EXCEPTIONS[reason]}: {count} ({reason});")
 
 
+# By a number that has no factor in common with those of savers and durabilities, so that each is there.
+@pytest.mark.parametrize(
+    "every",
+    [pytest.param(5, id="a fifth of the series"), pytest.param(1, id="all series", marks=pytest.mark.thorough)],
+)
 @pytest.mark.timeout(170 if SHARE > 1 else 1800)
-def test_a_process_killed_before_any_call_of_its_checkpointer_is_judged_and_finished_right(bench: Bench) -> None:
+def test_a_process_killed_before_any_call_of_its_checkpointer_is_judged_and_finished_right(
+    bench: Bench, every: int
+) -> None:
     sys.path.insert(0, str(GRAPHS))
     from points.flows import FLOWS  # noqa: PLC0415
 
-    points = kill_everywhere(bench)
-    assert sum(killed for killed, _ in points.values()) >= 150
+    points = kill_everywhere(bench, every)
+    assert sum(killed for killed, _ in points.values()) >= 150 // every
     threads = recorded(bench)
     settings: Any = {"workflows": [f"{name}=points.registered:FLOWS.{name}" for name in FLOWS]}
     settings["PYTHONPATH"] = f"{GRAPHS}:{bench.registry(settings.pop('workflows'))}"

@@ -102,8 +102,17 @@ def test_a_registration_is_not_blamed_for_what_others_kill(bench: Bench) -> None
     assert daemon.terminate() == 0
 
 
-def test_the_command_names_every_bad_registration(bench: Bench) -> None:
-    bad = [name for name in BAD if name not in ("dying_later", "flaky", "hanging")]  # those take their time
+QUICK = [name for name in BAD if name not in ("dying_later", "flaky", "hanging")]  # those take their time
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param(["raising", "dying", "silent"], id="three"),
+        pytest.param(QUICK, id="all that fail at once", marks=pytest.mark.thorough),
+    ],
+)
+def test_the_command_names_every_bad_registration(bench: Bench, bad: list[str]) -> None:
     names, nowhere = entries(*bad, "lasting", "good"), str(bench.folder / "nowhere")
     done = bench.resumed("workflows", "--json", workflows=names, LATE_SERVER=nowhere)
     assert done.returncode == 0, done.stderr

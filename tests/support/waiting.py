@@ -14,7 +14,7 @@ _SLOWER = 1.1
 def eventually(question: Callable[[], Any], deadline: float = DEADLINE, *, last_look: float = _LAST_LOOK) -> Any:
     """Ask until the answer is true; fails when the deadline has passed.
 
-    What must be noticed at once is asked at the same pace to the end: `last_look` is the longest time between two looks.
+    `last_look` is the longest time between two looks; what must be noticed at once is asked at one pace to the end.
     """
     end, look = time.monotonic() + deadline, _FIRST_LOOK
     while True:
