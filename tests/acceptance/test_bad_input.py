@@ -46,6 +46,7 @@ def test_run_waits_for_its_database_alive_and_not_ready_and_then_judges_it(bench
         assert "run `resumed migrate`" in daemon.log.read_text()
 
 
+@pytest.mark.thorough
 def test_a_running_daemon_outlives_its_database(bench: Bench) -> None:
     with fresh_server() as server:
         assert bench.resumed("migrate", RESUMED_DATABASE_URL=server.dsn()).returncode == 0

@@ -55,6 +55,12 @@ def test_scan_judges_every_unfinished_thread_and_changes_nothing(bench: Bench) -
     assert {(one["verdict"], one["action"]) for name, one in found.items() if "asking" not in name} == {
         ("stopped", "resume")
     }
+
+
+@pytest.mark.thorough
+def test_scan_of_a_workflow_of_a_verdict_and_up_to_a_limit(bench: Bench) -> None:
+    bench.application(2, "linear", "asking", ZOO_DELAY="0.01").wait(30)
+    bench.crashed_application(3, "alinear", "fan", ends=len(bench.effects("end")) + 6, ZOO_DELAY="0.3")
     assert len(bench.ask("scan", "--workflow", "fan")["threads"]) == 3
     assert len(bench.ask("scan", "--verdict", "waiting")["threads"]) == 2
     assert len(bench.ask("scan", "--limit", "4")["threads"]) == 4
@@ -123,6 +129,7 @@ def test_once_gives_what_it_tried_and_fails_where_an_attempt_failed(bench: Bench
     assert "hunter2" not in done.stdout + done.stderr
 
 
+@pytest.mark.thorough
 def test_once_with_wait_does_not_wait_for_a_back_off(bench: Bench) -> None:
     broken = bench.folder / "broken"
     broken.touch()

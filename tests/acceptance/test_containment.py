@@ -76,6 +76,7 @@ def test_threads_that_harm_their_worker_are_quarantined_and_harm_no_other(
     assert daemon.terminate() == 0
 
 
+@pytest.mark.thorough
 def test_a_workflow_that_asks_for_it_is_always_tried_alone(bench: Bench) -> None:
     leave(bench, healthy=3)
     daemon = bench.daemon(["healthy = faults.mischief:isolated"], **{**SETTINGS, "ZOO_DELAY": "0.3"})

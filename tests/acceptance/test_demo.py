@@ -250,6 +250,7 @@ def test_the_example_ends_the_same_way_every_time(player: Player) -> None:
         assert (state["next"], bool(state["questions"])) == ((["ask"], True) if asks else ([], False))
 
 
+@pytest.mark.thorough
 def test_the_example_runs_on_postgres_and_leaves_two_lines_a_node(
     player: Player, langgraph_database: str, tmp_path: Path
 ) -> None:

@@ -84,6 +84,7 @@ def test_bad_registrations_harm_nobody_and_are_named_with_their_errors(bench: Be
     assert SECRET not in daemon.log.read_text()
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(300)
 def test_a_registration_is_not_blamed_for_what_others_kill(bench: Bench) -> None:
     leave(bench, ("healthy", 3))
