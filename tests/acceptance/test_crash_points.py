@@ -188,7 +188,7 @@ def test_a_process_killed_before_any_call_of_its_checkpointer_is_judged_and_fini
     assert wrong == {}
 
     before = stored(bench)
-    resumed(bench, "once", "--wait", **settings, RESUMED_PROCESSES="2")
+    resumed(bench, "once", "--wait", **settings, RESUMED_PROCESSES="2" if every == 1 else "1")
     alone = [name for name in before if name not in expected or expected[name] is not None]
     after = stored(bench)
     assert {name for name in alone if before[name] != after[name]} == set(), "finished or held, and touched"
