@@ -92,6 +92,8 @@ def test_a_pause_stops_both_replicas_and_drains_what_runs_and_an_end_of_it_goes_
     assert told(bench, "unpause")["paused"] is False
     eventually(lambda: len(inflight(bench)) == 4)
     assert told(bench, "pause", "alinear", "--reason", "everything burns")["paused"] is True
+    eventually(lambda: LINEAR >= {*inflight(bench)})
+    delay.set(0.1)
     eventually(lambda: {name for name, row in cases_of(bench).items() if row["state"] == "closed"} >= LINEAR)
     some_sweeps(*daemons)
     assert [paused(one) for one in daemons] == [{"": 0, "alinear": 1, "linear": 0}] * 2
@@ -103,7 +105,6 @@ def test_a_pause_stops_both_replicas_and_drains_what_runs_and_an_end_of_it_goes_
     assert len(ended) == bench.one("select count(*) from resumed.attempts") < 7
     assert bench.one(BEGUN_SINCE) == 0
     assert bench.rows("select from resumed.cases where consecutive > 0") == []
-    delay.set(0.1)
     assert told(bench, "unpause", "alinear")["paused"] is False
     eventually(lambda: bench.all_closed(6))
     for name in cases_of(bench):

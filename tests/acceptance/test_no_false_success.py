@@ -38,7 +38,7 @@ REFUSED = {
     "stateful": "the stateful subgraph inner",
     "downgraded": "accepts version '2'",
 }
-IMPATIENT = {"RESUMED_TEST_TIMINGS": "thread_grace=1s,stop_grace=1s,stuck_grace=1s"}
+IMPATIENT = {"RESUMED_TEST_TIMINGS": "state_load=3s"}
 HEALTHY = ["kept", "kept_listed", "kept_encrypted", "kept_wrapped", "stateful_first"]
 
 
