@@ -6,6 +6,7 @@ import time
 import pytest
 
 from support.bench import Bench
+from support.tiers import small, whole
 from support.waiting import eventually
 
 ALL = bool(os.environ.get("RESUMED_TEST_ALL"))
@@ -28,7 +29,7 @@ def copy(bench: Bench, threads: int) -> None:
         )
 
 
-@pytest.mark.parametrize("threads", [FEW, pytest.param(THREADS, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("threads", [small(FEW, id="few"), whole(THREADS, id="all")])
 def test_a_workflow_that_keeps_failing_is_probed_by_all_replicas_together_until_it_heals(
     bench: Bench, threads: int
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from support.bench import Bench
 from support.daemon import Daemon
+from support.tiers import small, whole
 from support.waiting import eventually
 
 MISCHIEVOUS = {"killing": 2, "hanging": 2, "hoarding": 1, "leaving": 1, "crashing": 1, "blocking": 1}
@@ -49,8 +50,8 @@ def started(daemon: Daemon, *, alone: bool) -> int:
 @pytest.mark.parametrize(
     ("mischievous", "healthy", "most"),
     [
-        pytest.param(FEW, 20, 1, id="a thread of some kinds"),
-        pytest.param(MISCHIEVOUS, 100, 2, id="all kinds", marks=pytest.mark.thorough),
+        small(FEW, 20, 1, id="a thread of some kinds"),
+        whole(MISCHIEVOUS, 100, 2, id="all kinds"),
     ],
 )
 def test_threads_that_harm_their_worker_are_quarantined_and_harm_no_other(

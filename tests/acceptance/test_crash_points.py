@@ -16,6 +16,7 @@ from langgraph.checkpoint.postgres import PostgresSaver
 
 from support.bench import GRAPHS, Bench
 from support.command import Done, run_here
+from support.tiers import small, whole
 
 SHARE = 1 if os.environ.get("RESUMED_TEST_ALL") else 8
 UNFINISHED = ("failed", "stopped")
@@ -161,7 +162,7 @@ def tell(points: dict[str, tuple[int, int]], threads: dict[str, Left], finished:
 # By a number that has no factor in common with those of savers and durabilities, so that each is there.
 @pytest.mark.parametrize(
     "every",
-    [pytest.param(5, id="a fifth of the series"), pytest.param(1, id="all series", marks=pytest.mark.thorough)],
+    [small(5, id="a fifth of the series"), whole(1, id="all series")],
 )
 @pytest.mark.timeout(170 if SHARE > 1 else 1800)
 def test_a_process_killed_before_any_call_of_its_checkpointer_is_judged_and_finished_right(

@@ -10,6 +10,7 @@ from langgraph.types import Command
 from resumed.judge.verdict import NULL_TASK
 from support.bench import Bench, everything
 from support.daemon import Daemon
+from support.tiers import small, whole
 from support.undisturbed import final_state
 from support.waiting import eventually
 
@@ -54,9 +55,7 @@ def assert_held(bench: Bench, daemon: Daemon, threads: int) -> None:
     assert bench.rows("select from resumed.attempts") == []
 
 
-@pytest.mark.parametrize(
-    "forced", [pytest.param(ASKING[:1], id="one"), pytest.param(ASKING, id="every kind", marks=pytest.mark.thorough)]
-)
+@pytest.mark.parametrize("forced", [small(ASKING[:1], id="one"), whole(ASKING, id="every kind")])
 def test_no_question_of_any_kind_is_answered_by_us(bench: Bench, forced: list[str]) -> None:
     asked(bench, *ASKING)
     daemon = bench.daemon().until_ready()

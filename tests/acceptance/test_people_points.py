@@ -18,6 +18,7 @@ import pytest
 
 from support.bench import GRAPHS, Bench
 from support.command import Done, run_here
+from support.tiers import small, whole
 from support.waiting import eventually
 
 if str(GRAPHS) not in sys.path:
@@ -280,16 +281,7 @@ def plans(half: int | None) -> list[dict[str, Any]]:
 
 
 @pytest.mark.timeout(PATIENCE * 2)
-@pytest.mark.parametrize(
-    "half",
-    [
-        pytest.param(None, id="a few"),
-        *(
-            pytest.param(one, marks=pytest.mark.thorough, id=name)
-            for one, name in enumerate(("first half", "second half"))
-        ),
-    ],
-)
+@pytest.mark.parametrize("half", [small(None, id="a few"), whole(0, id="first half"), whole(1, id="second half")])
 def test_killed_at_any_call_no_answer_is_forged_or_lost_and_every_talk_comes_to_its_end(
     bench: Bench, half: int | None
 ) -> None:

@@ -10,6 +10,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.postgres import PostgresSaver
 
 from support.bench import GRAPHS, Bench
+from support.tiers import small, whole
 from support.waiting import eventually
 
 if str(GRAPHS) not in sys.path:
@@ -40,9 +41,7 @@ def ends(log: Path) -> dict[str, int]:
     return counts
 
 
-@pytest.mark.parametrize(
-    "forced", [pytest.param(PERSONS[:1], id="one"), pytest.param(PERSONS, id="each kind", marks=pytest.mark.thorough)]
-)
+@pytest.mark.parametrize("forced", [small(PERSONS[:1], id="one"), whole(PERSONS, id="each kind")])
 def test_what_a_person_has_to_decide_stays_theirs_and_what_they_decided_is_gone_on_with(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, forced: tuple[str, ...]
 ) -> None:

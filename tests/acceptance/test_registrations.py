@@ -8,6 +8,7 @@ import pytest
 
 from support.bench import Bench
 from support.daemon import Daemon
+from support.tiers import small, whole
 from support.waiting import eventually
 
 LONG = 400.0
@@ -109,8 +110,8 @@ QUICK = [name for name in BAD if name not in ("dying_later", "flaky", "hanging")
 @pytest.mark.parametrize(
     "bad",
     [
-        pytest.param(["raising", "dying", "silent"], id="three"),
-        pytest.param(QUICK, id="all that fail at once", marks=pytest.mark.thorough),
+        small(["raising", "dying", "silent"], id="three"),
+        whole(QUICK, id="all that fail at once"),
     ],
 )
 def test_the_command_names_every_bad_registration(bench: Bench, bad: list[str]) -> None:

@@ -19,6 +19,7 @@ from soak import checks
 from soak.fleet import Fleet, every
 from support.bench import Bench
 from support.daemon import Daemon
+from support.tiers import small, whole
 from support.undisturbed import final_states, undisturbed
 from support.waiting import eventually
 
@@ -65,9 +66,7 @@ WHOLE = Storm(
     5,
     *(((3, 120), (0.3, 60)) if ALL else ((1.5, 18), (0.2, 6))),
 )
-storms = pytest.mark.parametrize(
-    "storm", [pytest.param(SHORT, id="short"), pytest.param(WHOLE, id="whole", marks=pytest.mark.thorough)]
-)
+storms = pytest.mark.parametrize("storm", [small(SHORT, id="short"), whole(WHOLE, id="whole")])
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ from resumed import (
 from resumed.judge.checkpoint_id import first_at
 from resumed.library import connection_pools
 from resumed.store.connection import Target
+from support.tiers import small, whole
 
 
 class State(TypedDict, total=False):
@@ -281,7 +282,7 @@ os._exit(0)
 """
 
 
-@pytest.mark.parametrize("count", [4, pytest.param(20, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("count", [small(4, id="four"), whole(20, id="twenty")])
 def test_processes_at_once_make_the_tables_of_an_empty_database(bare_database: str, count: int) -> None:
     started = [
         subprocess.Popen([sys.executable, "-c", SETUP, bare_database], stderr=subprocess.PIPE, env={**os.environ})

@@ -25,7 +25,7 @@ from resumed.store import cases
 from resumed.store.connection import Target, open_session
 from support.attempting import Place, place_at, workflow_of
 from support.databases import in_database
-from support.tiers import usual
+from support.tiers import small, usual, whole
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "graphs"))
 
@@ -242,7 +242,7 @@ FATES = st.builds(Fate, st.integers(2, 9) | st.just(NEVER), st.sampled_from(["sy
 
 
 @pytest.mark.timeout(300 if EXAMPLES == FEW else 7200)
-@pytest.mark.parametrize("examples", [FEW // 3, pytest.param(EXAMPLES, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("examples", [small(FEW // 3, id="some"), whole(EXAMPLES, id="all")])
 def test_random_nestings_killed_anywhere_stop_where_a_person_decides_and_finish_otherwise(
     rig: Rig, examples: int
 ) -> None:

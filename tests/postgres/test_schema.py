@@ -25,6 +25,7 @@ from resumed.store import schema
 from resumed.store.connection import Target, open_session
 from resumed.store.sql_files import load_sql, sql_modules
 from support.databases import in_database
+from support.tiers import small, whole
 
 COMMAND = Path(sys.executable).parent / "resumed"
 DEADLINE = 60.0
@@ -201,9 +202,9 @@ async def test_langgraphs_tables_get_nothing_but_the_index(langgraph_database: s
 @pytest.mark.parametrize(
     ("kind", "count"),
     [
-        ("langgraph_database", 4),
-        pytest.param("langgraph_database", 10, marks=pytest.mark.thorough),
-        pytest.param("bare_database", 10, marks=pytest.mark.thorough),
+        small("langgraph_database", 4, id="four"),
+        whole("langgraph_database", 10, id="ten"),
+        whole("bare_database", 10, id="ten in an empty one"),
     ],
 )
 def test_processes_at_once_all_succeed(kind: str, count: int, request: pytest.FixtureRequest, tmp_path: Path) -> None:
