@@ -19,7 +19,7 @@ test: install ## the tests of every promise, in five minutes on two cores
 	@$(BIN)/python -m pytest -m "not thorough" $(PYTEST_ARGS)
 
 test-all: install ## all tests: each promise in every form, in ten minutes; RESUMED_TEST_ALL=1 for the exhaustive ones
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m "not small" $(PYTEST_ARGS)
 
 check: lint test-all ## everything that CI checks
 

@@ -22,6 +22,7 @@ class Timings:
     closing: a dismissed worker may close what its factories opened.
     stop_grace: a run that is cancelled may end.
     thread_grace: a node's thread may end after its run was stopped.
+    state_load: a thread's state may load, where the timeout of an attempt is shorter.
     entry_deadline: an entry point may be imported; first_answers: the first answers of all factories.
     trial_dwell: the longest that a suspected registration is watched.
     retry_load: a registration that failed is tried again, the first time.
@@ -37,6 +38,7 @@ class Timings:
     closing: timedelta = timedelta(seconds=5)
     stop_grace: timedelta = timedelta(seconds=5)
     thread_grace: timedelta = timedelta(seconds=5)
+    state_load: timedelta = timedelta(seconds=20)
     entry_deadline: timedelta = timedelta(seconds=20)
     first_answers: timedelta = timedelta(seconds=22)
     trial_dwell: timedelta = timedelta(seconds=60)

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from resumed.judge.checkpoint_id import first_at
@@ -24,6 +25,19 @@ where (p.action, p.workflow) = ('pause', a.workflow) and a.started_at > p.at + i
 """
 LINEAR = {"linear_0", "linear_1", "linear_2"}
 SECRET = "Mrs Miller, tel. 555"  # noqa: S105 - a reason is for people, and for no log
+
+
+class Delay:
+    """How long a node takes, which a test may change while daemons run."""
+
+    def __init__(self, file: Path, seconds: float) -> None:
+        self.file = file
+        self.set(seconds)
+
+    def set(self, seconds: float) -> None:
+        new = self.file.with_suffix(".new")
+        new.write_text(str(seconds))
+        new.replace(self.file)  # a node reads the old number or this one
 
 
 def told(bench: Bench, *arguments: str, code: int = 0, given: str = "", **settings: Any) -> dict[str, Any]:
@@ -67,7 +81,8 @@ def test_a_pause_stops_both_replicas_and_drains_what_runs_and_an_end_of_it_goes_
         "workflow": None, "done": True, "paused": True, "said": "everything is paused",
     }  # fmt: skip
     bench.crashed_application(3, "alinear", "linear", ends=6, ZOO_DELAY="0.3")
-    settings = {"workflows": ["alinear", "linear"], "ZOO_DELAY": "2", "RESUMED_CONCURRENCY": "2"}
+    delay = Delay(bench.folder / "delay", 2)
+    settings = {"workflows": ["alinear", "linear"], "ZOO_DELAY": str(delay.file), "RESUMED_CONCURRENCY": "2"}
     daemons = [bench.daemon(**settings) for _ in range(2)]
     some_sweeps(*[one.until_ready() for one in daemons])
     assert [paused(one) for one in daemons] == [{"": 1, "alinear": 1, "linear": 1}] * 2
@@ -77,6 +92,8 @@ def test_a_pause_stops_both_replicas_and_drains_what_runs_and_an_end_of_it_goes_
     assert told(bench, "unpause")["paused"] is False
     eventually(lambda: len(inflight(bench)) == 4)
     assert told(bench, "pause", "alinear", "--reason", "everything burns")["paused"] is True
+    eventually(lambda: {*inflight(bench)} <= LINEAR)
+    delay.set(0.1)
     eventually(lambda: {name for name, row in cases_of(bench).items() if row["state"] == "closed"} >= LINEAR)
     some_sweeps(*daemons)
     assert [paused(one) for one in daemons] == [{"": 0, "alinear": 1, "linear": 0}] * 2
@@ -122,7 +139,8 @@ def test_what_is_cancelled_or_quarantined_stays_so_on_every_replica_running_or_n
     old, new = ([*common, f"fragile=zoo.versions:{which}"] for which in ("first", "second"))
     assert bench.resumed("once", workflows=old, RESUMED_DRY_RUN="true").returncode == 0
     _said_of_each(bench)
-    settings = {"ZOO_DELAY": "3", "RESUMED_CONCURRENCY": "1", "RESUMED_SHUTDOWN_GRACE": "1s"}
+    delay = Delay(bench.folder / "delay", 3)
+    settings = {"ZOO_DELAY": str(delay.file), "RESUMED_CONCURRENCY": "1", "RESUMED_SHUTDOWN_GRACE": "1s"}
     bench.execute("update resumed.cases set due_at = due_at - interval '1 hour' where workflow = 'alinear'")
     bench.execute("insert into resumed.pauses values ('', true, 'us', 'until both are ready', now())")
     daemons = [bench.daemon(workflows=one, **settings) for one in (old, new)]
@@ -134,6 +152,7 @@ def test_what_is_cancelled_or_quarantined_stays_so_on_every_replica_running_or_n
     told(bench, "quarantine", two, "--reason", SECRET)
     eventually(lambda: not {one, two} & set(inflight(bench)))
     _stopped(bench, one, two)
+    delay.set(0.1)
     eventually(lambda: not bench.rows("select from resumed.cases where state in ('due', 'running', 'backoff')"))
     some_sweeps(*daemons)
     found = cases_of(bench)

@@ -151,6 +151,7 @@ def test_callables_context_managers_and_a_langgraph_json_are_registered_alike(be
     }  # fmt: skip
 
 
+@pytest.mark.thorough
 def test_a_node_that_ignores_its_cancelling_is_never_run_twice_at_once(bench: Bench) -> None:
     bench.crashed_application(1, "stubborn", ends=1, ZOO_DELAY="0.3")
     daemon = bench.daemon(ZOO_DELAY="40", RESUMED_ATTEMPT_TIMEOUT="1s", **IMPATIENT).until_ready()
@@ -163,6 +164,7 @@ def test_a_node_that_ignores_its_cancelling_is_never_run_twice_at_once(bench: Be
     assert daemon.terminate() == 0
 
 
+@pytest.mark.thorough
 def test_a_child_that_a_node_forked_does_not_keep_a_dead_workers_lock(bench: Bench) -> None:
     bench.crashed_application(1, "forking", ends=1, ZOO_DELAY="0.3")
     daemon = bench.daemon(ZOO_DELAY="0.7").until_ready()

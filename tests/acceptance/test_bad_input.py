@@ -46,6 +46,7 @@ def test_run_waits_for_its_database_alive_and_not_ready_and_then_judges_it(bench
         assert "run `resumed migrate`" in daemon.log.read_text()
 
 
+@pytest.mark.thorough
 def test_a_running_daemon_outlives_its_database(bench: Bench) -> None:
     with fresh_server() as server:
         assert bench.resumed("migrate", RESUMED_DATABASE_URL=server.dsn()).returncode == 0
@@ -86,6 +87,7 @@ def test_missing_tables_of_langgraph_say_whose_they_are(bench: Bench, command: l
     refused(bench.resumed(*command), 3, "checkpoint_writes", "setup()", "RESUMED_CHECKPOINT_SCHEMA")
 
 
+@pytest.mark.thorough
 def test_without_the_index_everything_works_and_the_daemon_says_what_is_missing(bench: Bench) -> None:
     bench.execute("drop index resumed_checkpoint_id_idx")
     bench.crashed_application(2, "linear", ends=2, ZOO_DELAY="0.3")
@@ -195,6 +197,7 @@ def test_a_file_of_graphs_that_is_not_there_is_exit_2_and_one_that_is_no_json_is
     assert {one["name"]: one["loaded"] for one in told} == {"broken.json": False, "linear": True}
 
 
+@pytest.mark.thorough
 def test_two_entries_with_one_name_are_both_unavailable(bench: Bench) -> None:
     graphs = bench.folder / "langgraph.json"
     graphs.write_text('{"graphs": {"linear": "zoo.graphs:linear", "fan": "zoo.graphs:fan"}}')

@@ -48,7 +48,10 @@ def test_resume_does_not_wait_for_a_back_off_and_releases_a_quarantine_only_by_f
     assert final_state(bench.dsn, "fragile_0") == undisturbed("fragile")
 
 
-@pytest.mark.parametrize(("workflow", "verdict"), [("asking", "waiting"), ("gated", "breakpoint")])
+@pytest.mark.parametrize(
+    ("workflow", "verdict"),
+    [("asking", "waiting"), pytest.param("gated", "breakpoint", marks=pytest.mark.thorough)],
+)
 def test_resume_never_decides_for_a_person_by_force_or_without(bench: Bench, workflow: str, verdict: str) -> None:
     bench.application(1, workflow, ZOO_DELAY="0.01").wait(30)
     query = "select * from checkpoints order by 1, 2, 3"
@@ -71,6 +74,7 @@ def test_resume_of_a_locked_thread_is_busy(bench: Bench) -> None:
     assert bench.rows("select from resumed.attempts") == []
 
 
+@pytest.mark.thorough
 def test_resume_of_a_thread_that_is_not_quiet_yet_wants_force(bench: Bench) -> None:
     bench.crashed_application(1, "linear", ends=1, ZOO_DELAY="0.3")
     careful = bench.resumed("resume", "linear_0", RESUMED_MIN_AGE="5m")
@@ -79,6 +83,7 @@ def test_resume_of_a_thread_that_is_not_quiet_yet_wants_force(bench: Bench) -> N
     assert bench.resumed("resume", "linear_0", "--force", RESUMED_MIN_AGE="5m").returncode == 0
 
 
+@pytest.mark.thorough
 def test_resume_of_nobodys_thread_says_what_is_missing(bench: Bench) -> None:
     bench.crashed_application(1, "linear", ends=1, ZOO_DELAY="0.3")
     assert "there is no thread" in bench.resumed("resume", "nobody").stderr
@@ -119,6 +124,7 @@ def test_doctor_finds_nothing_wrong_with_a_healthy_place(bench: Bench) -> None:
     assert "linear: longest step seen 0." in found["min_age"][0]["finding"]
 
 
+@pytest.mark.thorough
 def test_doctor_warns_of_a_min_age_below_twice_the_longest_step(bench: Bench) -> None:
     bench.application(1, "linear", ZOO_DELAY="1").wait(30)
     found = findings(bench, workflows=["linear"], RESUMED_MIN_AGE="1500ms")
@@ -134,6 +140,7 @@ def test_doctor_names_everything_that_is_wrong(bench: Bench) -> None:
     assert levels["connections"] == {"warning"}
 
 
+@pytest.mark.thorough
 def test_doctor_without_a_schema_or_a_database_is_exit_3_and_still_tells_the_rest(bench: Bench) -> None:
     bench.execute("drop schema resumed cascade")
     found = findings(bench, code=3)

@@ -1,7 +1,6 @@
 """What a resume gives back of the original call, what the registration adds to it, and that no log tells a value."""
 
 import json
-import subprocess
 import sys
 from typing import Any
 
@@ -34,9 +33,7 @@ def workflows() -> list[str]:
 
 def application_killed(bench: Bench, names: list[str]) -> None:
     """Start every workflow, and kill the application when each thread is in its second node."""
-    command = [sys.executable, "-m", "calls.app", bench.dsn, str(THREADS), *names]
-    application = subprocess.Popen(command, env=bench.environment(CALLS_WAIT="600"), cwd=bench.folder)
-    bench.processes.append(application)
+    application = bench.module("calls.app", bench.dsn, str(THREADS), *names, CALLS_WAIT="600")
     eventually(lambda: len(noted(bench)) == THREADS * len(names) or application.poll() is not None)
     assert application.poll() is None
     application.kill()

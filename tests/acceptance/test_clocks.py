@@ -64,6 +64,7 @@ def test_a_clock_that_jumps_stops_attempts_but_not_sweeps_until_it_is_right_agai
     assert daemon.terminate() == 0
 
 
+@pytest.mark.thorough
 def test_an_application_whose_clock_is_behind_is_resumed_and_each_node_runs_at_most_twice(bench: Bench) -> None:
     bench.crashed_application(2, "linear", "alinear", ends=6, ZOO_DELAY="0.3", **shifted(-TEN_MINUTES))
     daemon = bench.daemon()
@@ -76,6 +77,7 @@ def test_an_application_whose_clock_is_behind_is_resumed_and_each_node_runs_at_m
     assert daemon.terminate() == 0
 
 
+@pytest.mark.thorough
 def test_an_application_whose_clock_is_ahead_is_told_of_and_its_threads_wait(bench: Bench) -> None:
     bench.crashed_application(1, "linear", ends=2, ZOO_DELAY="0.3", **shifted(TEN_MINUTES))
     daemon = bench.daemon().until_ready()

@@ -55,6 +55,12 @@ def test_scan_judges_every_unfinished_thread_and_changes_nothing(bench: Bench) -
     assert {(one["verdict"], one["action"]) for name, one in found.items() if "asking" not in name} == {
         ("stopped", "resume")
     }
+
+
+@pytest.mark.thorough
+def test_scan_of_a_workflow_of_a_verdict_and_up_to_a_limit(bench: Bench) -> None:
+    bench.application(2, "linear", "asking", ZOO_DELAY="0.01").wait(30)
+    bench.crashed_application(3, "alinear", "fan", ends=len(bench.effects("end")) + 6, ZOO_DELAY="0.3")
     assert len(bench.ask("scan", "--workflow", "fan")["threads"]) == 3
     assert len(bench.ask("scan", "--verdict", "waiting")["threads"]) == 2
     assert len(bench.ask("scan", "--limit", "4")["threads"]) == 4
@@ -123,6 +129,7 @@ def test_once_gives_what_it_tried_and_fails_where_an_attempt_failed(bench: Bench
     assert "hunter2" not in done.stdout + done.stderr
 
 
+@pytest.mark.thorough
 def test_once_with_wait_does_not_wait_for_a_back_off(bench: Bench) -> None:
     broken = bench.folder / "broken"
     broken.touch()
@@ -134,6 +141,7 @@ def test_once_with_wait_does_not_wait_for_a_back_off(bench: Bench) -> None:
     assert bench.one("select state from resumed.cases") == "backoff"
 
 
+@pytest.mark.thorough
 def test_tables_for_people_name_every_thread(bench: Bench) -> None:
     bench.crashed_application(1, "linear", ends=1, ZOO_DELAY="0.3")
     assert "linear_0" in bench.resumed("scan").stdout
@@ -142,14 +150,17 @@ def test_tables_for_people_name_every_thread(bench: Bench) -> None:
     assert bench.resumed("threads").stdout == "no open cases\n"
 
 
+USUAL = [(0, "scan"), (0, "once"), (0, "migrate"), (1, "show nobody"), (0, "demo --help")]
+OTHERS = [
+    (0, "threads"), (0, "workflows"), (0, "audit"), (0, "survey"), (0, "config"), (0, "doctor"),
+    (0, "pause --reason x"), (1, "unpause"), (1, "resume nobody"), (1, "release nobody"),
+    (1, "cancel nobody --reason x"), (1, "quarantine nobody --reason x"),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("code", "command"),
-    [
-        (0, "scan"), (0, "threads"), (0, "workflows"), (0, "audit"), (0, "survey"), (0, "config"), (0, "doctor"),
-        (0, "once"), (0, "migrate"), (0, "pause --reason x"), (1, "unpause"), (1, "show nobody"), (1, "resume nobody"),
-        (1, "release nobody"), (1, "cancel nobody --reason x"), (1, "quarantine nobody --reason x"), (0, "demo --help"),
-    ],
-)  # fmt: skip
+    ("code", "command"), [*USUAL, *(pytest.param(*one, marks=pytest.mark.thorough) for one in OTHERS)]
+)
 def test_every_command_is_a_process_that_ends_as_it_does_inside_ours(bench: Bench, code: int, command: str) -> None:
     here = bench.resumed(*command.split(), workflows=["linear"])
     bench.execute("delete from resumed.pauses")

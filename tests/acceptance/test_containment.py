@@ -7,9 +7,12 @@ import pytest
 
 from support.bench import Bench
 from support.daemon import Daemon
+from support.tiers import small, whole
 from support.waiting import eventually
 
 MISCHIEVOUS = {"killing": 2, "hanging": 2, "hoarding": 1, "leaving": 1, "crashing": 1, "blocking": 1}
+FEW = {"killing": 1, "hanging": 1, "blocking": 1}
+OUTCOMES = {"hanging": "timed_out", "hoarding": "failed"}  # of an attempt that is charged; all others crash
 SETTINGS: Any = {
     "MISCHIEF": "1",
     "ZOO_DELAY": "0.05",
@@ -44,26 +47,37 @@ def started(daemon: Daemon, *, alone: bool) -> int:
 
 
 @pytest.mark.timeout(480)
-def test_threads_that_harm_their_worker_are_quarantined_and_harm_no_other(bench: Bench) -> None:
-    leave(bench, **MISCHIEVOUS, healthy=100)
-    daemon = bench.daemon(entries(*MISCHIEVOUS, "healthy"), **SETTINGS).until_ready()
-    eventually(lambda: states(bench, "=") == {"closed": 100}, 120)
-    eventually(lambda: states(bench, "<>") == {"quarantined": 8}, 300)
+@pytest.mark.parametrize(
+    ("mischievous", "healthy", "most"),
+    [
+        small(FEW, 20, 1, id="a thread of some kinds"),
+        whole(MISCHIEVOUS, 100, 2, id="all kinds"),
+    ],
+)
+def test_threads_that_harm_their_worker_are_quarantined_and_harm_no_other(
+    bench: Bench, mischievous: dict[str, int], healthy: int, most: int
+) -> None:
+    leave(bench, **mischievous, healthy=healthy)
+    settings = {**SETTINGS, "RESUMED_MAX_ATTEMPTS": str(most)}
+    daemon = bench.daemon(entries(*mischievous, "healthy"), **settings).until_ready()
+    harmful = sum(mischievous.values())
+    eventually(lambda: states(bench, "=") == {"closed": healthy}, 120)
+    eventually(lambda: states(bench, "<>") == {"quarantined": harmful}, 300)
     attempts = bench.rows("select thread_id, workflow, outcome, charged, worker, finished_at from resumed.attempts")
     assert [one for one in attempts if one["workflow"] == "healthy" and one["charged"]] == []
     assert all(one["finished_at"] for one in attempts)
     charged = [one for one in attempts if one["charged"]]
-    assert len(charged) == 16, charged
-    crashed = [one for one in charged if one["outcome"] == "crashed"]
-    assert {one["workflow"] for one in crashed} == {"killing", "leaving", "crashing", "blocking"}
-    assert all(one["worker"].endswith("-isolation") for one in crashed)
-    assert {one["outcome"] for one in charged if one["workflow"] == "hanging"} == {"timed_out"}
-    assert {one["outcome"] for one in charged if one["workflow"] == "hoarding"} == {"failed"}
+    assert len(charged) == harmful * most, charged
+    assert {(one["workflow"], one["outcome"]) for one in charged} == {
+        (kind, OUTCOMES.get(kind, "crashed")) for kind in mischievous
+    }
+    assert all(one["worker"].endswith("-isolation") for one in charged if one["outcome"] == "crashed")
     assert daemon.process.poll() is None
     assert len(daemon.lines("service.started")) == 1
     assert daemon.terminate() == 0
 
 
+@pytest.mark.thorough
 def test_a_workflow_that_asks_for_it_is_always_tried_alone(bench: Bench) -> None:
     leave(bench, healthy=3)
     daemon = bench.daemon(["healthy = faults.mischief:isolated"], **{**SETTINGS, "ZOO_DELAY": "0.3"})

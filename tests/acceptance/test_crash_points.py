@@ -16,6 +16,7 @@ from langgraph.checkpoint.postgres import PostgresSaver
 
 from support.bench import GRAPHS, Bench
 from support.command import Done, run_here
+from support.tiers import small, whole
 
 SHARE = 1 if os.environ.get("RESUMED_TEST_ALL") else 8
 UNFINISHED = ("failed", "stopped")
@@ -83,9 +84,9 @@ class Left:
     exception: str | None
 
 
-def kill_everywhere(bench: Bench) -> dict[str, tuple[int, int]]:
+def kill_everywhere(bench: Bench, every: int) -> dict[str, tuple[int, int]]:
     """Kill the application at its points; gives for each series how often, and how many points it has."""
-    command = [sys.executable, "-m", "points.killer", bench.dsn, "3", str(SHARE)]
+    command = [sys.executable, "-m", "points.killer", bench.dsn, "3", str(SHARE), str(every)]
     done = subprocess.run(command, env=bench.environment([]), capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stderr
     return {name: tuple(told) for line in done.stdout.splitlines() for name, told in json.loads(line).items()}
@@ -158,13 +159,20 @@ def tell(points: dict[str, tuple[int, int]], threads: dict[str, Left], finished:
         print(f"{EXCEPTIONS[reason]}: {count} ({reason});")
 
 
+# By a number that has no factor in common with those of savers and durabilities, so that each is there.
+@pytest.mark.parametrize(
+    "every",
+    [small(5, id="a fifth of the series"), whole(1, id="all series")],
+)
 @pytest.mark.timeout(170 if SHARE > 1 else 1800)
-def test_a_process_killed_before_any_call_of_its_checkpointer_is_judged_and_finished_right(bench: Bench) -> None:
+def test_a_process_killed_before_any_call_of_its_checkpointer_is_judged_and_finished_right(
+    bench: Bench, every: int
+) -> None:
     sys.path.insert(0, str(GRAPHS))
     from points.flows import FLOWS  # noqa: PLC0415
 
-    points = kill_everywhere(bench)
-    assert sum(killed for killed, _ in points.values()) >= 150
+    points = kill_everywhere(bench, every)
+    assert sum(killed for killed, _ in points.values()) >= 150 // every
     threads = recorded(bench)
     settings: Any = {"workflows": [f"{name}=points.registered:FLOWS.{name}" for name in FLOWS]}
     settings["PYTHONPATH"] = f"{GRAPHS}:{bench.registry(settings.pop('workflows'))}"
@@ -181,7 +189,7 @@ def test_a_process_killed_before_any_call_of_its_checkpointer_is_judged_and_fini
     assert wrong == {}
 
     before = stored(bench)
-    resumed(bench, "once", "--wait", **settings, RESUMED_PROCESSES="2")
+    resumed(bench, "once", "--wait", **settings, RESUMED_PROCESSES="2" if every == 1 else "1")
     alone = [name for name in before if name not in expected or expected[name] is not None]
     after = stored(bench)
     assert {name for name in alone if before[name] != after[name]} == set(), "finished or held, and touched"

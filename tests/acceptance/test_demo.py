@@ -155,6 +155,13 @@ def told_whole(told: str) -> bool:
     return "30 of 40 threads are finished, each with the state of an undisturbed run; 10 wait for a person." in told
 
 
+def test_the_whole_story_is_told_to_its_end(player: Player) -> None:
+    told, complaints = player.start().communicate(timeout=PATIENCE)
+    assert complaints == ""
+    assert told_whole(told)
+    assert player.left() == []
+
+
 @pytest.mark.thorough
 def test_twice_at_once_with_a_path_that_holds_spaces_one_kept_by_an_ordinary_user(player: Player) -> None:
     ours, kept = player.start(), player.start("--keep", by=ordinary() or (sys.executable,))
@@ -192,8 +199,13 @@ def asked(player: Player, said: str) -> dict[str, str]:
     [
         pytest.param(signal.SIGINT, "An application begins", id="Ctrl-C while the application runs"),
         pytest.param(signal.SIGKILL, "A private Postgres", id="SIGKILL while the server starts"),
-        pytest.param(signal.SIGKILL, "An application begins", id="SIGKILL while the application runs"),
-        pytest.param(signal.SIGKILL, "-> finished", id="SIGKILL while the daemon resumes"),
+        *(
+            pytest.param(signal.SIGKILL, words, id=f"SIGKILL while {when}", marks=pytest.mark.thorough)
+            for words, when in (
+                ("An application begins", "the application runs"),
+                ("-> finished", "the daemon resumes"),
+            )
+        ),
     ],
 )
 def test_however_it_ends_no_process_and_no_file_is_left(player: Player, number: signal.Signals, words: str) -> None:
@@ -238,6 +250,7 @@ def test_the_example_ends_the_same_way_every_time(player: Player) -> None:
         assert (state["next"], bool(state["questions"])) == ((["ask"], True) if asks else ([], False))
 
 
+@pytest.mark.thorough
 def test_the_example_runs_on_postgres_and_leaves_two_lines_a_node(
     player: Player, langgraph_database: str, tmp_path: Path
 ) -> None:

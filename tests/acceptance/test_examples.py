@@ -80,6 +80,7 @@ def test_the_orders_of_a_killed_service_are_finished_by_its_sidecar(bench: Bench
     assert sidecar.terminate() == 0
 
 
+@pytest.mark.thorough
 def test_an_order_that_is_being_run_is_refused(bench: Bench, address: str) -> None:
     service(bench, address, SHIPPING_SECONDS="30")
     with pytest.raises(httpx.ReadTimeout):

@@ -15,7 +15,7 @@ from resumed.demo.postgres import PrivateServer
 from resumed.store import schema
 from resumed.store.connection import Target
 from support.bench import Bench
-from support.undisturbed import final_state, undisturbed
+from support.undisturbed import final_state, final_states, undisturbed
 from support.waiting import eventually
 
 RUNS = 20
@@ -205,7 +205,7 @@ def submitted(place: Path) -> list[str]:
 
 def assert_finished(bench: Bench, threads: list[str]) -> None:
     expected = {kind: undisturbed(kind) for kind in {thread.rpartition("_")[0] for thread in threads}}
-    found = {thread: final_state(bench.dsn, thread) for thread in threads}
+    found = final_states(bench.dsn, threads)
     assert found == {thread: expected[thread.rpartition("_")[0]] for thread in threads}
 
 

@@ -74,6 +74,7 @@ def test_an_application_whose_clock_is_ahead_is_resumed_once_its_time_has_come(b
     assert daemon.terminate() == 0
 
 
+@pytest.mark.thorough
 def test_replicas_with_disjoint_registries_each_finish_their_own_and_condemn_nothing(bench: Bench) -> None:
     bench.crashed_application(5, "linear", "alinear", "fan", ends=12, ZOO_DELAY="0.3")
     first, second = bench.daemon(["linear"]), bench.daemon(["alinear"])
@@ -91,6 +92,7 @@ def test_replicas_with_disjoint_registries_each_finish_their_own_and_condemn_not
     assert [daemon.terminate() for daemon in (first, second, third)] == [0, 0, 0]
 
 
+@pytest.mark.thorough
 def test_a_thread_that_waits_for_a_person_is_never_touched(bench: Bench) -> None:
     waiting = bench.application(3, "asking", ZOO_DELAY="0.01")
     assert waiting.wait(30) == 0

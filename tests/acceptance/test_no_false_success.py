@@ -38,6 +38,7 @@ REFUSED = {
     "stateful": "the stateful subgraph inner",
     "downgraded": "accepts version '2'",
 }
+IMPATIENT = {"RESUMED_TEST_TIMINGS": "state_load=3s"}
 HEALTHY = ["kept", "kept_listed", "kept_encrypted", "kept_wrapped", "stateful_first"]
 
 
@@ -89,7 +90,7 @@ def state(bench: Bench, name: str) -> Any:
 def test_what_this_code_cannot_do_or_read_is_left_alone_and_never_reported_as_done(bench: Bench) -> None:
     names = [*REFUSED, *HEALTHY]
     died(bench, *names)
-    settings = deployed(bench, *names)
+    settings = {**deployed(bench, *names), **IMPATIENT}
     before = bench.rows(ROWS), bench.rows(WRITES)
     scanned = {one["thread_id"].removesuffix("_0"): one for one in bench.ask("scan", **settings)["threads"]}
     assert {name: one["verdict"] for name, one in scanned.items()} == {

@@ -80,7 +80,7 @@ def test_a_worker_that_is_cut_off_loses_its_lock_and_another_finishes_its_thread
 
 def cut_off(bench: Bench, cable: Cable) -> None:
     away = bench.dsn.replace(OURS, THEIRS)
-    first = bench.daemon(RESUMED_DATABASE_URL=away, ZOO_DELAY="45", **SETTINGS).until_ready()
+    first = bench.daemon(RESUMED_DATABASE_URL=away, ZOO_DELAY="32", **SETTINGS).until_ready()
     eventually(lambda: bench.open_attempts() == 2)
     cable.cut()
     at = time.monotonic()
@@ -91,7 +91,7 @@ def cut_off(bench: Bench, cable: Cable) -> None:
     cable.mend()
     before = bench.rows("select thread_id, checkpoint_id from checkpoints order by 1, 2")
     eventually(lambda: first.lines("readiness.changed")[-1]["ready"])
-    time.sleep(max(0.0, at + 50 - time.monotonic()))  # by then every node that was cut off has come to its end
+    time.sleep(max(0.0, at + 36 - time.monotonic()))  # by then every node that was cut off has come to its end
     assert bench.rows("select thread_id, checkpoint_id from checkpoints order by 1, 2") == before
     for kind in ("alinear", "linear"):
         assert final_state(bench.dsn, f"{kind}_0") == undisturbed(kind)

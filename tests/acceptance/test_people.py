@@ -10,6 +10,7 @@ from langgraph.types import Command
 from resumed.judge.verdict import NULL_TASK
 from support.bench import Bench, everything
 from support.daemon import Daemon
+from support.tiers import small, whole
 from support.undisturbed import final_state
 from support.waiting import eventually
 
@@ -54,11 +55,12 @@ def assert_held(bench: Bench, daemon: Daemon, threads: int) -> None:
     assert bench.rows("select from resumed.attempts") == []
 
 
-def test_no_question_of_any_kind_is_answered_by_us(bench: Bench) -> None:
+@pytest.mark.parametrize("forced", [small(ASKING[:1], id="one"), whole(ASKING, id="every kind")])
+def test_no_question_of_any_kind_is_answered_by_us(bench: Bench, forced: list[str]) -> None:
     asked(bench, *ASKING)
     daemon = bench.daemon().until_ready()
     assert_held(bench, daemon, len(ASKING))
-    for workflow in ASKING:
+    for workflow in forced:
         assert bench.resumed("resume", f"{workflow}_0", "--force").returncode == 1
     assert_held(bench, daemon, len(ASKING))
     assert daemon.terminate() == 0
@@ -130,6 +132,7 @@ def test_one_answer_for_two_parallel_questions_is_a_persons_matter(bench: Bench)
     assert daemon.terminate() == 0
 
 
+@pytest.mark.thorough
 def test_an_answer_must_have_been_quiet_for_min_age(bench: Bench) -> None:
     asked(bench, "asking")
     assert bench.resumed("once").returncode == 0

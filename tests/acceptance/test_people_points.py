@@ -18,6 +18,7 @@ import pytest
 
 from support.bench import GRAPHS, Bench
 from support.command import Done, run_here
+from support.tiers import small, whole
 from support.waiting import eventually
 
 if str(GRAPHS) not in sys.path:
@@ -253,8 +254,13 @@ def knowable(thread: str) -> bool:
 FEW = sorted({*UNKNOWABLE, "inside", "beside_inside", "function_beside"})
 
 
-def plans(half: int) -> list[dict[str, Any]]:
-    """Give what is tried: all of it, or a sample that has each flow, saver, style and variant in it."""
+def plans(half: int | None) -> list[dict[str, Any]]:
+    """Give what is tried: all of it, or a sample that has each flow, saver, style and variant in it; None for a few."""
+    if half is None:
+        return [
+            {"lanes": BOTH[:1], "styles": ["null"], "every": 16},
+            {"lanes": BOTH[1:], "styles": ["map"], "every": 24},
+        ]
     if ALL:
         styles = ["null", "map", "all"]
         exhaustive: list[dict[str, Any]] = [
@@ -275,9 +281,9 @@ def plans(half: int) -> list[dict[str, Any]]:
 
 
 @pytest.mark.timeout(PATIENCE * 2)
-@pytest.mark.parametrize("half", [0, pytest.param(1, marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("half", [small(None, id="a few"), whole(0, id="first half"), whole(1, id="second half")])
 def test_killed_at_any_call_no_answer_is_forged_or_lost_and_every_talk_comes_to_its_end(
-    bench: Bench, half: int
+    bench: Bench, half: int | None
 ) -> None:
     people = People(bench, "slow")
     truth = people.held_talks(*plans(half))

@@ -10,6 +10,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.postgres import PostgresSaver
 
 from support.bench import GRAPHS, Bench
+from support.tiers import small, whole
 from support.waiting import eventually
 
 if str(GRAPHS) not in sys.path:
@@ -40,8 +41,9 @@ def ends(log: Path) -> dict[str, int]:
     return counts
 
 
+@pytest.mark.parametrize("forced", [small(PERSONS[:1], id="one"), whole(PERSONS, id="each kind")])
 def test_what_a_person_has_to_decide_stays_theirs_and_what_they_decided_is_gone_on_with(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, forced: tuple[str, ...]
 ) -> None:
     settings: Any = {"workflows": ENTRIES, "PEOPLE_LOG": str(bench.effects_file)}
     log = bench.folder / "stage.log"
@@ -59,7 +61,7 @@ def test_what_a_person_has_to_decide_stays_theirs_and_what_they_decided_is_gone_
     sweeps = daemon.sweeps()
     eventually(lambda: daemon.sweeps() >= sweeps + 10)
     assert daemon.terminate() == 0
-    for verdict in PERSONS:
+    for verdict in forced:
         name = next(name for name, scene in SCENES.items() if scene.verdict == verdict and scene.dies)
         done = bench.resumed("resume", name, "--force", **settings)
         assert (done.returncode, "that is for a person to decide" in done.stdout) == (1, True), done

@@ -8,6 +8,7 @@ import pytest
 
 from support.bench import Bench
 from support.daemon import Daemon
+from support.tiers import small, whole
 from support.waiting import eventually
 
 LONG = 400.0
@@ -84,6 +85,7 @@ def test_bad_registrations_harm_nobody_and_are_named_with_their_errors(bench: Be
     assert SECRET not in daemon.log.read_text()
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(300)
 def test_a_registration_is_not_blamed_for_what_others_kill(bench: Bench) -> None:
     leave(bench, ("healthy", 3))
@@ -102,8 +104,17 @@ def test_a_registration_is_not_blamed_for_what_others_kill(bench: Bench) -> None
     assert daemon.terminate() == 0
 
 
-def test_the_command_names_every_bad_registration(bench: Bench) -> None:
-    bad = [name for name in BAD if name not in ("dying_later", "flaky", "hanging")]  # those take their time
+QUICK = [name for name in BAD if name not in ("dying_later", "flaky", "hanging")]  # those take their time
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        small(["raising", "dying", "silent"], id="three"),
+        whole(QUICK, id="all that fail at once"),
+    ],
+)
+def test_the_command_names_every_bad_registration(bench: Bench, bad: list[str]) -> None:
     names, nowhere = entries(*bad, "lasting", "good"), str(bench.folder / "nowhere")
     done = bench.resumed("workflows", "--json", workflows=names, LATE_SERVER=nowhere)
     assert done.returncode == 0, done.stderr

@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from support.bench import GRAPHS, Bench
@@ -22,14 +21,9 @@ ROWS = "select * from checkpoints order by 1, 2, 3"
 
 def application_killed(bench: Bench) -> None:
     """Have each thread written by a process that is killed in the second node."""
-
-    def run(name: str) -> int:
-        command = [sys.executable, "-m", "sealed.app", bench.dsn, name]
-        environment = bench.environment(REGISTERED, SEALED_KEY="right")
-        return subprocess.run(command, env=environment, cwd=bench.folder, timeout=60, check=False).returncode
-
-    with ThreadPoolExecutor(2) as processes:
-        assert set(processes.map(run, NAMES)) == {-signal.SIGKILL}
+    for name in NAMES:
+        application = bench.module("sealed.app", bench.dsn, name, workflows=REGISTERED, SEALED_KEY="right")
+        assert application.wait(60) == -signal.SIGKILL
 
 
 def once(bench: Bench, version: str, key: str, strict: str) -> dict[str, str]:

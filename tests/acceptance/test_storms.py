@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,16 +19,54 @@ from soak import checks
 from soak.fleet import Fleet, every
 from support.bench import Bench
 from support.daemon import Daemon
-from support.undisturbed import final_state, undisturbed
+from support.tiers import small, whole
+from support.undisturbed import final_states, undisturbed
 from support.waiting import eventually
 
 ALL = bool(os.environ.get("RESUMED_TEST_ALL"))
-KINDS = ("linear", "alinear", "fan", "sends", "nested")
-THREADS = [f"{kind}_{number}" for kind in KINDS for number in range(20)]
-KILLS = (3, 120) if ALL else (1.5, 18)
-CUTS = (0.3, 60) if ALL else (0.2, 6)
 PATIENT = {"RESUMED_POLL_INTERVAL": "1s", "RESUMED_RECONNECT_GRACE": "2s", "RESUMED_MIN_AGE": "3s"}
 SETTINGS = {"RESUMED_CONCURRENCY": "8", "ZOO_DELAY": "2.5" if ALL else "0.5"}
+
+
+@dataclass(frozen=True)
+class Storm:
+    """How much of everything: threads of each kind, replicas, restarts; seconds between kills and cuts, and in all."""
+
+    kinds: tuple[str, ...]
+    each: int
+    replicas: int
+    restarts: int
+    kills: tuple[float, float]
+    cuts: tuple[float, float]
+
+    @property
+    def threads(self) -> list[str]:
+        return [f"{kind}_{number}" for kind in self.kinds for number in range(self.each)]
+
+    def leave_threads(self, bench: Bench) -> None:
+        bench.crashed_application(self.each, *self.kinds, ends=3 * self.each, ZOO_DELAY="0.3")
+        assert bench.one("select count(distinct thread_id) from checkpoints") == len(self.threads)
+
+    def assert_unharmed(self, bench: Bench) -> None:
+        eventually(lambda: not checks.left_open(bench))
+        assert not checks.wrongly_charged(bench)
+        assert not checks.forked(bench)
+        assert_one_at_a_time(bench)
+        expected = {kind: undisturbed(kind) for kind in self.kinds}
+        states = final_states(bench.dsn, self.threads)
+        assert [one for one in self.threads if states[one] != expected[one.rpartition("_")[0]]] == []
+
+
+# Each kind has isolation workers of its own, whenever threads were in hand as a worker died.
+SHORT = Storm(("alinear", "nested"), 15, 2, 2, (1.5, 5), (0.2, 3))
+WHOLE = Storm(
+    ("linear", "alinear", "fan", "sends", "nested"),
+    20,
+    3,
+    5,
+    *(((3, 120), (0.3, 60)) if ALL else ((1.5, 18), (0.2, 6))),
+)
+storms = pytest.mark.parametrize("storm", [small(SHORT, id="short"), whole(WHOLE, id="whole")])
 
 
 @pytest.fixture
@@ -37,42 +76,45 @@ def dice() -> random.Random:
     return random.Random(seed)
 
 
+@storms
 @pytest.mark.timeout(600)
-def test_a_storm_of_kills_harms_no_thread(bench: Bench, dice: random.Random) -> None:
-    leave_a_hundred(bench)
-    fleet = Fleet(bench, dice, list(KINDS), SETTINGS).start(3)
-    every(*KILLS, fleet.kill_one)
+def test_a_storm_of_kills_harms_no_thread(bench: Bench, dice: random.Random, storm: Storm) -> None:
+    storm.leave_threads(bench)
+    fleet = Fleet(bench, dice, list(storm.kinds), SETTINGS).start(storm.replicas)
+    eventually(bench.open_attempts)
+    fleet.kill_worker()
+    fleet.kill_control()
+    every(*storm.kills, fleet.kill_one)
     eventually(lambda: not checks.unfinished(bench), 60)
     print(fleet.done, checks.outcomes(bench))
-    assert fleet.done["workers"]
-    assert fleet.done["control processes"]
     assert checks.outcomes(bench)["crashed"] > 0
-    assert_unharmed(bench)
+    storm.assert_unharmed(bench)
     assert fleet.lines("workflow.failed") == []
     assert fleet.stop() == 0
 
 
+@storms
 @pytest.mark.timeout(600)
 def test_restarts_of_postgres_and_lost_sessions_harm_no_thread(
-    private_server: PrivateServer, tmp_path: Path, dice: random.Random
+    private_server: PrivateServer, tmp_path: Path, dice: random.Random, storm: Storm
 ) -> None:
     bench = Bench(private_server.dsn(), tmp_path)
     with PostgresSaver.from_conn_string(bench.dsn) as saver:
         saver.setup()
     asyncio.run(schema.migrate(Target(bench.dsn)))
-    leave_a_hundred(bench)
-    fleet = Fleet(bench, dice, list(KINDS), {**SETTINGS, **PATIENT}).start(3)
+    storm.leave_threads(bench)
+    fleet = Fleet(bench, dice, list(storm.kinds), {**SETTINGS, **PATIENT}).start(storm.replicas)
     try:
-        for _ in range(5):
+        for _ in range(storm.restarts):
             restart(private_server, dice)
             fleet.until_ready()
-        every(*CUTS, fleet.cut_session)
+        every(*storm.cuts, fleet.cut_session)
         eventually(lambda: not checks.unfinished(bench), 60)
         print(fleet.done, checks.outcomes(bench))
         assert fleet.done["sessions"]
         # Whoever closes first names it: the one that lost its session, or another replica that finds its lock free.
         assert {"lock_lost", "crashed"} & checks.outcomes(bench).keys()
-        assert_unharmed(bench)
+        storm.assert_unharmed(bench)
         assert bench.one("select count(*) from resumed.attempts where charged") == 0
         for replica in fleet.replicas:
             assert_told_of_the_database(replica)
@@ -96,18 +138,3 @@ def assert_told_of_the_database(replica: Daemon) -> None:
     assert False in told[told.index(True) :]
     assert any("database" in line["reason"] for line in replica.lines("readiness.changed") if not line["ready"])
     assert sum(value for _, value in replica.samples("resumed_database_errors_total")) > 0
-
-
-def leave_a_hundred(bench: Bench) -> None:
-    bench.crashed_application(20, *KINDS, ends=60, ZOO_DELAY="0.3")
-    assert bench.one("select count(distinct thread_id) from checkpoints") == len(THREADS)
-
-
-def assert_unharmed(bench: Bench) -> None:
-    eventually(lambda: not checks.left_open(bench))
-    assert not checks.wrongly_charged(bench)
-    assert not checks.forked(bench)
-    assert_one_at_a_time(bench)
-    expected = {kind: undisturbed(kind) for kind in KINDS}
-    wrong = [one for one in THREADS if final_state(bench.dsn, one) != expected[one.rpartition("_")[0]]]
-    assert wrong == []

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from postgres.agents_killed import EVERY, Killed, finish_all, kill
+from support.tiers import usual
 
 GROUPS = {
     "an agent with its tools": ("plain", "tool_node", "structured", "limited", "summarized"),
@@ -18,7 +19,7 @@ GROUPS = {
     "a person who decides of one call at a time": ("each_approved", "half_approved", "deep_approved"),
 }
 
-USUAL = ("an agent with its tools", "a person who decides")
+USUAL = ("tools that live on a session", "a person who decides")
 
 
 def test_every_agent_is_tried() -> None:
@@ -26,9 +27,7 @@ def test_every_agent_is_tried() -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    "group", [one if one in USUAL else pytest.param(one, marks=pytest.mark.thorough) for one in GROUPS]
-)
+@pytest.mark.parametrize("group", usual(GROUPS, *USUAL))
 async def test_what_is_killed_at_a_call_of_its_saver_is_finished_as_if_nothing_had_been(
     group: str, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

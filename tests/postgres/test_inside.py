@@ -13,6 +13,7 @@ from langgraph.types import Command, interrupt
 
 from resumed.model import Outcome, Verdict
 from support.attempting import Place, chain, workflow_of
+from support.tiers import usual
 
 
 class State(TypedDict):
@@ -131,7 +132,7 @@ async def edited(app: Any, flow: str, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["plain", "before", "past", "fork", "copy"])
-@pytest.mark.parametrize("flow", FLOWS)
+@pytest.mark.parametrize("flow", usual(FLOWS, "gate", "gate stateful", "ask deep"))
 async def test_what_a_person_edits_inside_a_subgraph_is_held(
     flow: str, how: str, database: str, place: Place, saver: AsyncPostgresSaver
 ) -> None:
@@ -162,7 +163,7 @@ async def cuts_after_an_edit(dsn: str, app: Any, flow: str, how: str) -> AsyncIt
 
 
 @pytest.mark.parametrize("how", ["plain", "before", "past", "fork"])
-@pytest.mark.parametrize("flow", ["gate", "gate deep", "gate stateful", "gate apart"])
+@pytest.mark.parametrize("flow", usual((one for one in FLOWS if "gate" in one), "gate", "gate stateful"))
 async def test_an_edit_that_its_person_has_run_on_is_gone_on_with(
     flow: str, how: str, database: str, place: Place, saver: AsyncPostgresSaver
 ) -> None:
@@ -181,7 +182,7 @@ async def test_an_edit_that_its_person_has_run_on_is_gone_on_with(
     assert held == sorted(held, reverse=True), said
 
 
-@pytest.mark.parametrize("flow", ["ask", "ask deep", "ask stateful", "ask apart"])
+@pytest.mark.parametrize("flow", usual(("ask", "ask deep", "ask stateful", "ask apart"), "ask", "ask deep"))
 @pytest.mark.parametrize("how", ["plain", "past"])
 async def test_an_edit_at_a_question_that_its_person_has_run_on_is_gone_on_with_or_asked(
     flow: str, how: str, database: str, place: Place, saver: AsyncPostgresSaver
@@ -232,7 +233,7 @@ def function_asking() -> Any:
 ASKING = {**{name: flow for name, flow in FLOWS.items() if "ask" in name}, "function": function_asking()}
 
 
-@pytest.mark.parametrize("flow", ASKING)
+@pytest.mark.parametrize("flow", usual(ASKING, "ask", "ask deep", "function"))
 async def test_a_question_that_died_on_its_way_is_asked_so_that_its_person_sees_it(
     flow: str, database: str, place: Place, saver: AsyncPostgresSaver
 ) -> None:
@@ -260,7 +261,7 @@ async def test_a_question_that_died_on_its_way_is_asked_so_that_its_person_sees_
     assert "ask yes" in (done["told"] if isinstance(done, dict) else done)
 
 
-@pytest.mark.parametrize("flow", [name for name in ASKING if name != "function"])
+@pytest.mark.parametrize("flow", usual((name for name in ASKING if name != "function"), "ask deep", "ask stateful"))
 async def test_a_second_question_that_nobody_sees_is_not_given_the_first_ones_answer(
     flow: str, database: str, place: Place, saver: AsyncPostgresSaver
 ) -> None:

@@ -34,6 +34,7 @@ from resumed import (
 from resumed.judge.checkpoint_id import first_at
 from resumed.library import connection_pools
 from resumed.store.connection import Target
+from support.tiers import small, whole
 
 
 class State(TypedDict, total=False):
@@ -281,13 +282,14 @@ os._exit(0)
 """
 
 
-def test_twenty_processes_at_once_make_the_tables_of_an_empty_database(bare_database: str) -> None:
+@pytest.mark.parametrize("count", [small(4, id="four"), whole(20, id="twenty")])
+def test_processes_at_once_make_the_tables_of_an_empty_database(bare_database: str, count: int) -> None:
     started = [
         subprocess.Popen([sys.executable, "-c", SETUP, bare_database], stderr=subprocess.PIPE, env={**os.environ})
-        for _ in range(20)
+        for _ in range(count)
     ]
     told = [process.communicate(timeout=120)[1].decode() for process in started]
-    assert [process.returncode for process in started] == [0] * 20, "\n".join(told)[-3000:]
+    assert [process.returncode for process in started] == [0] * count, "\n".join(told)[-3000:]
 
 
 def test_a_forked_child_has_a_pool_of_its_own(bare_database: str) -> None:

@@ -25,6 +25,7 @@ from resumed.store import cases
 from resumed.store.connection import Target, open_session
 from support.attempting import Place, place_at, workflow_of
 from support.databases import in_database
+from support.tiers import small, usual, whole
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "graphs"))
 
@@ -172,9 +173,7 @@ STOPPING = {
 
 
 @pytest.mark.parametrize("asynchronous", [True, pytest.param(False, marks=pytest.mark.thorough)], ids=["async", "sync"])
-@pytest.mark.parametrize(
-    "way", [one if one in USUAL else pytest.param(one, marks=pytest.mark.thorough) for one in WAYS]
-)
+@pytest.mark.parametrize("way", usual(WAYS, *USUAL))
 def test_whatever_way_an_inner_graph_is_called_it_stops_where_it_would_have(
     rig: Rig, way: str, asynchronous: bool
 ) -> None:
@@ -243,9 +242,12 @@ FATES = st.builds(Fate, st.integers(2, 9) | st.just(NEVER), st.sampled_from(["sy
 
 
 @pytest.mark.timeout(300 if EXAMPLES == FEW else 7200)
-def test_random_nestings_killed_anywhere_stop_where_a_person_decides_and_finish_otherwise(rig: Rig) -> None:
+@pytest.mark.parametrize("examples", [small(FEW // 3, id="some"), whole(EXAMPLES, id="all")])
+def test_random_nestings_killed_anywhere_stop_where_a_person_decides_and_finish_otherwise(
+    rig: Rig, examples: int
+) -> None:
     @settings(
-        max_examples=EXAMPLES,
+        max_examples=examples,
         deadline=None,
         derandomize=True,
         database=None,
@@ -258,9 +260,9 @@ def test_random_nestings_killed_anywhere_stop_where_a_person_decides_and_finish_
         rig.loop.run(drawn(rig, level, fates, failing=failing))
 
     check()
-    print(f"\n{EXAMPLES} random nestings: {dict(sorted(rig.met.items()))}")
-    assert rig.met["died: finished"] > EXAMPLES / 8
-    assert rig.met["died: breakpoint"] > EXAMPLES / 16
+    print(f"\n{examples} random nestings: {dict(sorted(rig.met.items()))}")
+    assert rig.met["died: finished"] > examples / 8
+    assert rig.met["died: breakpoint"] > examples / 16
 
 
 async def drawn(rig: Rig, level: Level, fates: list[Fate], *, failing: bool) -> None:

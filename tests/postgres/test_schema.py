@@ -25,6 +25,7 @@ from resumed.store import schema
 from resumed.store.connection import Target, open_session
 from resumed.store.sql_files import load_sql, sql_modules
 from support.databases import in_database
+from support.tiers import small, whole
 
 COMMAND = Path(sys.executable).parent / "resumed"
 DEADLINE = 60.0
@@ -198,12 +199,19 @@ async def test_langgraphs_tables_get_nothing_but_the_index(langgraph_database: s
     assert after == (before[0], before[1] | {OURS})
 
 
-@pytest.mark.parametrize("kind", ["bare_database", "langgraph_database"])
-def test_ten_processes_at_once_all_succeed(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [
+        small("langgraph_database", 4, id="four"),
+        whole("langgraph_database", 10, id="ten"),
+        whole("bare_database", 10, id="ten in an empty one"),
+    ],
+)
+def test_processes_at_once_all_succeed(kind: str, count: int, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     dsn: str = request.getfixturevalue(kind)
-    processes = [_start(dsn, tmp_path) for _ in range(10)]
+    processes = [_start(dsn, tmp_path) for _ in range(count)]
     ended = [(process.communicate(timeout=DEADLINE), process.returncode) for process in processes]
-    assert [code for _, code in ended] == [0] * 10, [complained for (_, complained), _ in ended]
+    assert [code for _, code in ended] == [0] * count, [complained for (_, complained), _ in ended]
     assert sum("migration 1 applied" in told for (told, _), _ in ended) == 1
     assert _tables(dsn) == TABLES
     assert _versions(dsn) == VERSIONS

@@ -45,7 +45,18 @@ class Fleet:
         """Kill a control process or one of its workers, each as likely as any other."""
         processes = [(one.process.pid, one) for one in self.replicas]
         processes += [(worker, one) for pid, one in processes for worker in children(pid)]
-        pid, replica = self.dice.choice(processes)
+        self._kill(*self.dice.choice(processes))
+
+    def kill_worker(self) -> None:
+        """Kill a worker of any replica."""
+        self._kill(*self.dice.choice([(pid, one) for one in self.replicas for pid in children(one.process.pid)]))
+
+    def kill_control(self) -> None:
+        """Kill the control process of any replica."""
+        replica = self.dice.choice(self.replicas)
+        self._kill(replica.process.pid, replica)
+
+    def _kill(self, pid: int, replica: Daemon) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         self.done["control processes" if pid == replica.process.pid else "workers"] += 1

@@ -90,7 +90,7 @@ class Bench:
         application = self.application(count, *names, **settings)
         far = {"end": ends, "start": starts}
         reached = lambda: all(len(self.effects(edge)) >= number for edge, number in far.items())  # noqa: E731
-        eventually(lambda: reached() or application.poll() is not None)
+        eventually(lambda: reached() or application.poll() is not None, last_look=0.02)
         assert application.poll() is None, "the application ended before it could be killed"
         application.kill()
         application.wait()

@@ -33,7 +33,8 @@ class Daemon:
 
     def samples(self, name: str) -> list[tuple[dict[str, str], float]]:
         """Read one metric's labels and values."""
-        families = text_string_to_metric_families(self._get("/metrics"))
+        text = "".join(line for line in self._get("/metrics").splitlines(keepends=True) if line.startswith(name))
+        families = text_string_to_metric_families(text)
         return [(one.labels, one.value) for family in families for one in family.samples if one.name == name]
 
     def sweeps(self) -> int:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 import psycopg
 from psycopg import conninfo, sql
 
+_STRATEGIES_SINCE = 150000
+
 
 def in_database(dsn: str, name: str) -> str:
     """Point a connection string at another database of the same server."""
@@ -20,7 +22,11 @@ def in_database(dsn: str, name: str) -> str:
 def copy_of(server_dsn: str, template: str) -> Iterator[str]:
     """Make a database as a copy of another, and drop it at the end."""
     name = f"test_{uuid.uuid4().hex[:12]}"
-    execute(server_dsn, "create database {} template {}", name, template)
+    with psycopg.connect(server_dsn, autocommit=True) as connection:
+        # To copy files costs half of what it costs to log them page by page; older servers know no other way.
+        how = "strategy file_copy" if connection.info.server_version >= _STRATEGIES_SINCE else ""
+        create = sql.SQL("create database {} template {} {}")
+        connection.execute(create.format(sql.Identifier(name), sql.Identifier(template), sql.SQL(how)))
     yield in_database(server_dsn, name)
     execute(server_dsn, "drop database {} with (force)", name)
 

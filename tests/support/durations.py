@@ -3,7 +3,8 @@
 import json
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -66,20 +67,32 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Recorder(Path(file)))
 
 
+@pytest.hookimpl(trylast=True)  # when those that are not to run have been left out
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deal the long tests out to the processes, the longest first; each process gets a stretch of the list."""
     known = json.loads(RECORDED.read_text()) if RECORDED.exists() else {}
-    long = sorted((one for one in items if known.get(one.nodeid, 0) >= _LONG), key=lambda one: -known[one.nodeid])
-    chosen = set(map(id, long))
-    short = [one for one in items if id(one) not in chosen]
     count = int(getattr(config, "workerinput", {}).get("workercount", 1))
-    share = -(-len(items) // count)
-    dealt: list[pytest.Item] = []
-    for number in range(count):
-        mine = long[number::count]
-        room = min(share, len(items) - share * number) - len(mine)
-        dealt += mine + [short.pop(0) for _ in range(min(room, len(short)))]
-    items[:] = dealt + short
+    items[:] = deal(items, [known.get(one.nodeid, 0) for one in items], count)
+
+
+def deal(items: Sequence[Any], seconds: Sequence[float], count: int) -> list[Any]:
+    """Order items for `count` processes, to each of which xdist gives one stretch of the list.
+
+    Each long one goes to the process that has the least to do so far; what is short fills the stretches up, in order.
+    """
+    rooms = [(len(items) + number) // count for number in range(count)]  # as xdist cuts the list
+    order = sorted(range(len(items)), key=lambda index: -seconds[index])
+    stretches: list[list[int]] = [[] for _ in rooms]
+    loads = [0.0] * count
+    for index in (one for one in order if seconds[one] >= _LONG):
+        free = min((one for one in range(count) if len(stretches[one]) < rooms[one]), key=loads.__getitem__)
+        stretches[free].append(index)
+        loads[free] += seconds[index]
+    dealt = {index for stretch in stretches for index in stretch}
+    short = iter(index for index in range(len(items)) if index not in dealt)
+    for stretch, room in zip(stretches, rooms, strict=True):
+        stretch.extend(islice(short, room - len(stretch)))
+    return [items[index] for stretch in stretches for index in stretch]
 
 
 def renew(run: Path) -> None:

@@ -1,6 +1,7 @@
 """What the zoo's workflows come to when nothing disturbs them, and what a thread came to."""
 
 import asyncio
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -26,9 +27,16 @@ def undisturbed(name: str) -> Any:
 
 def final_state(dsn: str, thread_id: str) -> Any:
     """Read a thread's state as the application would."""
+    return final_states(dsn, [thread_id])[thread_id]
+
+
+def final_states(dsn: str, threads: Iterable[str]) -> dict[str, Any]:
+    """Read the states of many threads, in one session."""
     everything()
     from zoo.app import compiled  # noqa: PLC0415
 
     with PostgresSaver.from_conn_string(dsn) as saver:
-        graph = compiled(thread_id.rpartition("_")[0], saver)
-        return graph.get_state({"configurable": {"thread_id": thread_id}}).values
+        return {
+            one: compiled(one.rpartition("_")[0], saver).get_state({"configurable": {"thread_id": one}}).values
+            for one in threads
+        }

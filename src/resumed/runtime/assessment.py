@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -11,6 +10,7 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.pregel import Pregel
 from langgraph.types import Command
 
+from resumed import timings
 from resumed.errors import DatabaseError, GraphNotMadeError, LockLostError
 from resumed.judge.case import (
     AttemptOutcomeFields,
@@ -45,7 +45,6 @@ from resumed.workers import memory
 from resumed.workflows.load_errors import load_error
 from resumed.workflows.loaded_workflow import Graph, LoadedWorkflow, own_triggers
 
-_IMPORT_PATIENCE = timedelta(seconds=20)
 REFUSALS = NEEDS_A_PERSON | {Verdict.INCOMPATIBLE}
 
 
@@ -124,7 +123,8 @@ async def run_preflight(saver: FencedSaver, assessment: Assessment, request: Att
     graph = workflow.bind(saver, options.interrupt_before, options.interrupt_after)
     reader = GraphReader(assessment.snapshot, graph, saver)
     try:
-        async with asyncio.timeout(max(request.registration.numbers.timeout, _IMPORT_PATIENCE).total_seconds()):
+        limit = max(request.registration.numbers.timeout, timings.current().state_load)
+        async with asyncio.timeout(limit.total_seconds()):
             result = await _examine(reader, assessment, workflow)
             return replace(result, options=options) if isinstance(result, Approved) else result
     except (LockLostError, DatabaseError):

@@ -230,7 +230,7 @@ def _leave_loop_in_child(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def main() -> None:
-    """Run a worker on the inherited socket: `python -m resumed.runtime.worker DESCRIPTOR PARENT`."""
+    """Run a worker on the inherited socket: `python -m resumed.runtime DESCRIPTOR PARENT`."""
     descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
     die_with_parent(parent)
     leave_signals_to_parent()
@@ -254,7 +254,3 @@ def main() -> None:
         code = 0
     finally:
         os._exit(code)
-
-
-if __name__ == "__main__":
-    main()

@@ -43,7 +43,7 @@ class ChildProcess:
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", "resumed.runtime.worker", str(theirs.fileno()), str(os.getpid()),
+                sys.executable, "-P", "-m", "resumed.runtime", str(theirs.fileno()), str(os.getpid()),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=2,
                 pass_fds=[theirs.fileno()],

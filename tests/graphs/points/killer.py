@@ -1,7 +1,8 @@
 """Runs each flow once for each call of its checkpointer, in a child that is killed with SIGKILL before that call.
 
-`python -m points.killer DSN PROCESSES SHARE` does one in SHARE of the points, always the same ones; prints how many
-each series of runs has. A thread's id is `<flow>:<saver>:<durability>:<k>`; where k is 0 it came to its end.
+`python -m points.killer DSN PROCESSES SHARE [EVERY]` does one in SHARE of the points of one in EVERY series, always the
+same ones; prints how many each series of runs has. A thread's id is `<flow>:<saver>:<durability>:<k>`; where k is 0 it
+came to its end.
 """
 
 import asyncio
@@ -135,26 +136,25 @@ def killed_everywhere(runs: Callable[[int], int], name: str, share: int) -> tupl
     return sum(killed(runs, name, k) for k in sample), calls
 
 
-def part(dsn: str, places: tuple[int, int], share: int) -> None:
-    """Do every so-manieth series, in a process of its own."""
-    number, of = places
-    for series in list(all_series())[number::of]:
+def part(dsn: str, mine: list[Series], share: int) -> None:
+    """Do these series, in a process of their own."""
+    for series in mine:
         told = {str(series): killed_everywhere(partial(run, dsn, series), str(series), share)}
         os.write(1, f"{json.dumps(told)}\n".encode())
 
 
-def main(dsn: str, processes: int, share: int) -> int:
+def main(dsn: str, processes: int, share: int, every: int = 1) -> int:
     os.environ[APPLICATION] = "1"
     gc.freeze()
     children = []
     for number in range(processes):
         child = os.fork()
         if not child:
-            part(dsn, (number, processes), share)
+            part(dsn, list(all_series())[::every][number::processes], share)
             os._exit(0)
         children.append(child)
     return max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+    sys.exit(main(sys.argv[1], *map(int, sys.argv[2:])))

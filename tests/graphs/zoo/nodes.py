@@ -1,16 +1,21 @@
-"""What a node of the zoo does: log its start, take its time, log its end. ZOO_LOG and ZOO_DELAY (seconds) rule it."""
+"""What a node of the zoo does: log its start, take its time, log its end.
+
+ZOO_LOG and ZOO_DELAY rule it: seconds, or a file that says how many, and may say another number at any time.
+"""
 
 import asyncio
 import json
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 
 
 def delay() -> float:
-    return float(os.environ.get("ZOO_DELAY", "0.05"))
+    given = os.environ.get("ZOO_DELAY", "0.05")
+    return float(Path(given).read_text() if given.startswith("/") else given)
 
 
 def log(node: str, edge: str, config: RunnableConfig) -> None:
