@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from resumed.cli import audit, contain, daemon, demo, doctor, inspect, migrate, pause, resume, survey
+from resumed.cli import audit, contain, daemon, demo, doctor, inspect, migrate, pause, prune, resume, survey
 from resumed.cli.context import GLOBALS, INTERRUPTED, exit_with_code, exit_with_error
 from resumed.errors import ResumedError
 
@@ -58,6 +58,7 @@ _COMMANDS = (
     (OPERATE, "doctor", doctor.doctor, "Check every precondition, with remedies"),
     (OPERATE, "run", daemon.run, "Run the daemon until SIGTERM"),
     (OPERATE, "once", daemon.once, "Sweep once and finish its attempts"),
+    (OPERATE, "prune", prune.prune, "Delete what finished threads leave behind"),
     (OPERATE, "config", doctor.config, "Print the effective settings and their sources"),
 )
 for _heading, _name, _command, _line in _COMMANDS:

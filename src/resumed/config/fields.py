@@ -31,6 +31,22 @@ def _above_zero(value: timedelta) -> timedelta:
     return value
 
 
+def _a_day(value: timedelta) -> timedelta:
+    """Refuse a history that would take what is still looked at."""
+    if value < timedelta(days=1):
+        sentence = "must be at least 1d"
+        raise ValueError(sentence)
+    return value
+
+
+def _thirty_days(value: timedelta) -> timedelta:
+    """Refuse an audit that is gone before anybody asks for it; the database keeps the last thirty days in any case."""
+    if value < timedelta(days=30):
+        sentence = "must be at least 30d"
+        raise ValueError(sentence)
+    return value
+
+
 def _line(value: str) -> str:
     """Refuse an empty text and one with control characters, newlines and NUL among them."""
     if not value or not value.isprintable():
@@ -94,6 +110,8 @@ def _secret_line(value: SecretStr) -> SecretStr:
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Period = Annotated[Duration, AfterValidator(_above_zero)]
+History = Annotated[Duration, AfterValidator(_a_day)]
+AuditHistory = Annotated[Duration, AfterValidator(_thirty_days)]
 Line = Annotated[str, AfterValidator(_line)]
 Identifier = Annotated[str, AfterValidator(_line), AfterValidator(_identifier)]
 Names = Annotated[tuple[Line, ...], NoDecode, BeforeValidator(_names)]
@@ -103,4 +121,5 @@ Memory = Annotated[ByteSize, BeforeValidator(_with_byte_unit), AfterValidator(_e
 Address = Annotated[SecretStr, AfterValidator(_address)]
 Token = Annotated[SecretStr, AfterValidator(_secret_line)]
 LogFormat = Annotated[Literal["json", "console"], BeforeValidator(_lower)]
+Strategy = Annotated[Literal["keep_latest", "delete"], BeforeValidator(_lower)]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lower)]

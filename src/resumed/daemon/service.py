@@ -13,10 +13,11 @@ from resumed.config.settings import Settings
 from resumed.daemon.control_session import ControlSession
 from resumed.daemon.periodic_tasks import PeriodicTasks
 from resumed.daemon.readiness import Readiness
+from resumed.daemon.retention import RetentionTask
 from resumed.daemon.scheduler import PeriodicTask, running_scheduler
 from resumed.daemon.stop_requests import StopRequests
 from resumed.daemon.worker_monitor import WorkerMonitor
-from resumed.daemon.worker_plan import sweep_rules, worker_plan
+from resumed.daemon.worker_plan import retention_rules, sweep_rules, worker_plan
 from resumed.errors import DatabaseUnreachableError, NotReadyError
 from resumed.model import Attempt, Outcome
 from resumed.observability.events import Events
@@ -27,6 +28,7 @@ from resumed.workers.pool import WorkerPool
 
 _ANNOUNCE_EVERY = timedelta(seconds=20)
 _SELF_TEST_EVERY = timedelta(seconds=60)
+_RETENTION_EVERY = timedelta(seconds=10)
 _RETRY_CONNECT = timedelta(seconds=1)
 _CLOSE_PATIENCE = timedelta(seconds=1)
 _CLOSE_PAUSE = timedelta(milliseconds=50)
@@ -53,6 +55,11 @@ class Service:
         claimant = f"{socket.gethostname()}-{os.getpid()}"
         heeding = StopRequests(self.pool, events, settings.shutdown_grace)
         parts = (self.target, self.link, self.pool, self.monitor, self.health)
+        self.retention = RetentionTask(
+            *(self.target, self.pool, self.monitor, self.health, sweep_rules(settings)),
+            retention_rules(settings),
+            dry_run=settings.dry_run,
+        )
         self.rounds = PeriodicTasks(*parts, sweep_rules(settings), claimant, heeding, dry_run=settings.dry_run)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -114,6 +121,7 @@ class Service:
             PeriodicTask(self._pass, self.settings.poll_interval, timedelta(0)),
             PeriodicTask(self.rounds.announce, _ANNOUNCE_EVERY, _ANNOUNCE_EVERY),
             PeriodicTask(self.rounds.self_test, _SELF_TEST_EVERY, _SELF_TEST_EVERY),
+            PeriodicTask(self.retention.run_once, _RETENTION_EVERY, _RETENTION_EVERY),
         ]
 
     async def _pass(self) -> None:

@@ -5,11 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from resumed.daemon.prune_replies import PruneReplies
 from resumed.model import Attempt, Judgement, Registration, Verdict
 from resumed.observability.events import Events
 from resumed.workers.pool import PoolListener
 from resumed.workers.process import WorkerExit, WorkerProcess
 from resumed.workers.protocol import Message, attempt_from_wire, registration_from_wire
+from resumed.workers.prune_messages import result_from_wire
 
 
 class NotInspectedError(Exception):
@@ -41,6 +43,7 @@ class WorkerMonitor:
     endings: list[Attempt] = field(default_factory=list)
     handed: dict[str, int] = field(default_factory=dict)
     inspections: dict[str, asyncio.Future[Judgement | None]] = field(default_factory=dict)
+    prunes: PruneReplies = field(default_factory=PruneReplies)
     retired: set[str] = field(default_factory=set)
     dropped: set[str] = field(default_factory=set)
     suspects: dict[str, bool] = field(default_factory=dict)
@@ -83,6 +86,8 @@ class WorkerMonitor:
                 self._done(message)
             case "inspected":
                 self._inspected(message)
+            case "pruned":
+                self.prunes.heard(result_from_wire(message))
 
     def _heard_of_workflows(self, handle: WorkerProcess, message: Message) -> None:
         match message["kind"]:
@@ -171,6 +176,7 @@ class WorkerMonitor:
         self.events.worker_started(handle.name, handle.pid)
 
     def _exited(self, handle: WorkerProcess, exited: WorkerExit) -> None:
+        self.prunes.worker_exited(handle.name)
         self.dropped |= handle.inflight.keys()
         if self.stopping:
             self.events.worker_stopped(handle.name)

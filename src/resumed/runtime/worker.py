@@ -10,17 +10,20 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from resumed.model import Refusal
 from resumed.observability.redaction import describe_error
 from resumed.runtime.attempt import run_attempt
 from resumed.runtime.channel import Channel, die_with_parent, leave_signals_to_parent
 from resumed.runtime.context import AttemptRequest, WorkerContext
 from resumed.runtime.inspection import inspect_thread
 from resumed.runtime.node_threads import TrackedExecutor
+from resumed.runtime.prune import prune_thread
 from resumed.runtime.workflow_host import WorkflowHost, registration_of
 from resumed.store.connection import Target
 from resumed.store.libpq_environment import close_sessions_in_fork, complete_dsn
 from resumed.workers import memory
 from resumed.workers.protocol import Message
+from resumed.workers.prune_messages import PruneOrder, order_from_wire, refused, result_to_wire
 from resumed.workflows import event_loops
 
 __all__ = ["Worker", "main", "registration_of"]
@@ -86,6 +89,8 @@ class Worker:
                 self._spawn(self._attempt(message))
             case "inspect":
                 self._spawn(self._inspect(message))
+            case "prune":
+                self._spawn(self._prune(order_from_wire(message)))
             case "drain":
                 for request in self._meant(message):
                     request.drain()
@@ -170,6 +175,18 @@ class Worker:
             answer["error_type"] = describe_error(error).error_type
         finally:
             self._channel.send(answer)
+
+    async def _prune(self, order: PruneOrder) -> None:
+        result = refused(order.thread_id, Refusal.FAILED)
+        try:
+            request = self._ticket(order.thread_id, order.workflow)
+            if request is not None:
+                async with request.leases:
+                    result = await prune_thread(request, self._desk, order)
+        except Exception as error:  # noqa: BLE001 - reported in the result
+            result = refused(order.thread_id, Refusal.FAILED, describe_error(error).error_type)
+        finally:
+            self._channel.send(result_to_wire(result))
 
     def _ticket(self, thread_id: str, workflow: str) -> AttemptRequest | None:
         """Make the ticket of a thread; None where its workflow is not, or no longer, to be had."""

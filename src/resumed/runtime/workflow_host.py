@@ -12,7 +12,7 @@ from pathlib import Path
 
 from resumed.errors import RegistrationError
 from resumed.judge.verdict import ANY_CHANNEL
-from resumed.model import PolicyLimits, Registration
+from resumed.model import PolicyLimits, PruneStrategy, Registration
 from resumed.runtime.channel import Channel, leave_signals_to_parent
 from resumed.runtime.process_state import ProcessState, process_state
 from resumed.workers.protocol import Message, numbers_from_wire, numbers_to_wire
@@ -215,6 +215,7 @@ def registration_of(loaded: LoadedWorkflow, defaults: PolicyLimits) -> Registrat
 
 
 def _registration(workflow: LoadedWorkflow | ThreadGraphs, defaults: PolicyLimits) -> Registration:
+    retention, retain = workflow.policy.retention, workflow.policy.retain
     return Registration(
         name=workflow.name,
         version=workflow.policy.version or "",
@@ -223,6 +224,8 @@ def _registration(workflow: LoadedWorkflow | ThreadGraphs, defaults: PolicyLimit
         numbers=workflow.policy.numbers(defaults),
         seen_at=datetime.now(UTC),
         isolate=workflow.policy.isolate,
+        retention=PruneStrategy(retention) if retention is not None else None,
+        retain=retain if isinstance(retain, timedelta) else None,
     )
 
 
@@ -234,4 +237,6 @@ def _said(one: Registration) -> Message:
         "triggers": list(one.triggers),
         "numbers": numbers_to_wire(one.numbers),
         "isolate": one.isolate,
+        "retention": one.retention,
+        "retain": one.retain,
     }

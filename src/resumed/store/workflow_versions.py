@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 from psycopg.rows import DictRow
 
-from resumed.model import PolicyLimits, Registration
+from resumed.model import PolicyLimits, PruneStrategy, Registration
 from resumed.store.connection import Session
 from resumed.store.sql_files import load_sql
 
@@ -16,8 +16,9 @@ _NUMBERS = tuple(PolicyLimits.__dataclass_fields__)
 async def announce_versions(session: Session, registrations: Sequence[Registration]) -> None:
     """Write or renew what a worker has; the database's clock says when."""
     for one in registrations:
-        parameters = {"name": one.name, "version": one.version, "accepts": list(one.accepts)}
-        await session.execute(_SQL["announce"], {**parameters, "triggers": list(one.triggers), **asdict(one.numbers)})
+        parameters: dict[str, object] = {"name": one.name, "version": one.version, "accepts": list(one.accepts)}
+        parameters |= {"triggers": list(one.triggers), "retention": one.retention, "retain": one.retain}
+        await session.execute(_SQL["announce"], {**parameters, **asdict(one.numbers)})
 
 
 async def known_versions(session: Session) -> list[Registration]:
@@ -34,4 +35,6 @@ def _registration(row: DictRow) -> Registration:
         triggers=tuple(row["triggers"]),
         numbers=PolicyLimits(**{name: row[name] for name in _NUMBERS}),
         seen_at=row["seen_at"],
+        retention=PruneStrategy(row["retention"]) if row["retention"] is not None else None,
+        retain=row["retain"],
     )

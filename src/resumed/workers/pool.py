@@ -182,6 +182,15 @@ class WorkerPool:
             handle.send({"kind": "inspect", "thread_id": thread_id, "workflow": workflow})
         return bool(fitting)
 
+    def prune(self, message: Message) -> str | None:
+        """Have the worker with the most room prune a thread; returns its name, None where none has the workflow."""
+        fitting = [one for one in self.handles if one.state == "ready" and message["workflow"] in one.limits]
+        if not fitting or self.stopping:
+            return None
+        handle = max(fitting, key=self._slots)
+        handle.send(message)
+        return handle.name
+
     def counts(self) -> dict[str, int]:
         """How many workers are in which state."""
         counted = dict.fromkeys(("starting", "ready", "draining", "isolation"), 0)

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from resumed.model import Attempt, Judgement, Outcome, PolicyLimits, Registration
+from resumed.model import Attempt, Judgement, Outcome, PolicyLimits, PruneStrategy, Registration
 
 Message = dict[str, Any]
 _INSTANTS = ("started_at", "finished_at")
@@ -60,6 +60,8 @@ def registration_from_wire(fields: Message, seen_at: datetime) -> Registration:
         numbers=numbers_from_wire(fields["numbers"]),
         seen_at=seen_at,
         isolate=fields["isolate"],
+        retention=PruneStrategy(fields["retention"]) if fields["retention"] is not None else None,
+        retain=timedelta(seconds=fields["retain"]) if fields["retain"] is not None else None,
     )
 
 
