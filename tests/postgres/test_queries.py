@@ -26,7 +26,7 @@ EVERY = timedelta(seconds=12)
 PAGE_ROWS = 5000
 LOOK_ROWS = 1000
 WATCHED = {"checkpoints", "checkpoint_writes", "checkpoint_blobs", "cases", "attempts"}
-UTILITY = {("schema", "build_index"), ("schema", "drop_index")}
+UTILITY = {("schema", "build_index"), ("schema", "drop_index"), ("retention", "snapshot")}
 SECTIONS = [(module, name) for module in sql_modules() for name in load_sql(module)]
 NULL_TASK = "00000000-0000-0000-0000-000000000000"
 
@@ -113,7 +113,8 @@ async def test_postgres_takes_every_query_with_null_arguments(session: Session) 
 
 def test_what_cannot_be_explained_is_listed_and_exists() -> None:
     assert set(SECTIONS) >= UTILITY
-    assert all(re.match(rb"(create|drop) index concurrently", load_sql(module)[name]) for module, name in UTILITY)
+    utility = rb"(create|drop) index concurrently|set transaction isolation level"
+    assert all(re.match(utility, load_sql(module)[name]) for module, name in UTILITY)
 
 
 def test_every_file_of_queries_has_sections_and_no_section_is_empty() -> None:
@@ -135,7 +136,10 @@ def test_every_parameter_has_a_type_of_its_own() -> None:
 
 
 def test_no_query_reads_the_values_of_a_checkpoint() -> None:
-    assert [(module, name) for module, name in SECTIONS if b"from checkpoint_blobs" in load_sql(module)[name]] == []
+    """Retention deletes them, asks whether there are any, and measures them as they are stored."""
+    naming = {(module, name) for module, name in SECTIONS if b"from checkpoint_blobs" in load_sql(module)[name]}
+    assert naming == {("retention", "delete_blobs"), ("retention", "still_there"), ("retention", "size")}
+    assert set(re.findall(rb"[\w(]*\bblob\b", load_sql("retention")["size"])) == {b"pg_column_size(blob"}
     assert [(module, name) for module, name in SECTIONS if b"join checkpoint_blobs" in load_sql(module)[name]] == []
 
 

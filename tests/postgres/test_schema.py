@@ -26,7 +26,18 @@ from resumed.store.connection import Target, open_session
 COMMAND = Path(sys.executable).parent / "resumed"
 DEADLINE = 60.0
 VERSIONS = list(range(1, schema.SCHEMA_VERSION + 1))
-TABLES = {"runs", "schema_version", "workflows", "cases", "attempts", "watermarks", "pauses", "audit"}
+TABLES = {
+    "runs",
+    "prune_marks",
+    "prune_positions",
+    "schema_version",
+    "workflows",
+    "cases",
+    "attempts",
+    "watermarks",
+    "pauses",
+    "audit",
+}
 OURS = "resumed_checkpoint_id_idx"
 ODD_SCHEMA = """Lang's "Graph" Ünit"""
 

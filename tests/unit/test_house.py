@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2] / "src" / "resumed"
 MODULES = sorted(ROOT.rglob("*.py"))
 BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try)
-CONTRACTS_OWN = {"run", "stream", "astream", "execute", "resume_workflow", "aresume_workflow"}
+CONTRACTS_OWN = {"prune", "run", "stream", "astream", "execute", "resume_workflow", "aresume_workflow"}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 

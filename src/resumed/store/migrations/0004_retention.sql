@@ -115,3 +115,7 @@ create function resumed.forget_marks(p_threads text[]) returns int
     )
     select count(*)::int from gone
 $$;
+
+revoke execute on function resumed.forget_cases(text[], timestamptz), resumed.forget_attempts(timestamptz, int),
+    resumed.forget_runs(text[], timestamptz), resumed.forget_versions(timestamptz),
+    resumed.forget_audit(timestamptz, int), resumed.forget_marks(text[]) from public;
