@@ -161,8 +161,7 @@ async def test_after_a_month_of_operation_our_tables_stop_growing(session: Sessi
 OPEN = 3
 DAY_PASSES = [
     "update resumed.cases set updated_at = updated_at - interval '1 day' where state = 'closed'",
-    "update resumed.attempts set started_at = started_at - interval '1 day',"
-    " finished_at = finished_at - interval '1 day'",
+    "update resumed.attempts set started_at = started_at - interval '1 d', finished_at = finished_at - interval '1 d'",
     "update resumed.runs set begun_at = begun_at - interval '1 day', ended_at = ended_at - interval '1 day'",
     "update resumed.workflows set seen_at = seen_at - interval '1 day'",
     "update resumed.audit set at = at - interval '1 day'",

@@ -104,3 +104,4 @@ def workflow(name: str) -> Workflow:
 
 ALL = {f"{strategy}_{kind}": workflow(f"{strategy}_{kind}") for strategy in STRATEGIES for kind in KINDS}
 globals().update(ALL)
+built_chat, built_waiting = built("chat"), built("waiting")  # which say nothing of retention

@@ -1,7 +1,7 @@
-"""Prunes a thread again and again, killed with SIGKILL around each statement in its turn, until one run comes to its end.
+"""Prunes a thread again and again, killed around each statement in its turn, until one run comes to its end.
 
-`python -m kept.killed DSN THREAD STRATEGY [marked]` prints after each death whether the thread is as it was, and at
-last what became of it.
+`python -m kept.killed DSN THREAD STEP` prints in how many ways the deaths have left the rows: there are two, before and
+after. STEP is `keep_latest`, `mark` (the first half of a deletion) or `delete` (the second).
 """
 
 import asyncio
@@ -68,22 +68,27 @@ def mark_of(dsn: str) -> MarkedState:
     return MarkedState(*row)
 
 
-def main(dsn: str, thread: str, strategy: str, marked: list[str]) -> None:
-    mark = mark_of(dsn) if marked else None
-    before, deaths, changed = rows(dsn), 0, 0
+def main(dsn: str, thread: str, step: str) -> None:
+    strategy = "keep_latest" if step == "keep_latest" else "delete"
+    mark = None
+    if step == "delete":
+        asyncio.run(prune(dsn, thread, strategy, None))
+        mark = mark_of(dsn)
+    states, deaths = [rows(dsn)], 0
     while True:
         child = os.fork()
         if not child:
             die_around(deaths + 1)
-            result = asyncio.run(prune(dsn, thread, strategy, mark))
-            os._exit(0 if result.refusal is None else 3)
+            asyncio.run(prune(dsn, thread, strategy, mark))
+            os._exit(0)
         _, status = os.waitpid(child, 0)
-        changed += rows(dsn) != before
-        if not os.WIFSIGNALED(status) or changed > 1:
-            print(json.dumps({"deaths": deaths, "changed": changed, "code": os.waitstatus_to_exitcode(status)}))
+        if (found := rows(dsn)) not in states:
+            states.append(found)
+        if not os.WIFSIGNALED(status):
+            print(json.dumps({"deaths": deaths, "states": len(states), "code": os.waitstatus_to_exitcode(status)}))
             return
         deaths += 1
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:])
+    main(*sys.argv[1:])
