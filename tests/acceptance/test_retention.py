@@ -294,11 +294,3 @@ def test_the_daemon_prunes_by_its_settings_and_by_what_workflows_say(bench: Benc
         ("kept_chat", "keep_latest", timedelta(hours=1)),
     ]
     assert daemon.terminate() == 0
-
-
-def test_a_daemon_that_is_not_ready_or_makes_a_dry_run_deletes_nothing(bench: Bench, old_threads: list[str]) -> None:
-    before = rows_of(bench, ("chat",))
-    dry = bench.daemon(FEW, RESUMED_DRY_RUN="true").until_ready()
-    time.sleep(12)
-    assert rows_of(bench, ("chat",)) == before
-    assert dry.terminate() == 0

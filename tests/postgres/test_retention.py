@@ -1,13 +1,22 @@
 """What is over of our own tables goes after its time, in batches, and nothing that is still needed goes with it."""
 
+import json
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
+from postgres.test_sweep import NUMBERS
+from resumed.config.settings import Settings
+from resumed.daemon.service import Service
+from resumed.model import Registration
+from resumed.observability.events import Events, configure
 from resumed.operations.retention import History, forget_history
+from resumed.store import locks
 from resumed.store.connection import Session, Target, open_session
+from resumed.store.retention import RETENTION_KEY
 
 DAY = timedelta(days=1)
 HISTORY = History(30 * DAY, 365 * DAY)
@@ -139,6 +148,50 @@ async def test_each_round_takes_a_batch_and_the_next_goes_on(session: Session) -
     )
     taken = [await forget_history(session, HISTORY, 10) for _ in range(4)]
     assert [one.get("cases", 0) for one in taken] == [10, 10, 5, 0]
+
+
+async def test_a_round_is_made_only_while_ready_by_one_at_a_time_and_never_in_a_dry_run(
+    database: str, session: Session
+) -> None:
+    settings = Settings(database_url=SecretStr(database))
+    service = Service(settings, Events())
+    dry = Service(Settings(database_url=SecretStr(database), dry_run=True), Events())
+    await case(session, "old", "closed", 40)
+
+    async def left(of: Service) -> bool:
+        await of.retention.run_once()
+        return bool(await column(session, "select thread_id from resumed.cases"))
+
+    assert await left(service)  # not ready: not connected, no worker
+    for one in (service, dry):
+        one.health.reasons.clear()
+    assert await left(dry)
+    assert await locks.try_key(session, RETENTION_KEY)
+    assert await left(service)
+    await locks.unlock_key(session, RETENTION_KEY)
+    assert not await left(service)
+
+
+async def test_a_role_without_the_right_to_delete_is_told_once(
+    database: str, session: Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure("json", "info")
+    service = Service(Settings(database_url=SecretStr(database), prune_older_than=DAY), Events())
+    service.health.reasons.clear()
+    service.monitor.registrations["orders"] = Registration("orders", "", (), (), NUMBERS, datetime.now(UTC))
+    name = f"poor_{database[-12:]}"
+    await session.execute(f"create role {name}")
+    await session.execute(f"grant all on schema public, resumed to {name}; grant {name} to current_user")
+    await session.execute(f"grant all on all tables in schema resumed to {name}")
+    await session.execute(f"grant all on all functions in schema resumed to {name}")
+    await session.execute(f"grant select on all tables in schema public to {name}")
+    await session.execute(f"alter role postgres in database {database.rpartition('/')[2]} set role {name}")
+    for _ in range(2):
+        await service.retention.run_once()
+    await session.execute(f"drop owned by {name}; drop role {name}")
+    events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [one["event"] for one in events] == ["retention.denied"]
+    assert "DELETE on checkpoint_blobs, checkpoint_writes, checkpoints" in events[0]["reason"]
 
 
 async def test_after_a_month_of_operation_our_tables_stop_growing(session: Session) -> None:
