@@ -10,18 +10,19 @@ from resumed import durations
 from resumed.config.settings import Settings
 from resumed.daemon.periodic_tasks import CLOCK_LIMIT
 from resumed.daemon.worker_monitor import WorkerMonitor
-from resumed.daemon.worker_plan import registered_workflows, sweep_rules
+from resumed.daemon.worker_plan import registered_workflows, retention_rules, sweep_rules
 from resumed.errors import DatabaseError, ResumedError
+from resumed.judge.retention import policy_of
 from resumed.observability.events import Events
 from resumed.operations.assess import build_sweep_context, with_own_registrations
 from resumed.operations.step_durations import LongestStep, longest_steps
-from resumed.store import pauses, schema, vitals, watermark
+from resumed.store import pauses, retention, schema, vitals, watermark
 from resumed.store.connection import PostgresError, Session, Target, open_session
 from resumed.store.database_errors import ErrorKind, explain, kind_of
 from resumed.store.lock_selftest import run_lock_selftest
 from resumed.store.pauses import Pause
 
-_CONTROL_SESSIONS = 5
+_CONTROL_SESSIONS = 6
 
 
 class Level(StrEnum):
@@ -209,6 +210,19 @@ def _compared(step: LongestStep) -> Finding:
     return Finding("min_age", Level.OK, said)
 
 
+async def _retention(practice: DoctorContext) -> list[Finding]:
+    """Find that threads are to be pruned and the role may not delete; nothing where nobody asks for it."""
+    rules, known = retention_rules(practice.settings), practice.monitor.registrations.values()
+    asking = [one.name for one in known if policy_of(one, rules.older_than, rules.strategy) is not None]
+    missing = await retention.missing_rights(practice.session) if asking else []
+    if not asking:
+        return []
+    if missing:
+        said = f"threads of {', '.join(asking)} are to be pruned, and the role lacks DELETE on {', '.join(missing)}"
+        return [Finding("retention", Level.WARNING, said, "apply deploy/sql/roles.sql with -v prune=yes")]
+    return [Finding("retention", Level.OK, f"threads of {', '.join(asking)} are pruned")]
+
+
 async def _locks(target: Target) -> Finding:
     try:
         await run_lock_selftest(target)
@@ -217,4 +231,4 @@ async def _locks(target: Target) -> Finding:
     return Finding("locks", Level.OK, "session advisory locks lock, and are seen")
 
 
-_CHECKS = (_database, _schema, _row_security, _pauses, _index, _clock, _connections, _lock_table, _min_age)
+_CHECKS = (_database, _schema, _row_security, _pauses, _index, _clock, _connections, _lock_table, _min_age, _retention)

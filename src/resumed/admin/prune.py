@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from resumed.daemon.pruning import MARK_WAIT, Pruner, PruneReport
+from resumed.daemon.pruning import AT_ONCE, MARK_WAIT, Pruner, PruneReport
 from resumed.daemon.retention import log_report
 from resumed.daemon.service import Service
 from resumed.errors import DatabaseUnusableError, ResumedError
@@ -56,7 +56,12 @@ async def prune_threads(
             await _take_lock(session)
             context = await build_sweep_context(session, service.rounds.rules)
             context = with_own_registrations(context, own.values())
-            pruner = Pruner(service.pool, service.monitor.prunes, actor, reported, asked=True, dry_run=request.dry_run)
+            pruner = Pruner(
+                *(service.pool, service.monitor.prunes, actor, reported),
+                asked=True,
+                dry_run=request.dry_run,
+                at_once=AT_ONCE,
+            )
             await _prune(session, context, pruner, policies, own)
             return policies
     finally:

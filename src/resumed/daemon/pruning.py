@@ -34,7 +34,7 @@ ROUND_THREADS = 100
 ROUND_BYTES = 64 * 1024**2
 MARK_WAIT = timedelta(hours=1)
 _ROUND_PAGES = 25
-_AT_ONCE = 4
+AT_ONCE = 4
 _PATIENCE = timedelta(seconds=90)
 _CYCLE = timedelta(days=1)
 
@@ -84,8 +84,9 @@ class PruneReport:
 class Pruner:
     """Has the workers of this process prune threads, on behalf of an actor.
 
-    `wanted` is asked before each thread whether to go on; `report` is told of each batch. A dry run writes nothing of
-    its own, and the workers take back what they do.
+    `wanted` is asked before each thread whether to go on; `report` is told of each batch; `at_once` threads are pruned
+    side by side, each with up to two sessions. A dry run writes nothing of its own, and the workers take back what they
+    do.
     """
 
     pool: WorkerPool
@@ -95,6 +96,7 @@ class Pruner:
     wanted: Callable[[], bool] = lambda: True
     asked: bool = False
     dry_run: bool = False
+    at_once: int = 1
     threads_left: int = ROUND_THREADS
     bytes_left: int = ROUND_BYTES
     _mark_wait: timedelta | None = field(default=None)
@@ -132,7 +134,7 @@ class Pruner:
         results: list[tuple[PrunePolicy, PruneResult]] = []
         dealt = 0
         while dealt < len(candidates) and self._goes_on():
-            chunk = candidates[dealt : dealt + min(_AT_ONCE, max(self.threads_left, 1))]
+            chunk = candidates[dealt : dealt + min(self.at_once, max(self.threads_left, 1))]
             answers = await asyncio.gather(*(self._prune_candidate(one) for one in chunk))
             results += [(one.policy, answer) for one, answer in zip(chunk, answers, strict=True) if answer is not None]
             if None in answers:  # no worker has the workflow at this moment
@@ -193,11 +195,11 @@ class Pruner:
         policy; one that fails is taken back, and the next cycle may make it again.
         """
         while self._goes_on():
-            marks = await retention.ripe_marks(session, context.now - MARK_WAIT, list(own), _AT_ONCE)
+            marks = await retention.ripe_marks(session, context.now - MARK_WAIT, list(own), self.at_once)
             if not marks:
                 return
             wait = await self._wait_of_marks(session, context)
-            ripe = await retention.ripe_marks(session, context.now - wait, list(own), _AT_ONCE)
+            ripe = await retention.ripe_marks(session, context.now - wait, list(own), self.at_once)
             if not ripe or not await self._delete(session, ripe, own):
                 return
 
