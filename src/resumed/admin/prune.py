@@ -61,6 +61,7 @@ async def prune_threads(
                 asked=True,
                 dry_run=request.dry_run,
                 at_once=AT_ONCE,
+                limited=False,
             )
             await _prune(session, context, pruner, policies, own)
             return policies
@@ -134,7 +135,6 @@ async def _prune(
                 raise ResumedError(message)
     if not pruner.dry_run and any(one.strategy is PruneStrategy.DELETE for one in policies):
         pruner.renew()
-        pruner.threads_left = pruner.bytes_left = 2**62
         await pruner.delete_marked(session, context, {one.workflow: one for one in policies})
 
 

@@ -37,6 +37,7 @@ _ROUND_PAGES = 25
 AT_ONCE = 4
 _PATIENCE = timedelta(seconds=90)
 _CYCLE = timedelta(days=1)
+_NO_LIMIT = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +86,8 @@ class Pruner:
     """Has the workers of this process prune threads, on behalf of an actor.
 
     `wanted` is asked before each thread whether to go on; `report` is told of each batch; `at_once` threads are pruned
-    side by side, each with up to two sessions. A dry run writes nothing of its own, and the workers take back what they
-    do.
+    side by side, each with up to two sessions; `limited` rounds end before the load can be felt. A dry run writes
+    nothing of its own, and the workers take back what they do.
     """
 
     pool: WorkerPool
@@ -97,13 +98,15 @@ class Pruner:
     asked: bool = False
     dry_run: bool = False
     at_once: int = 1
+    limited: bool = True
     threads_left: int = ROUND_THREADS
     bytes_left: int = ROUND_BYTES
     _mark_wait: timedelta | None = field(default=None)
 
     def renew(self) -> None:
-        """Begin a round: at most 100 threads and about 64 MiB."""
-        self.threads_left, self.bytes_left, self._mark_wait = ROUND_THREADS, ROUND_BYTES, None
+        """Begin a round: at most 100 threads and about 64 MiB, where rounds are limited."""
+        self._mark_wait = None
+        self.threads_left, self.bytes_left = (ROUND_THREADS, ROUND_BYTES) if self.limited else (_NO_LIMIT, _NO_LIMIT)
 
     async def prune_group(
         self,
@@ -121,9 +124,10 @@ class Pruner:
             page = await next_candidates(session, context, group, own, position)
             pruned = await self._prune_candidates(session, page.candidates)
             if pruned < len(page.candidates):
-                thread = page.candidates[pruned - 1].thread if pruned else None
-                reached = PrunePosition(thread.checkpoint_id, thread.thread_id) if thread is not None else position
-                return (reached if reached.checkpoint_id else position), False
+                if pruned:
+                    thread = page.candidates[pruned - 1].thread
+                    position = PrunePosition(thread.checkpoint_id, thread.thread_id)
+                return position, False
             position = page.position
             if page.ended:
                 return position, True

@@ -104,7 +104,7 @@ class RetentionTask:
         for group in grouped_policies(one for one in policies.values() if one is not None):
             position = await _position(session, context, group.key)
             position, _ = await self._pruner.prune_group(session, context, group, own, position)
-            if position.checkpoint_id:
+            if position.checkpoint_id or position.thread_id:
                 await retention.move_position(session, group.key, position)
 
     def _report(self, report: PruneReport) -> None:

@@ -37,11 +37,10 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class CandidatePage:
-    """The candidates of one page, where the page ends, how many rows it had; `ended`: there is no later one now."""
+    """The candidates of one page and where the page ends; `ended` says that there is no later one now."""
 
     candidates: tuple[Candidate, ...]
     position: PrunePosition
-    rows: int
     ended: bool
 
 
@@ -72,14 +71,16 @@ async def next_candidates(
     """
     cut = context.now - group.retain
     page = await retention.quiet_page(session, after, first_at(cut), PAGE_ROWS)
-    threads = list(page.threads)
+    threads, position = list(page.threads), after
     if after.checkpoint_id == "":
         known = {one.thread_id for one in threads}
-        odd = [one for one in await retention.timeless_threads(session, cut, PAGE_ROWS) if one not in known]
-        threads = [QuietThread("", thread_id) for thread_id in odd] + threads
+        odd = await retention.timeless_threads(session, cut, after.thread_id, PAGE_ROWS)
+        threads = [QuietThread("", thread_id) for thread_id in odd if thread_id not in known] + threads
+        position = PrunePosition("", odd[-1]) if odd else after
     found = await _candidates(session, context, group, own, threads)
-    position = PrunePosition(page.last.checkpoint_id, page.last.thread_id) if page.last is not None else after
-    return CandidatePage(tuple(found), position, page.rows, ended=page.rows < PAGE_ROWS)
+    if page.last is not None:
+        position = PrunePosition(page.last.checkpoint_id, page.last.thread_id)
+    return CandidatePage(tuple(found), position, ended=page.rows < PAGE_ROWS)
 
 
 async def _candidates(

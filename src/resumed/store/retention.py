@@ -138,9 +138,9 @@ async def quiet_page(session: Session, after: PrunePosition, upper: str, rows: i
     return QuietPage(tuple(one for one, ends in threads if ends), last, found[0]["rows"] if found else 0)
 
 
-async def timeless_threads(session: Session, cut: datetime, rows: int) -> list[str]:
-    """Name threads whose head tells no time and was first seen before the cut."""
-    cursor = await session.execute(_SQL["timeless"], {"cut": cut, "rows": rows})
+async def timeless_threads(session: Session, cut: datetime, after: str, rows: int) -> list[str]:
+    """Name the next threads after one whose head tells no time and was first seen before the cut."""
+    cursor = await session.execute(_SQL["timeless"], {"cut": cut, "after": after, "rows": rows})
     return [row["thread_id"] async for row in cursor]
 
 

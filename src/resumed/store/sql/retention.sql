@@ -49,11 +49,12 @@ order by t.name
 select checkpoint_id, thread_id, cycle_at from resumed.prune_positions where policies = %(policies)s::text
 
 -- name: move
--- A cycle that begins has the empty position.
+-- A cycle that begins has the empty position; threads whose ids tell no time come first, under an empty checkpoint.
 insert into resumed.prune_positions as p (policies, checkpoint_id, thread_id)
 values (%(policies)s::text, %(checkpoint_id)s::text, %(thread_id)s::text)
 on conflict (policies) do update set checkpoint_id = excluded.checkpoint_id, thread_id = excluded.thread_id,
-    cycle_at = case when excluded.checkpoint_id = '' then clock_timestamp() else p.cycle_at end,
+    cycle_at = case when (excluded.checkpoint_id, excluded.thread_id) = ('', '') then clock_timestamp()
+        else p.cycle_at end,
     updated_at = clock_timestamp()
 
 -- name: page
@@ -77,7 +78,7 @@ order by n.checkpoint_id, n.thread_id
 -- name: timeless
 -- Threads whose head tells no time and was first seen before the cut: the page shows them in no order of time.
 select c.thread_id from resumed.cases c
-where c.state = 'closed' and c.head_seen_at < %(cut)s::timestamptz and c.head <> ''
+where c.state = 'closed' and c.head_seen_at < %(cut)s::timestamptz and c.head <> '' and c.thread_id > %(after)s::text
 and c.head !~ '^[0-9a-f]{8}-[0-9a-f]{4}-6[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$'
 and exists (select from checkpoints k where k.thread_id = c.thread_id)
 order by c.thread_id
