@@ -10,6 +10,8 @@
 --     owner               resumed_owner     migrates: `resumed migrate` runs with it
 --     runner              resumed_runner    every other command, `resumed run` first of all
 --     checkpoint_schema   public            where LangGraph's tables are
+--     prune               no                whether the runner may delete finished threads: -v prune=yes where
+--                                           RESUMED_PRUNE_OLDER_THAN, a workflow's `retention` or `resumed prune` is used
 --
 -- An application that runs graphs through the executor writes to our schema too: grant resumed_runner to its role.
 --
@@ -33,6 +35,10 @@
 \if :{?checkpoint_schema}
 \else
 \set checkpoint_schema public
+\endif
+\if :{?prune}
+\else
+\set prune no
 \endif
 
 select to_regrole(quote_ident(:'owner')) is null as no_owner, to_regrole(quote_ident(:'runner')) is null as no_runner
@@ -63,7 +69,8 @@ select format('alter function %s owner to %I', p.oid::regprocedure, :'owner') fr
 where p.pronamespace = 'resumed'::regnamespace and p.proowner <> to_regrole(quote_ident(:'owner')) \gexec
 grant usage on schema resumed to :"runner";
 
--- Our tables and functions: those that are there, and those of every migration to come.
+-- Our tables and functions: those that are there, and those of every migration to come. The runner deletes none of our
+-- rows by itself: what is over is deleted by functions with the owner's rights, which keep what is not.
 alter default privileges for role :"owner" in schema resumed grant select, insert, update on tables to :"runner";
 alter default privileges for role :"owner" in schema resumed grant execute on functions to :"runner";
 grant select, insert, update on all tables in schema resumed to :"runner";
@@ -79,13 +86,21 @@ revoke update on resumed.audit from :"runner";
 \echo 'not migrated yet: run `resumed migrate` as the owner, then this file once more'
 \endif
 
--- LangGraph's tables: what its saver does and no more. It never updates a blob, and nothing here deletes. Its own
--- schema changes stay with the application, whose checkpointer.setup() makes them.
+-- LangGraph's tables: what its saver does and no more. It never updates a blob, and deletes only with
+-- -v prune=yes; without it that right is taken back. Its own schema changes stay with the application, whose
+-- checkpointer.setup() makes them.
 grant usage on schema :"checkpoint_schema" to :"owner", :"runner";
 select to_regclass(format('%I.checkpoints', :'checkpoint_schema')) is not null as have_tables \gset
 \if :have_tables
 grant select, insert, update on :"checkpoint_schema".checkpoints, :"checkpoint_schema".checkpoint_writes to :"runner";
 grant select, insert on :"checkpoint_schema".checkpoint_blobs to :"runner";
+\if :prune
+grant delete on :"checkpoint_schema".checkpoints, :"checkpoint_schema".checkpoint_writes,
+    :"checkpoint_schema".checkpoint_blobs to :"runner";
+\else
+revoke delete on :"checkpoint_schema".checkpoints, :"checkpoint_schema".checkpoint_writes,
+    :"checkpoint_schema".checkpoint_blobs from :"runner";
+\endif
 
 -- Only who owns a table may build an index on it, so the owner becomes a member of the role that does; never of a
 -- superuser, nor of one that is a member of the owner. Where that is too much, take these lines out, run
@@ -106,8 +121,3 @@ grant :"tables_owner" to :"owner";
 \endif
 
 commit;
-
--- For `resumed prune` and RESUMED_PRUNE_OLDER_THAN of a later version, which delete finished threads; not needed yet:
---
--- grant delete on :"checkpoint_schema".checkpoints, :"checkpoint_schema".checkpoint_writes,
---     :"checkpoint_schema".checkpoint_blobs to :"runner";

@@ -53,6 +53,29 @@ class Outcome(StrEnum):
     NO_PROGRESS = "no_progress"
 
 
+class PruneStrategy(StrEnum):
+    """What becomes of a finished thread in LangGraph's tables: its newest checkpoints stay, or nothing does."""
+
+    KEEP_LATEST = "keep_latest"
+    DELETE = "delete"
+
+
+class Refusal(StrEnum):
+    """Why retention passes a thread over that is old enough."""
+
+    LOCKED = "locked"
+    OPEN_CASE = "open_case"
+    OPEN_RUN = "open_run"
+    UNFINISHED = "unfinished"
+    EDITED = "edited"
+    RECENT = "recent"
+    VERSION = "version"
+    MOVED = "moved"
+    DELTA_CHANNEL = "delta_channel"
+    CONFLICT = "conflict"
+    FAILED = "failed"
+
+
 class Action(StrEnum):
     """What a sweep would do about a thread."""
 
@@ -83,7 +106,8 @@ class Registration:
     """One version of a workflow that some replica has or had; `version` is empty where it declares none.
 
     `triggers` are the channels that start a node of a low-level `Pregel`, where their names do not show it. `isolate`:
-    its threads always run alone; only the replica that has the code knows this.
+    its threads always run alone; only the replica that has the code knows this. `retention` is what becomes of its
+    finished threads, `retain` how long after their last sign of life; None: as the settings say.
     """
 
     name: str
@@ -93,6 +117,8 @@ class Registration:
     numbers: PolicyLimits
     seen_at: datetime
     isolate: bool = False
+    retention: PruneStrategy | None = None
+    retain: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)

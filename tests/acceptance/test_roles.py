@@ -1,5 +1,6 @@
 """`deploy/sql/roles.sql`: the owner migrates, the runner is enough for the daemon, and what is missing is named."""
 
+import json
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -51,6 +52,14 @@ LEAST = {
     "table resumed.pauses": WRITES,
     "table resumed.audit": {"SELECT", "INSERT"},
     "table resumed.runs": WRITES,
+    "table resumed.prune_positions": WRITES,
+    "table resumed.prune_marks": WRITES,
+    "function resumed.forget_cases_v1": {"EXECUTE"},
+    "function resumed.forget_attempts_v1": {"EXECUTE"},
+    "function resumed.forget_runs_v1": {"EXECUTE"},
+    "function resumed.forget_versions_v1": {"EXECUTE"},
+    "function resumed.forget_audit_v1": {"EXECUTE"},
+    "function resumed.forget_marks_v1": {"EXECUTE"},
     "function resumed.begin_run": {"EXECUTE"},
     "function resumed.regain_run": {"EXECUTE"},
     "function resumed.end_run": {"EXECUTE"},
@@ -89,9 +98,9 @@ class Roles:
                 found.setdefault(thing, set()).add(right)
         return found
 
-    def apply(self, as_whom: str | None = None) -> str:
+    def apply(self, as_whom: str | None = None, **more: str) -> str:
         """Run the file as the superuser, or as a role, and give what it said."""
-        names = {"owner": self.owner, "runner": self.runner}
+        names = {"owner": self.owner, "runner": self.runner, **more}
         options = [part for name, value in names.items() for part in ("-v", f"{name}={value}")]
         address = self.address(as_whom) if as_whom else self.admin
         psql = [str(find_binaries() / "psql"), "-X", "-q", address, "-v", "ON_ERROR_STOP=1", *options]
@@ -173,6 +182,8 @@ def test_the_runner_has_the_least_grants_and_none_elsewhere(prepared: Roles) -> 
     assert prepared.grants() == LEAST
     for statement in (
         "delete from checkpoints",
+        "delete from resumed.cases",
+        "delete from resumed.audit",
         "truncate resumed.cases",
         "update resumed.schema_version set version = 99",
         "update resumed.audit set actor = 'somebody'",
@@ -183,6 +194,52 @@ def test_the_runner_has_the_least_grants_and_none_elsewhere(prepared: Roles) -> 
     ):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             prepared.execute(statement, role=prepared.runner)
+
+
+PRUNED = ("table public.checkpoints", "table public.checkpoint_blobs", "table public.checkpoint_writes")
+
+
+def test_the_runner_prunes_only_with_the_right_that_is_given_for_it(prepared: Roles, bench: Bench) -> None:
+    bench.dsn = prepared.address(prepared.application)
+    bench.application(2, "linear", ZOO_DELAY="0").wait()
+    bench.dsn = prepared.address(prepared.runner)
+    command = ["prune", "--older-than", "1ms", "--yes", "--json"]
+    denied = bench.resumed(*command, workflows=["linear"])
+    assert denied.returncode == 3
+    assert (
+        f"the role {prepared.runner} lacks DELETE on checkpoint_blobs, checkpoint_writes, checkpoints" in denied.stderr
+    )
+    prepared.apply(prune="yes")
+    assert prepared.grants() == {**LEAST, **{table: LEAST[table] | {"DELETE"} for table in PRUNED}}
+    done = bench.resumed(*command, workflows=["linear"])
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["pruned"] == 2
+    prepared.apply()
+    assert prepared.grants() == LEAST
+
+
+async def test_the_runner_forgets_what_is_over_and_nothing_else(prepared: Roles) -> None:
+    """By functions of the owner, which look at the age and the state themselves."""
+    with psycopg.connect(prepared.admin, autocommit=True) as connection:
+        connection.execute(
+            "insert into resumed.cases (thread_id, verdict, reason, state, head, fingerprint, last_activity_at,"
+            " first_seen_at, updated_at) select state || age, 'finished', 'x', state, '', '', now(), now(),"
+            " now() - age * '1 day'::interval from unnest(array['closed', 'held']) state, unnest(array[0, 40]) age"
+        )
+        connection.execute(
+            "insert into resumed.audit (actor, action, at) select 'x', 'pause', now() - age * '1 day'::interval"
+            " from unnest(array[40, 20]) age"
+        )
+    async with open_session(Target(prepared.address(prepared.runner))) as session:
+        far = "'infinity'::timestamptz"
+        everything = "array(select thread_id from resumed.cases)"
+        await session.execute(
+            f"select resumed.forget_cases_v1({everything}, {far}), resumed.forget_audit_v1({far}, 100)"
+        )
+        left = await (await session.execute("select thread_id from resumed.cases order by 1")).fetchall()
+        assert [row["thread_id"] for row in left] == ["closed0", "held0", "held40"]
+        kept = await (await session.execute("select count(*)::int as entries from resumed.audit")).fetchone()
+        assert kept == {"entries": 1}
 
 
 async def test_each_missing_grant_is_named(prepared: Roles) -> None:

@@ -27,7 +27,7 @@ EVERY = timedelta(seconds=12)
 PAGE_ROWS = 5000
 LOOK_ROWS = 1000
 WATCHED = {"checkpoints", "checkpoint_writes", "checkpoint_blobs", "cases", "attempts"}
-UTILITY = {("schema", "build_index"), ("schema", "drop_index")}
+UTILITY = {("schema", "build_index"), ("schema", "drop_index"), ("retention", "snapshot")}
 SECTIONS = [(module, name) for module in sql_modules() for name in load_sql(module)]
 NULL_TASK = "00000000-0000-0000-0000-000000000000"
 
@@ -114,7 +114,8 @@ async def test_postgres_takes_every_query_with_null_arguments(session: Session) 
 
 def test_what_cannot_be_explained_is_listed_and_exists() -> None:
     assert set(SECTIONS) >= UTILITY
-    assert all(re.match(rb"(create|drop) index concurrently", load_sql(module)[name]) for module, name in UTILITY)
+    utility = rb"(create|drop) index concurrently|set transaction isolation level"
+    assert all(re.match(utility, load_sql(module)[name]) for module, name in UTILITY)
 
 
 def test_every_file_of_queries_has_sections_and_no_section_is_empty() -> None:
@@ -143,7 +144,10 @@ def test_every_parameter_has_a_type_of_its_own() -> None:
 
 
 def test_no_query_reads_the_values_of_a_checkpoint() -> None:
-    assert [(module, name) for module, name in SECTIONS if b"from checkpoint_blobs" in load_sql(module)[name]] == []
+    """Retention deletes them, asks whether there are any, and measures them as they are stored."""
+    naming = {(module, name) for module, name in SECTIONS if b"from checkpoint_blobs" in load_sql(module)[name]}
+    assert naming == {("retention", "delete_blobs"), ("retention", "still_there"), ("retention", "size")}
+    assert not re.search(rb"\bblob\b", load_sql("retention")["size"].replace(b"pg_column_size(blob)", b""))
     assert [(module, name) for module, name in SECTIONS if b"join checkpoint_blobs" in load_sql(module)[name]] == []
 
 
@@ -249,6 +253,8 @@ CLAIM = {
     "due_by": None,
 }
 BY_INDEX: list[tuple[str, str, dict[str, Any]]] = [
+    ("retention", "prunable", {"threads": _some(1000)}),
+    ("retention", "old_cases", {"before": NOW, "rows": 1000}),
     ("cases", "of_threads", {"threads": _some(16)}),  # for many, of 20 000, older majors rather read all
     ("cases", "due_looks", {"now": NOW + timedelta(minutes=1), "rows": LOOK_ROWS}),
     ("cases", "due_looks", {"now": NOW + timedelta(days=1), "rows": LOOK_ROWS}),
@@ -284,6 +290,15 @@ async def test_no_table_is_read_from_one_end_to_the_other(
 ) -> None:
     plan = await _plan(full, module, name, parameters)
     assert _scanned(plan) == set()
+
+
+@pytest.mark.parametrize("age", [timedelta(days=7), timedelta(days=3), timedelta(hours=1)])
+async def test_a_page_of_quiet_threads_reads_little_more_than_its_rows(full: Session, age: timedelta) -> None:
+    """At the beginning, in the middle and at the end of the table; each thread's own rows are looked at once more."""
+    parameters = {"after": first_at(NOW - age), "thread": "", "upper": first_at(NOW), "rows": 2000}
+    plan = await _plan(full, "retention", "page", parameters, run=True)
+    assert _scanned(plan) == set()
+    assert _read(plan, "checkpoints") <= 2000 * 2 + CHECKPOINTS
 
 
 async def test_all_errors_of_the_heads_are_found_whatever_their_namespace(full: Session) -> None:

@@ -30,7 +30,18 @@ from support.tiers import small, whole
 COMMAND = Path(sys.executable).parent / "resumed"
 DEADLINE = 60.0
 VERSIONS = list(range(1, schema.SCHEMA_VERSION + 1))
-TABLES = {"runs", "schema_version", "workflows", "cases", "attempts", "watermarks", "pauses", "audit"}
+TABLES = {
+    "runs",
+    "prune_marks",
+    "prune_positions",
+    "schema_version",
+    "workflows",
+    "cases",
+    "attempts",
+    "watermarks",
+    "pauses",
+    "audit",
+}
 OURS = "resumed_checkpoint_id_idx"
 ODD_SCHEMA = """Lang's "Graph" Ünit"""
 
@@ -361,6 +372,7 @@ async def test_missing_tables_of_langgraph_are_named(bare_database: str) -> None
 
 
 FUNCTIONS = {"begin_run", "regain_run", "end_run", "require_head"}
+FORGETTING = ("forget_attempts", "forget_audit", "forget_cases", "forget_marks", "forget_runs", "forget_versions")
 BEGIN = "select said, head from resumed.begin_run{}(7, %s, 't', 'orders', '1', 'us', null, null, '{{}}', null)"
 REGAIN = "select said, head from resumed.regain_run{}(7, %s, 't')"
 END = "select resumed.end_run{}(7, %s, %s) as unlocked"
@@ -396,7 +408,7 @@ async def test_an_upgrade_adds_versioned_functions_and_leaves_those_that_older_r
     ]
     after = _definitions(langgraph_database)
     assert {name: body for name, body in after.items() if name in before} == before
-    assert set(after) == {*before, *(f"{name}_v1" for name in FUNCTIONS)}
+    assert set(after) == {*before, *(f"{name}_v1" for name in (*FUNCTIONS, *FORGETTING))}
     await _check(Target(langgraph_database))
 
 
@@ -407,7 +419,7 @@ def test_our_own_queries_call_no_function_without_a_version_but_that_of_the_lock
         for query in load_sql(module).values()
         for name in re.findall(rb"resumed\.(\w+)\(", query)
     }
-    assert called == {*(f"{name}_v1" for name in FUNCTIONS), "lock_key"}
+    assert called == {*(f"{name}_v1" for name in (*FUNCTIONS, *FORGETTING)), "lock_key"}
 
 
 @pytest.mark.parametrize(("old", "new"), [("", "_v1"), ("_v1", "")], ids=["the old one begins", "the new one begins"])

@@ -29,6 +29,8 @@ CONTRACT = {
     "resumed_locks_lost": ("counter", set()),
     "resumed_worker_restarts": ("counter", set()),
     "resumed_database_errors": ("counter", {"operation"}),
+    "resumed_pruned_threads": ("counter", {"workflow", "strategy"}),
+    "resumed_prune_refused": ("counter", {"reason"}),
     "resumed_attempt_duration_seconds": ("histogram", WORKFLOW),
     "resumed_recovery_duration_seconds": ("histogram", WORKFLOW),
     "resumed_sweep_duration_seconds": ("histogram", set()),

@@ -15,7 +15,7 @@ BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.Try)
 ROWS_AND_SETTINGS = {"Settings", "Case", "Attempt", "Head", "Workflow", "Timings"}
 NOUNS = {"graph_binding", "text_encoding"}
 MOST_SHORT_ONES = 0.08  # a share of all functions
-CONTRACTS_OWN = {"run", "stream", "astream", "execute", "resume_workflow", "aresume_workflow"}
+CONTRACTS_OWN = {"prune", "run", "stream", "astream", "execute", "resume_workflow", "aresume_workflow"}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 

@@ -5,10 +5,20 @@ from typing import get_args
 
 import pytest
 
-from resumed.model import Attempt, Judgement, Outcome, PolicyLimits, Registration, Verdict
+from resumed.model import (
+    Attempt,
+    Judgement,
+    Outcome,
+    PolicyLimits,
+    PruneStrategy,
+    Refusal,
+    Registration,
+    Verdict,
+)
 from resumed.observability.redaction import ErrorReport
 from resumed.workers import protocol
 from resumed.workers.protocol import FromWorker, ToWorker, decode_for_worker, decode_from_worker, encode
+from resumed.workers.prune_messages import MarkedState, PruneOutcome, PruneThread, ThreadPruned, refused
 
 NOW = datetime(2026, 11, 25, 12, 0, 0, 123456, tzinfo=UTC)
 LIMITS = PolicyLimits(
@@ -27,6 +37,7 @@ TO_WORKER: list[ToWorker] = [
     protocol.StartWorker("host-1-0", SETTINGS, None, {}, None, alone=True, shared=False),
     protocol.RunAttempt("orders_1", "orders", asked=True),
     protocol.InspectThread("orders_1", "orders"),
+    PruneThread("orders_1", "orders", PruneStrategy.DELETE, timedelta(days=30), marked=MarkedState("a", "b", "c")),
     protocol.DrainAttempts(),
     protocol.DrainAttempts(("orders_1", "orders_2")),
     protocol.StopAttempts(("orders_1",)),
@@ -50,6 +61,8 @@ FROM_WORKER: list[FromWorker] = [
     protocol.RequestDone("orders_1", "orders", protocol.RequestResult.ERROR, REPORT),
     protocol.ThreadInspected("orders_1", None, "ValueError"),
     protocol.NodeStuck("orders_1"),
+    ThreadPruned("orders_1", PruneOutcome.PRUNED, rows=7, bytes=4096),
+    refused("orders_2", Refusal.LOCKED),
     protocol.ErrorRaised(REPORT),
     protocol.WorkerLeaving(),
     protocol.Pong(),

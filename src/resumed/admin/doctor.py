@@ -10,17 +10,18 @@ from resumed import durations
 from resumed.config.settings import Settings
 from resumed.daemon.available_workflows import AvailableWorkflows
 from resumed.daemon.clock_check import CLOCK_LIMIT
-from resumed.daemon.worker_plan import registered_workflows, sweep_rules
+from resumed.daemon.worker_plan import registered_workflows, retention_rules, sweep_rules
 from resumed.errors import DatabaseError, ResumedError
+from resumed.judge.retention import policy_of
 from resumed.observability.events import Events
 from resumed.operations.assess import build_sweep_context, with_own_registrations
 from resumed.operations.step_durations import LongestStep, longest_steps
-from resumed.store import pauses, schema, statistics, watermark
+from resumed.store import pauses, retention, schema, statistics, watermark
 from resumed.store.connection import PostgresError, Session, Target, open_session
 from resumed.store.database_errors import ErrorKind, explain, kind_of
 from resumed.store.lock_selftest import run_lock_selftest
 
-_CONTROL_SESSIONS = 5
+_CONTROL_SESSIONS = 6
 
 
 class Level(StrEnum):
@@ -224,6 +225,18 @@ async def _min_age(context: DoctorContext) -> list[Finding]:
     return [_compare_step(step) for step in await longest_steps(context.session, sweep_context)]
 
 
+async def _retention(context: DoctorContext) -> list[Finding]:
+    """Report that threads are to be pruned and the role may not delete; nothing where no policy asks for it."""
+    rules, known = retention_rules(context.settings), context.workflows.registrations.values()
+    asking = [one.name for one in known if policy_of(one, rules.older_than, rules.strategy) is not None]
+    if not asking:
+        return []
+    if missing := await retention.missing_rights(context.session):
+        said = f"threads of {', '.join(asking)} are to be pruned, and the role lacks DELETE on {', '.join(missing)}"
+        return [Finding("retention", Level.WARNING, said, "apply deploy/sql/roles.sql with -v prune=yes")]
+    return [Finding("retention", Level.OK, f"threads of {', '.join(asking)} are pruned")]
+
+
 def _compare_step(step: LongestStep) -> Finding:
     name = step.workflow or "(unclaimed)"
     said = (
@@ -247,4 +260,4 @@ async def _locks(target: Target) -> Finding:
     return Finding("locks", Level.OK, "session advisory locks work and are visible in pg_locks")
 
 
-_CHECKS = (_database, _schema, _row_security, _pauses, _index, _clock, _connections, _lock_table, _min_age)
+_CHECKS = (_database, _schema, _row_security, _pauses, _index, _clock, _connections, _lock_table, _min_age, _retention)

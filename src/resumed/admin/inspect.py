@@ -10,7 +10,8 @@ from typing import Any
 
 from resumed.daemon.service import Service
 from resumed.daemon.sweep import PAGE_ROWS
-from resumed.daemon.worker_monitor import NotInspectedError, WorkerMonitor
+from resumed.daemon.worker_monitor import WorkerMonitor
+from resumed.daemon.worker_replies import NotInspectedError
 from resumed.judge.case import CaseUpdate, action, place_case
 from resumed.judge.checkpoint_id import first_at, plausible_span
 from resumed.judge.evidence import evidence
@@ -138,7 +139,7 @@ class Inspector:
             return None
         try:
             async with asyncio.timeout(_INSPECTION_LIMIT.total_seconds()):
-                return await self.monitor.inspection(found.thread_id)
+                return await self.monitor.replies.inspection(found.thread_id)
         except (TimeoutError, NotInspectedError) as error:
             self.unjudged[found.thread_id] = str(error) or "no worker answered in time"
             return None

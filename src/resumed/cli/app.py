@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from resumed.cli import audit, contain, daemon, demo, doctor, inspect, migrate, pause, resume, survey
+from resumed.cli import audit, contain, daemon, demo, doctor, inspect, migrate, pause, prune, resume, survey
 from resumed.cli.context import GLOBALS, INTERRUPTED, exit_with_code, exit_with_error
 from resumed.errors import ResumedError
 
@@ -59,6 +59,7 @@ _COMMANDS = (
     (OPERATE, "doctor", doctor.doctor, "Check every precondition, with a remedy for each"),
     (OPERATE, "run", daemon.run, "Run the daemon until SIGTERM"),
     (OPERATE, "once", daemon.once, "Run one sweep and its attempts, then exit"),
+    (OPERATE, "prune", prune.prune, "Delete what finished threads leave behind"),
     (OPERATE, "config", doctor.config, "Print the effective settings and their sources"),
 )
 for _heading, _name, _command, _line in _COMMANDS:

@@ -42,6 +42,15 @@ def escape_text(value: object, longest: int = 200) -> str:
     return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
 
+def format_bytes(number: float) -> str:
+    """Write a number of bytes in the unit that people read."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1024:  # noqa: PLR2004 - bytes
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} TiB"
+
+
 def format_time(instant: datetime | None, now: datetime | None = None) -> str:
     """Return an instant relative to now on a terminal, else as ISO 8601; "" for None."""
     if instant is None:

@@ -16,7 +16,7 @@ from resumed import durations
 from resumed.cli import arguments
 from resumed.cli.context import prepare, run
 from resumed.cli.options import Json
-from resumed.cli.output import escape_text, print_json, print_line, print_table
+from resumed.cli.output import escape_text, format_bytes, print_json, print_line, print_table
 from resumed.judge.survey import NO_NAME, NUMBERS, OTHERS, UUIDS, Status, suggested_min_age
 from resumed.operations import survey as operation
 from resumed.operations.survey import By, Progress, Question, Report, Survey
@@ -84,9 +84,10 @@ def _print_survey(found: Survey, question: Question) -> None:
     print_table(tuple(_COLUMNS.split()), rows, f"no thread saved within {durations.duration_text(question.since)}")
     for group in groups:
         _print_group(group)
-    sizes = ", ".join(f"{table.name} {_size(table.bytes)}" for table in found.relations)
+    sizes = ", ".join(f"{table.name} {format_bytes(table.bytes)}" for table in found.relations)
     print_line(
-        f"tables: {sizes}; about {found.threads_a_day:.0f} new threads and {_size(found.bytes_a_day)} a day (last week)"
+        f"tables: {sizes}; about {found.threads_a_day:.0f} new threads and "
+        f"{format_bytes(found.bytes_a_day)} a day (last week)"
     )
     if found.older:
         print_line(f"not counted: {round(found.older / found.fraction)} threads that last saved earlier; raise --since")
@@ -124,11 +125,3 @@ def _print_advice(found: Survey, groups: list[dict[str, Any]], dead: int) -> Non
     age = suggested_min_age(found.groups, _SMALLEST_MIN_AGE)
     begin_with = durations.duration_text(age)
     print_line(f"Begin with RESUMED_MIN_AGE={begin_with}, twice the longest step seen, then run `resumed migrate`.")
-
-
-def _size(number: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if number < 1024:  # noqa: PLR2004 - bytes
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1024
-    return f"{number:.1f} TiB"

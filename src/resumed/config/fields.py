@@ -31,6 +31,22 @@ def _require_positive(value: timedelta) -> timedelta:
     return value
 
 
+def _require_day(value: timedelta) -> timedelta:
+    """Refuse a history that would take what is still looked at."""
+    if value < timedelta(days=1):
+        sentence = "must be at least 1d"
+        raise ValueError(sentence)
+    return value
+
+
+def _require_thirty_days(value: timedelta) -> timedelta:
+    """Refuse an audit that is gone before anybody asks for it; the database keeps the last thirty days in any case."""
+    if value < timedelta(days=30):
+        sentence = "must be at least 30d"
+        raise ValueError(sentence)
+    return value
+
+
 def _require_line(value: str) -> str:
     """Refuse empty text and control characters, including newline and NUL."""
     if not value or not value.isprintable():
@@ -94,6 +110,8 @@ def _parse_token(value: SecretStr) -> SecretStr:
 
 Duration = Annotated[timedelta, BeforeValidator(_parse_duration)]
 Period = Annotated[Duration, AfterValidator(_require_positive)]
+History = Annotated[Duration, AfterValidator(_require_day)]
+AuditHistory = Annotated[Duration, AfterValidator(_require_thirty_days)]
 Line = Annotated[str, AfterValidator(_require_line)]
 Identifier = Annotated[str, AfterValidator(_require_line), AfterValidator(_require_identifier)]
 Names = Annotated[tuple[Line, ...], NoDecode, BeforeValidator(_split_names)]
@@ -103,4 +121,5 @@ Memory = Annotated[ByteSize, BeforeValidator(_add_byte_unit), AfterValidator(_re
 Address = Annotated[SecretStr, AfterValidator(_parse_address)]
 Token = Annotated[SecretStr, AfterValidator(_parse_token)]
 LogFormat = Annotated[Literal["json", "console"], BeforeValidator(_lowercase)]
+Strategy = Annotated[Literal["keep_latest", "delete"], BeforeValidator(_lowercase)]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lowercase)]

@@ -14,8 +14,10 @@ from resumed import durations
 from resumed.config import dsn, sources
 from resumed.config.fields import (
     Address,
+    AuditHistory,
     Count,
     Duration,
+    History,
     Identifier,
     Line,
     LogFormat,
@@ -24,6 +26,7 @@ from resumed.config.fields import (
     Names,
     Period,
     Port,
+    Strategy,
     Token,
 )
 from resumed.errors import SettingsError
@@ -121,7 +124,16 @@ class Settings(BaseSettings):
     log_level: LogLevel = Field(default="info", description="The lowest level that is logged.")
     log_errors: bool = Field(default=True, description="Whether error messages are logged, redacted and cut.")
     strict_msgpack: bool = Field(default=False, description="LangGraph's strict deserialisation.")
-    prune_older_than: Period | None = Field(default=None, description="Has no effect yet: threads are not pruned.")
+    prune_older_than: Period | None = Field(
+        default=None, description="When set, threads finished for so long are pruned; a workflow's retention wins."
+    )
+    prune_strategy: Strategy = Field(
+        default="keep_latest", description="keep_latest or delete: what pruning leaves of a thread."
+    )
+    history: History = Field(
+        default=timedelta(days=30), description="How long our closed cases, attempts and ended runs are kept."
+    )
+    audit_history: AuditHistory = Field(default=timedelta(days=365), description="How long the audit is kept.")
     dry_run: bool = Field(default=False, description="Sweep, judge and report; resume nothing.")
     pg_bin: Path | None = Field(
         default=None, description="Folder of initdb and postgres; demo and tests only, environment only."

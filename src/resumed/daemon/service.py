@@ -21,11 +21,12 @@ from resumed.daemon.periodic_tasks import (
     SweepTask,
 )
 from resumed.daemon.readiness import Blocker, Readiness
+from resumed.daemon.retention import RetentionTask
 from resumed.daemon.scheduler import ScheduledCall, run_scheduler
 from resumed.daemon.stop_requests import StopRequests
 from resumed.daemon.task_context import TaskContext
 from resumed.daemon.worker_monitor import WorkerMonitor
-from resumed.daemon.worker_plan import sweep_rules, worker_plan
+from resumed.daemon.worker_plan import retention_rules, sweep_rules, worker_plan
 from resumed.errors import DatabaseUnreachableError, NotReadyError
 from resumed.model import Attempt, Outcome
 from resumed.observability.events import Events
@@ -36,6 +37,7 @@ from resumed.workers.pool import WorkerPool
 
 _ANNOUNCE_EVERY = timedelta(seconds=20)
 _SELF_TEST_EVERY = timedelta(seconds=60)
+_RETENTION_EVERY = timedelta(seconds=10)
 _RETRY_CONNECT = timedelta(seconds=1)
 _RECOVERY_LIMIT = timedelta(seconds=1)
 _RECOVERY_PAUSE = timedelta(milliseconds=50)
@@ -72,6 +74,7 @@ class Service:
         self._stop_requests = StopRequestTask(self.context, requests)
         self._announcement = AnnouncementTask(self.context)
         self._self_test = SelfTestTask(self.context, self._clocks)
+        self.retention = RetentionTask(self.context, retention_rules(settings), dry_run=settings.dry_run)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set, then drain. Raises DatabaseUnusableError at the start, never later."""
@@ -131,6 +134,7 @@ class Service:
             ScheduledCall(self._run_tasks, self._settings.poll_interval, timedelta(0)),
             ScheduledCall(self._announcement.run_once, _ANNOUNCE_EVERY, _ANNOUNCE_EVERY),
             ScheduledCall(self._self_test.run_once, _SELF_TEST_EVERY, _SELF_TEST_EVERY),
+            ScheduledCall(self.retention.run_once, _RETENTION_EVERY, _RETENTION_EVERY),
         ]
         async with run_scheduler(calls):
             await asyncio.gather(self._keep_dispatching(), self._keep_recovering())

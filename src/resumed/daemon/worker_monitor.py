@@ -1,6 +1,5 @@
 """Owns what became of threads: turns what workers report into events, remembers what they have and had in hand."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -8,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from resumed.daemon.available_workflows import AvailableWorkflows
-from resumed.model import Attempt, Judgement
+from resumed.daemon.worker_replies import WorkerReplies
+from resumed.model import Attempt
 from resumed.observability.events import Events
 from resumed.workers.pool import PoolListener
 from resumed.workers.process import WorkerExit, WorkerProcess
@@ -26,10 +26,7 @@ from resumed.workers.protocol import (
     WorkerReady,
     WorkflowChanged,
 )
-
-
-class NotInspectedError(Exception):
-    """A worker could not read what a thread's values and graph say; the message is the class of the error."""
+from resumed.workers.prune_messages import ThreadPruned
 
 
 @dataclass(slots=True)
@@ -37,20 +34,20 @@ class WorkerMonitor:
     """What the workers have and what became of the threads that they were handed.
 
     `on_slot_free` is called when a worker may take another thread, `on_worker_exit` when one has died. `results` counts
-    what became of the threads that were handed out.
+    what became of the threads that were handed out; `replies` are the answers about single threads that are awaited.
     """
 
     events: Events
     on_slot_free: Callable[[], None]
     on_worker_exit: Callable[[], None]
     workflows: AvailableWorkflows = field(init=False)
+    replies: WorkerReplies = field(default_factory=WorkerReplies)
     results: Counter[RequestResult] = field(default_factory=Counter)
     _open: dict[tuple[str, int], Attempt] = field(default_factory=dict)
     _finished: list[Attempt] | None = None
     _retired: set[str] = field(default_factory=set)
     _unstarted: set[str] = field(default_factory=set)
     _suspects: dict[str, bool] = field(default_factory=dict)
-    _inspections: dict[str, asyncio.Future[Judgement | None]] = field(default_factory=dict)
     _expects_exits: bool = False
 
     def __post_init__(self) -> None:
@@ -135,12 +132,6 @@ class WorkerMonitor:
             self._unstarted |= taken
             raise
 
-    # Inspections
-
-    def inspection(self, thread_id: str) -> asyncio.Future[Judgement | None]:
-        """Return the future judgement of a thread that a worker was asked to inspect. It raises NotInspectedError."""
-        return self._inspections.setdefault(thread_id, asyncio.get_running_loop().create_future())
-
     # What the pool reports
 
     def _on_message(self, worker: WorkerProcess, message: FromWorker) -> None:  # noqa: C901 - one case for each message
@@ -167,7 +158,9 @@ class WorkerMonitor:
             case RequestDone():
                 self._on_done(message)
             case ThreadInspected():
-                self._on_inspected(message)
+                self.replies.set_inspected(message)
+            case ThreadPruned():
+                self.replies.set_pruned(message)
             case ErrorRaised(error):
                 self.events.worker_errored(worker.name, error)
 
@@ -187,18 +180,8 @@ class WorkerMonitor:
                 self.events.thread_failed(message.thread_id, message.error)
         self.on_slot_free()
 
-    def _on_inspected(self, message: ThreadInspected) -> None:
-        future = self._inspections.pop(message.thread_id, None)
-        if future is None or future.done():
-            return
-        if message.error_type is not None:
-            future.set_exception(NotInspectedError(message.error_type))
-        elif message.judgement is None:
-            future.set_result(None)
-        else:  # a verdict of values and graph is sure and has no end, whatever the rows left open
-            future.set_result(Judgement(message.judgement.verdict, message.judgement.reason))
-
     def _on_exited(self, worker: WorkerProcess, exited: WorkerExit) -> None:
+        self.replies.refuse_prunes_of(worker.name)
         self._unstarted |= worker.inflight.keys()
         if self._expects_exits or exited.dismissed:
             self.events.worker_stopped(worker.name)

@@ -5,11 +5,13 @@ from dataclasses import replace
 from resumed import timings
 from resumed.config.settings import Settings
 from resumed.daemon.available_workflows import AvailableWorkflows
+from resumed.daemon.retention import RetentionRules
 from resumed.daemon.worker_monitor import WorkerMonitor
 from resumed.errors import SettingsError
-from resumed.model import PolicyLimits
+from resumed.model import PolicyLimits, PruneStrategy
 from resumed.observability.events import Events
 from resumed.operations.assess import SweepRules
+from resumed.operations.retention import History
 from resumed.workers import memory
 from resumed.workers.pool import WorkerPlan, WorkerPool
 from resumed.workers.protocol import WorkerSettings
@@ -32,6 +34,12 @@ def default_limits(settings: Settings) -> PolicyLimits:
 def sweep_rules(settings: Settings) -> SweepRules:
     """Return what this replica brings to the assessment of a thread."""
     return SweepRules(default_limits(settings), settings.default_workflow, settings.clock_tolerance)
+
+
+def retention_rules(settings: Settings) -> RetentionRules:
+    """Return what the settings say of retention."""
+    history = History(settings.history, settings.audit_history)
+    return RetentionRules(history, settings.prune_older_than, PruneStrategy(settings.prune_strategy))
 
 
 async def registered_workflows(settings: Settings, events: Events) -> AvailableWorkflows:

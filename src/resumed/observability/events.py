@@ -13,14 +13,14 @@ from resumed.observability import redaction
 from resumed.observability.logs import configure, write_event
 from resumed.observability.metrics import UNCLAIMED
 from resumed.observability.redaction import ErrorReport
-from resumed.observability.worker_events import WorkerEvents
+from resumed.observability.retention_events import RetentionEvents
 
 __all__ = ["Events", "configure"]
 
 _WARNED = frozenset({Outcome.CRASHED, Outcome.TIMED_OUT, Outcome.INCOMPATIBLE, Outcome.FAILED, Outcome.NO_PROGRESS})
 
 
-class Events(WorkerEvents):
+class Events(RetentionEvents):
     """Reports what happens, in the log and in the metrics; one per control process."""
 
     def __init__(self, *, log_errors: bool = True) -> None:

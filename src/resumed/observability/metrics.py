@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from resumed.model import Outcome, State, ThreadCount, Verdict
+from resumed.model import Outcome, PruneStrategy, Refusal, State, ThreadCount, Verdict
 
 UNCLAIMED = ""
 OPERATIONS = ("sweep", "dispatch", "attempt", "close", "self_test", "http")
@@ -53,6 +53,8 @@ class Metrics:
         self.locks_lost = self._counter("locks_lost", "Locks lost during an attempt because their session was lost.")
         self.worker_restarts = self._counter("worker_restarts", "Worker processes that replaced one that ended.")
         self.database_errors = self._counter("database_errors", "Database operations that failed.", "operation")
+        self.pruned_threads = self._counter("pruned_threads", "Threads pruned.", "workflow", "strategy")
+        self.prune_refused = self._counter("prune_refused", "Threads passed over by retention.", "reason")
 
     def _create_histograms(self) -> None:
         self.attempt_duration = self._histogram("attempt_duration", "Duration of attempts.", "workflow")
@@ -103,6 +105,8 @@ class Metrics:
             self.database_errors.labels(operation)
         for state in WORKER_STATES:
             self.workers.labels(state)
+        for reason in Refusal:
+            self.prune_refused.labels(reason)
         self.paused.labels(UNCLAIMED)
         self._fill_gauges_of_the_database(UNCLAIMED)
 
@@ -110,6 +114,8 @@ class Metrics:
         """Create every child of a workflow, at 0."""
         for outcome in Outcome:
             self.attempts.labels(workflow, outcome)
+        for strategy in PruneStrategy:
+            self.pruned_threads.labels(workflow, strategy)
         for instrument in (self.lock_contention, self.attempt_duration, self.recovery_duration):
             instrument.labels(workflow)
         for gauge in (self.inflight_attempts, self.workflow_loaded, self.paused, self.circuit_open):

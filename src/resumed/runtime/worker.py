@@ -11,7 +11,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from resumed import timings
-from resumed.model import Judgement
+from resumed.model import Judgement, Refusal
 from resumed.observability.redaction import describe_error
 from resumed.runtime.attempt import run_attempt
 from resumed.runtime.attempt_sessions import AttemptSessions
@@ -19,6 +19,7 @@ from resumed.runtime.channel import Channel, die_with_parent, leave_signals_to_p
 from resumed.runtime.context import AttemptRequest, WorkerContext
 from resumed.runtime.inspection import inspect_thread
 from resumed.runtime.node_threads import TrackedExecutor
+from resumed.runtime.prune import prune_thread
 from resumed.runtime.workflow_host import WorkflowHost, registration_of
 from resumed.store.connection import Target
 from resumed.store.libpq_environment import close_sessions_in_fork, complete_dsn
@@ -41,6 +42,7 @@ from resumed.workers.protocol import (
     ToWorker,
     WorkerLeaving,
 )
+from resumed.workers.prune_messages import PruneThread, refused
 from resumed.workflows import event_loops
 
 __all__ = ["Worker", "main", "registration_of"]
@@ -118,6 +120,8 @@ class Worker:
                 self._spawn(self._handle_attempt(message))
             case InspectThread():
                 self._spawn(self._handle_inspect(message))
+            case PruneThread():
+                self._spawn(self._handle_prune(message))
             case DrainAttempts(threads):
                 for request in self._requests_for(threads):
                     request.drain()
@@ -196,6 +200,18 @@ class Worker:
             error_type = describe_error(error).error_type
         finally:
             self._channel.send(ThreadInspected(message.thread_id, judgement, error_type))
+
+    async def _handle_prune(self, message: PruneThread) -> None:
+        result = refused(message.thread_id, Refusal.FAILED)
+        try:
+            request = self._build_request(message.thread_id, message.workflow)
+            if request is not None:
+                async with request.resources:
+                    result = await prune_thread(request, self._context, message)
+        except Exception as error:  # noqa: BLE001 - reported in the answer
+            result = refused(message.thread_id, Refusal.FAILED, describe_error(error).error_type)
+        finally:
+            self._channel.send(result)
 
     def _build_request(self, thread_id: str, name: str) -> AttemptRequest | None:
         """Build the request for a thread; None where its workflow is not, or no longer, available."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from resumed import timings
 from resumed.errors import RegistrationError
 from resumed.judge.verdict import ANY_CHANNEL
-from resumed.model import PolicyLimits, Registration
+from resumed.model import PolicyLimits, PruneStrategy, Registration
 from resumed.runtime.channel import Channel, leave_signals_to_parent
 from resumed.runtime.process_state import ProcessState, process_state
 from resumed.workers.protocol import (
@@ -221,6 +221,7 @@ def registration_of(loaded: LoadedWorkflow, defaults: PolicyLimits) -> Registrat
 
 
 def _build_registration(workflow: LoadedWorkflow | ThreadGraphs, defaults: PolicyLimits) -> Registration:
+    retention, retain = workflow.policy.retention, workflow.policy.retain
     return Registration(
         name=workflow.name,
         version=workflow.policy.version or "",
@@ -229,4 +230,6 @@ def _build_registration(workflow: LoadedWorkflow | ThreadGraphs, defaults: Polic
         numbers=workflow.policy.numbers(defaults),
         seen_at=datetime.now(UTC),
         isolate=workflow.policy.isolate,
+        retention=PruneStrategy(retention) if retention is not None else None,
+        retain=retain if isinstance(retain, timedelta) else None,
     )

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 from psycopg.rows import DictRow
 
-from resumed.model import PolicyLimits, Registration
+from resumed.model import PolicyLimits, PruneStrategy, Registration
 from resumed.store.connection import Session
 from resumed.store.sql_files import load_sql
 
@@ -16,8 +16,9 @@ _NUMBERS = tuple(PolicyLimits.__dataclass_fields__)
 async def announce_versions(session: Session, registrations: Sequence[Registration]) -> None:
     """Write or renew what a worker has, at the database's time."""
     for version in registrations:
-        parameters = {"name": version.name, "version": version.version, "accepts": list(version.accepts)}
-        parameters["triggers"] = list(version.triggers)
+        parameters: dict[str, object] = {"name": version.name, "version": version.version}
+        parameters |= {"accepts": list(version.accepts), "triggers": list(version.triggers)}
+        parameters |= {"retention": version.retention, "retain": version.retain}
         await session.execute(_SQL["announce"], {**parameters, **asdict(version.numbers)})
 
 
@@ -35,4 +36,6 @@ def _registration(row: DictRow) -> Registration:
         triggers=tuple(row["triggers"]),
         numbers=PolicyLimits(**{name: row[name] for name in _NUMBERS}),
         seen_at=row["seen_at"],
+        retention=PruneStrategy(row["retention"]) if row["retention"] is not None else None,
+        retain=row["retain"],
     )

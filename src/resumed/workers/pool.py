@@ -33,6 +33,7 @@ from resumed.workers.protocol import (
     WorkerReady,
     WorkerSettings,
 )
+from resumed.workers.prune_messages import PruneThread
 from resumed.workers.restart_delay import FailuresByWorkflow, restart_delay
 from resumed.workers.session_limit import SessionLimit
 
@@ -135,6 +136,15 @@ class WorkerPool:
         for worker in fitting[:1]:
             worker.send(InspectThread(thread_id, workflow))
         return bool(fitting)
+
+    def prune(self, message: PruneThread) -> str | None:
+        """Have the worker with the most room prune a thread; return its name, None where none has the workflow."""
+        fitting = [worker for worker in self.workers if worker.state == "ready" and message.workflow in worker.limits]
+        if not fitting or self.stopping:
+            return None
+        worker = max(fitting, key=self._slots)
+        worker.send(message)
+        return worker.name
 
     def end_attempts(self, threads: AbstractSet[str], how: type[DrainAttempts | StopAttempts]) -> None:
         """End the attempts on these threads: at their next superstep (`DrainAttempts`), or at once."""

@@ -17,6 +17,7 @@ from pydantic_core import to_jsonable_python
 from resumed.model import Attempt, Judgement, PolicyLimits, Registration
 from resumed.observability.redaction import ErrorReport
 from resumed.timings import Timings
+from resumed.workers.prune_messages import PruneThread, ThreadPruned
 
 
 class RequestResult(StrEnum):
@@ -283,7 +284,17 @@ class Pong:
     kind: Literal["pong"] = "pong"
 
 
-ToWorker = StartWorker | RunAttempt | InspectThread | DrainAttempts | StopAttempts | LoadWorkflow | Ping | EndWorker
+ToWorker = (
+    StartWorker
+    | RunAttempt
+    | InspectThread
+    | PruneThread
+    | DrainAttempts
+    | StopAttempts
+    | LoadWorkflow
+    | Ping
+    | EndWorker
+)
 FromWorker = (
     EntriesFound
     | EntryLoading
@@ -298,6 +309,7 @@ FromWorker = (
     | ThreadQuarantined
     | RequestDone
     | ThreadInspected
+    | ThreadPruned
     | NodeStuck
     | ErrorRaised
     | WorkerLeaving

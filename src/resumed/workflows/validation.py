@@ -6,6 +6,7 @@ from typing import Any
 
 from resumed import durations
 from resumed.errors import RegistrationError
+from resumed.model import PruneStrategy
 
 Check = Callable[[str, Any], Any]
 
@@ -105,6 +106,13 @@ def call_mode(name: str, value: Any) -> str:
     """Accept one of the two ways in which a graph can be called."""
     if value not in ("sync", "async"):
         raise RegistrationError(f"{name} must be 'sync' or 'async', not {value!r}")
+    return str(value)
+
+
+def retention_strategy(name: str, value: Any) -> str:
+    """Accept one of the two things that can become of finished threads."""
+    if value not in tuple(PruneStrategy):
+        raise RegistrationError(f"{name} must be 'keep_latest' or 'delete', not {value!r}")
     return str(value)
 
 

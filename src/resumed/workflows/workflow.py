@@ -32,6 +32,8 @@ _CHECKS: dict[str, validation.Check] = {
     "configurable": validation.names,
     "context": validation.function,
     "face": validation.call_mode,
+    "retention": validation.retention_strategy,
+    "retain": validation.positive_duration,
 }
 _OPTIONAL = frozenset(_CHECKS) - {"accepts", "isolate", "per_thread", "interrupt_before", "interrupt_after"}
 
@@ -71,6 +73,10 @@ class Workflow:
         face: `"sync"` where the application calls `invoke`, `"async"` where it calls `ainvoke`, for graphs that can do
             only one. Default: as the registered run did, else `ainvoke`, and `invoke` where the graph refuses that
             before it has run anything.
+        retention: What becomes of finished threads: `"keep_latest"` deletes all checkpoints but the newest,
+            `"delete"` the whole thread. Default: as `RESUMED_PRUNE_OLDER_THAN` says, which by default is nothing.
+        retain: How long after its last sign of life a finished thread is kept whole. Default:
+            `RESUMED_PRUNE_OLDER_THAN`, 30 days where that is not set.
 
     Raises:
         RegistrationError: A value is impossible; the message names it.
@@ -97,6 +103,8 @@ class Workflow:
     serde: Any = None
     per_thread: bool = True
     face: str | None = None
+    retention: str | None = None
+    retain: Duration | None = None
 
     def __post_init__(self) -> None:
         """Refuse impossible values now, rather than when a thread is resumed."""
@@ -106,6 +114,9 @@ class Workflow:
                 object.__setattr__(self, name, check(name, value))
         if isinstance(self.min_age, timedelta) and isinstance(self.max_age, timedelta) and self.min_age > self.max_age:
             message = "min_age is above max_age: no thread would ever be resumed"
+            raise RegistrationError(message)
+        if self.retain is not None and self.retention is None:
+            message = 'retain has no effect without retention: add retention="keep_latest" or retention="delete"'
             raise RegistrationError(message)
 
     def numbers(self, defaults: PolicyLimits) -> PolicyLimits:
