@@ -17,7 +17,7 @@ from resumed.daemon import service
 from resumed.daemon.retention import RetentionTask
 from resumed.observability.events import Events, configure
 
-_ROUND = RetentionTask._round  # noqa: SLF001 - the part of a round that is under the lock
+_ROUND = RetentionTask._run_round  # noqa: SLF001 - the part of a round that is under the lock
 
 
 async def _timed(self: RetentionTask, session: Any) -> None:
@@ -35,7 +35,7 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    RetentionTask._round = _timed  # type: ignore[method-assign]  # noqa: SLF001
+    RetentionTask._run_round = _timed  # type: ignore[method-assign]  # noqa: SLF001
     service._RETENTION_EVERY = timedelta(milliseconds=50)  # noqa: SLF001
     configure("json", "info")
     asyncio.run(main())
