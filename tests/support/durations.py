@@ -100,7 +100,9 @@ def renew(run: Path) -> None:
     costs = json.loads(run.read_text())
     others = {name: seconds for name, seconds in json.loads(RECORDED.read_text()).items() if name not in costs}
     ran = {name: cost["seconds"] for name, cost in costs.items() if cost["seconds"] >= _LONG and name != "total"}
-    longest = dict(sorted({**others, **ran}.items(), key=lambda one: -one[1]))
+    elsewhere = {name for name in {*others, *ran} if "[/" in name}  # for a path of one machine
+    kept = {name: seconds for name, seconds in {**others, **ran}.items() if name not in elsewhere}
+    longest = dict(sorted(kept.items(), key=lambda one: -one[1]))
     RECORDED.write_text(json.dumps(longest, indent=0, ensure_ascii=False) + "\n")
 
 
