@@ -150,10 +150,10 @@ def test_tables_for_people_name_every_thread(bench: Bench) -> None:
     assert bench.resumed("threads").stdout == "no open cases\n"
 
 
-USUAL = [(0, "scan"), (0, "once"), (0, "migrate"), (1, "show nobody"), (0, "demo --help")]
+USUAL = [(0, "once"), (0, "migrate"), (1, "unpause"), (0, "demo --help")]
 OTHERS = [
-    (0, "threads"), (0, "workflows"), (0, "audit"), (0, "survey"), (0, "config"), (0, "doctor"),
-    (0, "pause --reason x"), (1, "unpause"), (1, "resume nobody"), (1, "release nobody"),
+    (0, "scan"), (0, "threads"), (0, "workflows"), (0, "audit"), (0, "survey"), (0, "config"), (0, "doctor"),
+    (0, "pause --reason x"), (1, "show nobody"), (1, "resume nobody"), (1, "release nobody"),
     (1, "cancel nobody --reason x"), (1, "quarantine nobody --reason x"),
 ]  # fmt: skip
 

@@ -47,6 +47,7 @@ def run(saver: Any, graph: Any, thread_id: str, *given: Any) -> None:
         compiled.invoke(one, {"configurable": {"thread_id": thread_id}})
 
 
+@pytest.mark.thorough
 def test_show_says_what_a_verdict_was_made_of_and_never_a_value(bench: Bench) -> None:
     with PostgresSaver.from_conn_string(bench.dsn) as saver:
         run(saver, _asking("ask", "again"), "asking", {"kept": VALUE}, Command(resume=VALUE))

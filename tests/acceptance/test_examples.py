@@ -99,6 +99,7 @@ def test_the_script_goes_on_where_it_was_killed(bench: Bench) -> None:
     assert said.splitlines() == ["compute …", "write …", "['collect', 'compute', 'write']"]
 
 
+@pytest.mark.thorough
 def test_the_batch_is_run_once_however_often_it_is_given(bench: Bench) -> None:
     file = bench.folder / "numbers"
     file.write_text("1\n2\n3\n")

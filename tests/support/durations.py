@@ -96,10 +96,14 @@ def deal(items: Sequence[Any], seconds: Sequence[float], count: int) -> list[Any
 
 
 def renew(run: Path) -> None:
-    """Keep the seconds of a run's long tests, for the order of the next."""
+    """Keep the seconds of a run's long tests, for the order of the next; those that it left out stay as they were."""
     costs = json.loads(run.read_text())
-    long = {name: cost["seconds"] for name, cost in costs.items() if cost["seconds"] >= _LONG and name != "total"}
-    RECORDED.write_text(json.dumps(long, indent=0, ensure_ascii=False) + "\n")
+    others = {name: seconds for name, seconds in json.loads(RECORDED.read_text()).items() if name not in costs}
+    ran = {name: cost["seconds"] for name, cost in costs.items() if cost["seconds"] >= _LONG and name != "total"}
+    elsewhere = {name for name in {*others, *ran} if "[/" in name}  # for a path of one machine
+    kept = {name: seconds for name, seconds in {**others, **ran}.items() if name not in elsewhere}
+    longest = dict(sorted(kept.items(), key=lambda one: -one[1]))
+    RECORDED.write_text(json.dumps(longest, indent=0, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":
