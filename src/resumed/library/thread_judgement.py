@@ -106,7 +106,10 @@ def _assess(
 def _registration(
     snapshot: ThreadSnapshot, workflow: LoadedWorkflow | None, when: tuple[Ages, datetime], *, unknown: bool
 ) -> Registration:
-    """Stand for the given code, or for any that would accept the thread; `unknown`: any channel may be a trigger."""
+    """Make up the registration of the given code, or of code that accepts the thread.
+
+    `unknown`: any of the channels may be a trigger.
+    """
     ages, now = when
     name = workflow_name(snapshot.head, (), None) or ""
     numbers = PolicyLimits(ages.min_age, ages.max_age, 1, 1, ages.min_age, ages.min_age, _PREFLIGHT_TIMEOUT, 1)

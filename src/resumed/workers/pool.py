@@ -6,7 +6,7 @@ It never imports user code and never touches the database; the daemon closes wha
 import asyncio
 import contextlib
 import os
-import socket as sockets
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -70,6 +70,11 @@ class PoolListener:
     on_spawned: Callable[[WorkerProcess], None]
     on_exited: Callable[[WorkerProcess, WorkerExit], None]
     on_spawn_failed: Callable[[OSError], None]
+
+
+def replica_name() -> str:
+    """Return the name under which this process claims cases, and with which the names of its workers begin."""
+    return f"{socket.gethostname()}-{os.getpid()}"
 
 
 @dataclass(slots=True)
@@ -307,7 +312,7 @@ class WorkerPool:
     def _start_of(self, place: str, names: Sequence[str] | None, *, shared: bool = False) -> WorkerStart:
         """Return how a worker is started that loads these names, or all; trials and the isolation worker load one."""
         message = StartWorker(
-            worker=f"{sockets.gethostname()}-{os.getpid()}-{place}",
+            worker=f"{replica_name()}-{place}",
             settings=self.plan.settings,
             workflows=tuple(names) if names is not None else None,
             excluded={} if shared else dict(self.trials.excluded),
