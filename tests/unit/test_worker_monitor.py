@@ -1,5 +1,6 @@
 """What dead workers left: it is handed out once, and comes back where nothing could be done about it."""
 
+import asyncio
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, cast
@@ -9,7 +10,7 @@ import pytest
 from resumed.daemon.worker_monitor import WorkerMonitor
 from resumed.observability.events import Events
 from resumed.workers.process import WorkerExit, WorkerProcess
-from resumed.workers.protocol import FromWorker, RequestDone, RequestResult
+from resumed.workers.protocol import FromWorker, RequestDone, RequestResult, ThreadInspected
 
 
 @dataclass
@@ -87,6 +88,16 @@ def test_retired_workers_are_taken_once_and_come_back_where_the_block_fails() ->
         assert retired == {"host-1-0"}
     with it.take_retired() as retired:
         assert retired == set()
+
+
+async def test_an_inspection_that_was_given_up_is_asked_for_again() -> None:
+    it = monitor()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await it.inspection("t1")
+    again = it.inspection("t1")
+    says(it, ThreadInspected("t1", None))
+    assert await again is None
 
 
 def test_workers_that_end_as_expected_leave_no_suspects() -> None:

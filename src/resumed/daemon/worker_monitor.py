@@ -139,7 +139,10 @@ class WorkerMonitor:
 
     def inspection(self, thread_id: str) -> asyncio.Future[Judgement | None]:
         """Return the future judgement of a thread that a worker was asked to inspect. It raises NotInspectedError."""
-        return self._inspections.setdefault(thread_id, asyncio.get_running_loop().create_future())
+        future = self._inspections.get(thread_id)
+        if future is None or future.done():  # a command that waited for it has given up
+            future = self._inspections[thread_id] = asyncio.get_running_loop().create_future()
+        return future
 
     # What the pool reports
 
