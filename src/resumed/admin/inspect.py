@@ -75,7 +75,7 @@ class Inspector:
     paused: tuple[Pause, ...] = ()
     unjudged: dict[str, str] = field(default_factory=dict)
 
-    async def unfinished(self, workflow: str | None = None) -> AsyncGenerator[Finding, None]:
+    async def find_unfinished(self, workflow: str | None = None) -> AsyncGenerator[Finding, None]:
         """Judge the unfinished threads that a sweep would see one after the other, the longest quiet first.
 
         A caller may stop early: later threads are then not judged. Only a few pages are in memory.

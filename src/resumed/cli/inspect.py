@@ -156,7 +156,7 @@ async def _scan(
     async with open_inspector(Service(*prepare(quiet=True))) as inspector:
         steps = await longest_steps(inspector.session, inspector.sweep_context)
         chosen: list[Finding] = []
-        async with aclosing(inspector.unfinished(workflow)) as found:
+        async with aclosing(inspector.find_unfinished(workflow)) as found:
             async for one in found:
                 if verdict in (None, one.update.judgement.verdict):
                     chosen.append(one)

@@ -134,7 +134,7 @@ async def _judge_by_graph(
     result = await run_preflight(saver, seen, request)
     if not isinstance(result, Approved):
         return result
-    return await _unanswered(session, seen.snapshot, saver.serde) or seen.judgement
+    return await _find_waiting(session, seen.snapshot, saver.serde) or seen.judgement
 
 
 async def _judge_by_rows(session: Session, seen: Assessment, *, unknown: bool) -> Judgement:
@@ -142,7 +142,9 @@ async def _judge_by_rows(session: Session, seen: Assessment, *, unknown: bool) -
     judgement, head = seen.judgement, seen.snapshot.head
     if not needs_graph(judgement) or head.unapplied:
         return judgement
-    if judgement.verdict in RESUMABLE and (waiting := await _unanswered(session, seen.snapshot, JsonPlusSerializer())):
+    if judgement.verdict in RESUMABLE and (
+        waiting := await _find_waiting(session, seen.snapshot, JsonPlusSerializer())
+    ):
         return waiting
     if unknown:
         return replace(judgement, reason=f"{judgement.reason}; what starts its nodes {_ONLY_A_GRAPH}")
@@ -151,7 +153,7 @@ async def _judge_by_rows(session: Session, seen: Assessment, *, unknown: bool) -
     return replace(judgement, reason=f"{judgement.reason}; whether it stands at a breakpoint {_ONLY_A_GRAPH}")
 
 
-async def _unanswered(session: Session, snapshot: ThreadSnapshot, serde: SerializerProtocol) -> Judgement | None:
+async def _find_waiting(session: Session, snapshot: ThreadSnapshot, serde: SerializerProtocol) -> Judgement | None:
     """Return `waiting` where a person has to answer; the application goes on with LangGraph's own saver."""
     if snapshot.head.unapplied or not any(row.channel == INTERRUPT for row in snapshot.rows):
         return None
