@@ -37,7 +37,7 @@ def says(it: WorkerMonitor, message: FromWorker) -> None:
 
 def settle_one(it: WorkerMonitor) -> None:
     """Settle the first suspect and lose the database at the second."""
-    with it.take_suspects() as suspects:
+    with it.abandoned.take_suspects() as suspects:
         del suspects["t1"]
         raise ConnectionError
 
@@ -45,14 +45,14 @@ def settle_one(it: WorkerMonitor) -> None:
 def test_suspects_that_the_block_leaves_come_back_with_those_of_a_worker_that_dies_meanwhile() -> None:
     it = monitor()
     dies(it)
-    with it.take_suspects() as suspects:
+    with it.abandoned.take_suspects() as suspects:
         assert suspects == {"t1": False, "t2": False}
         dies(it, name="host-1-isolation", alone=True, inflight={"t3": "orders"})
         del suspects["t1"]
-    with it.take_suspects() as suspects:
+    with it.abandoned.take_suspects() as suspects:
         assert suspects == {"t2": False, "t3": True}
         suspects.clear()
-    with it.take_suspects() as suspects:
+    with it.abandoned.take_suspects() as suspects:
         assert suspects == {}
 
 
@@ -61,7 +61,7 @@ def test_suspects_come_back_where_the_block_fails() -> None:
     dies(it)
     with pytest.raises(ConnectionError):
         settle_one(it)
-    with it.take_suspects() as suspects:
+    with it.abandoned.take_suspects() as suspects:
         assert suspects == {"t2": False}
 
 
@@ -70,11 +70,11 @@ def test_what_came_to_nothing_is_taken_once_unless_it_is_suspected_or_in_flight_
     dies(it)
     for thread in ("t4", "t5"):
         says(it, RequestDone(thread, "orders", RequestResult.UNREACHABLE))
-    with pytest.raises(ConnectionError), it.take_unstarted(["t5"]):
+    with pytest.raises(ConnectionError), it.abandoned.take_unstarted(["t5"]):
         raise ConnectionError
-    with it.take_unstarted(["t5"]) as threads:
+    with it.abandoned.take_unstarted(["t5"]) as threads:
         assert threads == {"t4"}
-    with it.take_unstarted([]) as threads:
+    with it.abandoned.take_unstarted([]) as threads:
         assert threads == {"t5"}
     assert it.results == {RequestResult.UNREACHABLE: 2}
 
@@ -82,11 +82,11 @@ def test_what_came_to_nothing_is_taken_once_unless_it_is_suspected_or_in_flight_
 def test_retired_workers_are_taken_once_and_come_back_where_the_block_fails() -> None:
     it = monitor()
     dies(it, retired=True)
-    with pytest.raises(ConnectionError), it.take_retired():
+    with pytest.raises(ConnectionError), it.abandoned.take_retired():
         raise ConnectionError
-    with it.take_retired() as retired:
+    with it.abandoned.take_retired() as retired:
         assert retired == {"host-1-0"}
-    with it.take_retired() as retired:
+    with it.abandoned.take_retired() as retired:
         assert retired == set()
 
 
@@ -104,5 +104,5 @@ def test_workers_that_end_as_expected_leave_no_suspects() -> None:
     it = monitor()
     it.expect_exits()
     dies(it)
-    with it.take_suspects() as suspects, it.take_unstarted([]) as threads:
+    with it.abandoned.take_suspects() as suspects, it.abandoned.take_unstarted([]) as threads:
         assert (suspects, threads) == ({}, {"t1", "t2"})
