@@ -1,16 +1,17 @@
 """What dead workers left: it is handed out once, and comes back where nothing could be done about it."""
 
 import asyncio
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
 
 from resumed.daemon.worker_monitor import WorkerMonitor
+from resumed.model import Attempt
 from resumed.observability.events import Events
 from resumed.workers.process import WorkerExit, WorkerProcess
-from resumed.workers.protocol import FromWorker, RequestDone, RequestResult, ThreadInspected
+from resumed.workers.protocol import AttemptStarted, FromWorker, RequestDone, RequestResult, ThreadInspected
 
 
 @dataclass
@@ -29,6 +30,14 @@ def monitor(**options: Any) -> WorkerMonitor:
 def dies(it: WorkerMonitor, *, retired: bool = False, **worker: Any) -> None:
     exited = WorkerExit(-9, registered=True, loading=None, retired=retired, dismissed=False, lived=timedelta(1))
     it.listener().on_exited(cast("WorkerProcess", Worker(**worker)), exited)
+
+
+def attempt(thread_id: str) -> Attempt:
+    return Attempt(
+        thread_id=thread_id, attempt=1, workflow="orders", version="1", worker="host-1-0",
+        started_at=datetime(2026, 3, 1, tzinfo=UTC), finished_at=None, outcome=None, advanced=False, before="head",
+        after=None, error_type=None, error_at=None, error=None,
+    )  # fmt: skip
 
 
 def says(it: WorkerMonitor, message: FromWorker) -> None:
@@ -79,15 +88,19 @@ def test_what_came_to_nothing_is_taken_once_unless_it_is_suspected_or_in_flight_
     assert it.results == {RequestResult.UNREACHABLE: 2}
 
 
-def test_retired_workers_are_taken_once_and_come_back_where_the_block_fails() -> None:
+def test_an_attempt_is_one_of_a_retired_worker_until_it_is_closed_or_its_thread_is_tried_again() -> None:
     it = monitor()
+    attempts = {thread: attempt(thread) for thread in ("t1", "t2", "t3")}
+    assert not any(it.abandoned.was_retired(one) for one in attempts.values())
     dies(it, retired=True)
-    with pytest.raises(ConnectionError), it.abandoned.take_retired():
-        raise ConnectionError
-    with it.abandoned.take_retired() as retired:
-        assert retired == {"host-1-0"}
-    with it.abandoned.take_retired() as retired:
-        assert retired == set()
+    for _ in range(2):
+        assert {name: it.abandoned.was_retired(one) for name, one in attempts.items()} == {
+            "t1": True, "t2": True, "t3": False,
+        }  # fmt: skip
+    assert not it.abandoned.was_retired(replace(attempts["t1"], worker="host-2-0"))
+    it.finish_attempt(attempts["t1"])
+    says(it, AttemptStarted(replace(attempts["t2"], attempt=2)))  # by the worker that took the place and the name
+    assert not any(it.abandoned.was_retired(one) for one in attempts.values())
 
 
 async def test_an_inspection_that_was_given_up_is_asked_for_again() -> None:

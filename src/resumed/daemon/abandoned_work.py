@@ -1,20 +1,25 @@
 """Owns what workers had in hand when they ended, until the control process has settled it in the database.
 
-Each kind is taken for a block; what the block could not settle comes back.
+Threads are taken for a block; what the block could not settle comes back.
 """
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from resumed.model import Attempt
+
 
 @dataclass(slots=True)
 class AbandonedWork:
-    """Threads that came to nothing, threads that may have killed their worker, and workers that we ended ourselves."""
+    """Threads that came to nothing, those that may have killed their worker, and those whose worker we retired.
+
+    `_retired` maps the last of these to the worker, whose name its replacement has too.
+    """
 
     _unstarted: set[str] = field(default_factory=set)
     _suspects: dict[str, bool] = field(default_factory=dict)
-    _retired: set[str] = field(default_factory=set)
+    _retired: dict[str, str] = field(default_factory=dict)
 
     def add_unstarted(self, threads: Collection[str]) -> None:
         """Note threads that were handed out and came to nothing."""
@@ -24,19 +29,17 @@ class AbandonedWork:
         """Note threads that a worker had in hand when it died; `alone`: it was the isolation worker."""
         self._suspects |= dict.fromkeys(threads, alone)
 
-    def add_retired(self, worker: str) -> None:
-        """Note a worker that we ended because of a stuck node."""
-        self._retired.add(worker)
+    def add_retired(self, threads: Collection[str], worker: str) -> None:
+        """Note threads that a worker had in hand when we ended it because of a stuck node."""
+        self._retired |= dict.fromkeys(threads, worker)
 
-    @contextmanager
-    def take_retired(self) -> Iterator[set[str]]:
-        """Take the names of workers that we ended because of a stuck node; they come back if the block raises."""
-        taken, self._retired = self._retired, set()
-        try:
-            yield taken
-        except BaseException:
-            self._retired |= taken
-            raise
+    def discard_retired(self, thread_id: str) -> None:
+        """Forget that a thread's worker was retired: its attempt is closed, or the next one has begun."""
+        self._retired.pop(thread_id, None)
+
+    def was_retired(self, attempt: Attempt) -> bool:
+        """Return whether we ended the worker of this open attempt because of a stuck node."""
+        return self._retired.get(attempt.thread_id) == attempt.worker
 
     @contextmanager
     def take_suspects(self) -> Iterator[dict[str, bool]]:

@@ -152,17 +152,16 @@ class RecoveryTask:
     async def _close_orphans(self, session: Session, sweep_context: SweepContext, outcome: Outcome) -> int:
         context, count = self.context, 0
         found = await attempts.find_orphans(session, list(context.pool.inflight_threads()), _ORPHANS_AT_ONCE)
-        with context.monitor.abandoned.take_retired() as retired:
-            for orphan in self._closable(found):
-                closer = Closer(
-                    context.claimant,
-                    Outcome.DRAINED if orphan.worker in retired else outcome,
-                    ours=self._is_ours(orphan),
-                    alone=orphan.worker == f"{context.claimant}-{ISOLATION}",
-                )
-                if closed := await close_orphan(session, sweep_context, orphan, closer):
-                    count += 1
-                    context.monitor.finish_attempt(closed)
+        for orphan in self._closable(found):
+            closer = Closer(
+                context.claimant,
+                Outcome.DRAINED if context.monitor.abandoned.was_retired(orphan) else outcome,
+                ours=self._is_ours(orphan),
+                alone=orphan.worker == f"{context.claimant}-{ISOLATION}",
+            )
+            if closed := await close_orphan(session, sweep_context, orphan, closer):
+                count += 1
+                context.monitor.finish_attempt(closed)
         return count
 
     def _closable(self, found: Sequence[Attempt]) -> list[Attempt]:

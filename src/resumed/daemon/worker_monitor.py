@@ -86,6 +86,7 @@ class WorkerMonitor:
     def finish_attempt(self, attempt: Attempt, last_sign_at: datetime | None = None) -> None:
         """Report a closed attempt; `last_sign_at` is the thread's last sign of life before it stopped, where known."""
         self._open.pop((attempt.thread_id, attempt.attempt), None)
+        self.abandoned.discard_retired(attempt.thread_id)
         if self._finished is not None:
             self._finished.append(attempt)
         self.events.attempt_finished(attempt, last_sign_at)
@@ -93,6 +94,7 @@ class WorkerMonitor:
     def forget_attempt(self, attempt: Attempt) -> None:
         """Stop waiting for the end of an attempt that another replica has closed and reported."""
         self._open.pop((attempt.thread_id, attempt.attempt), None)
+        self.abandoned.discard_retired(attempt.thread_id)
         self.events.attempt_forgotten(attempt)
 
     # Inspections
@@ -120,6 +122,7 @@ class WorkerMonitor:
                 self.workflows.set_unclosed(name)
             case AttemptStarted(attempt):
                 self._open[attempt.thread_id, attempt.attempt] = attempt
+                self.abandoned.discard_retired(attempt.thread_id)
                 self.events.attempt_started(attempt)
             case AttemptFinished(attempt, last_sign_at):
                 self.finish_attempt(attempt, last_sign_at)
@@ -169,7 +172,7 @@ class WorkerMonitor:
                 self.events.worker_restarted(worker.name)
             return
         if exited.retired:
-            self.abandoned.add_retired(worker.name)
+            self.abandoned.add_retired(worker.inflight, worker.name)
             self.events.worker_killed(worker.name, "a node of it could not be stopped")
         else:
             self.abandoned.add_suspects(worker.inflight, alone=worker.alone)
