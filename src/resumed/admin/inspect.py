@@ -11,6 +11,7 @@ from typing import Any
 from resumed.daemon.service import Service
 from resumed.daemon.sweep import PAGE_ROWS
 from resumed.daemon.worker_monitor import NotInspectedError, WorkerMonitor
+from resumed.errors import ResumedError
 from resumed.judge.case import CaseUpdate, action, place_case
 from resumed.judge.checkpoint_id import first_at, plausible_span
 from resumed.judge.evidence import evidence
@@ -25,6 +26,7 @@ from resumed.workers.pool import WorkerPool
 
 _INSPECTION_LIMIT = timedelta(seconds=30)
 _AHEAD = timedelta(days=1)
+_LONGEST_ID = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,17 @@ class Inspector:
     async def judge(self, threads: Sequence[str]) -> list[Finding]:
         """Judge these threads by rows, then by values and graph; those without a checkpoint are left out."""
         return [await self._judge_with_graph(thread) for thread in await self._judge_by_rows(threads)]
+
+    async def judge_one(self, thread_id: str) -> Finding:
+        """Judge one thread. Raises ResumedError where there is none, or where its rows cannot be judged."""
+        found = await self.judge([thread_id])
+        if found:
+            return found[0]
+        if thread_id in self.unjudged:
+            message = f"its rows raised {self.unjudged[thread_id]}: correct or delete what it saved"
+            raise ResumedError(f"the thread {thread_id[:_LONGEST_ID]!r} cannot be judged, {message}")
+        message = f"there is no thread {thread_id[:_LONGEST_ID]!r} in the database"
+        raise ResumedError(f"{message}: check the id, the address and RESUMED_CHECKPOINT_SCHEMA")
 
     async def _judge_by_rows(self, threads: Sequence[str]) -> list[AssessedThread]:
         """Judge these threads by their rows alone, the longest quiet first."""
