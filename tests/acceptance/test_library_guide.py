@@ -31,6 +31,7 @@ def test_the_blocks_run_and_leave_what_the_text_says(bench: Bench, capsys: pytes
     said = capsys.readouterr().out
     assert "failed: the service is down" in said
     assert "resumed: {'data': 'steps one two', 'step_count': 2}" in said
+    assert "{'status': 'repaired', 'workflow_id': 'my_workflow_123'}" in said
     for number in ("123", "124", "125", "126", "127", "7"):
         status = get_checkpoint_status(f"my_workflow_{number}", bench.dsn)
         assert status is not None

@@ -46,7 +46,7 @@ async def inspector(session: Session) -> Inspector:
 
 async def named(session: Session, limit: int | None = None, **options: Any) -> list[str]:
     found: list[str] = []
-    async with aclosing((await inspector(session)).unfinished(**options)) as all_of_them:
+    async with aclosing((await inspector(session)).find_unfinished(**options)) as all_of_them:
         async for one in all_of_them:
             found.append(one.update.thread_id)
             if len(found) == limit:

@@ -284,7 +284,7 @@ async def test_one_that_raises_is_unavailable_with_class_place_and_masked_messag
 
 async def test_one_that_makes_no_graph_says_what_it_made() -> None:
     async with hosted(lambda **_: 5) as made:
-        assert (await made.until(1))[0] == "its callable gave a int, not a graph"
+        assert (await made.until(1))[0] == "its callable returned a int, not a graph"
 
 
 async def test_a_breakpoint_that_its_graph_does_not_have_is_refused() -> None:

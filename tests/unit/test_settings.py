@@ -271,7 +271,6 @@ def test_a_setting_of_a_later_version_is_a_warning_that_names_it_and_not_its_val
     env(RESUMED_CONSOLE_TOKEN_FILE=str(secret))
     assert load_settings().warnings == (
         "RESUMED_CONSOLE_TOKEN_FILE has no effect yet: this version has no console, remove it",
-        "prune_older_than in resumed.toml has no effect yet: this version does not prune, remove it",
     )
 
 

@@ -1,15 +1,17 @@
 """What dead workers left: it is handed out once, and comes back where nothing could be done about it."""
 
-from dataclasses import dataclass, field
-from datetime import timedelta
+import asyncio
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
 
 from resumed.daemon.worker_monitor import WorkerMonitor
+from resumed.model import Attempt
 from resumed.observability.events import Events
 from resumed.workers.process import WorkerExit, WorkerProcess
-from resumed.workers.protocol import FromWorker, RequestDone, RequestResult
+from resumed.workers.protocol import AttemptStarted, FromWorker, RequestDone, RequestResult, ThreadInspected
 
 
 @dataclass
@@ -30,13 +32,21 @@ def dies(it: WorkerMonitor, *, retired: bool = False, **worker: Any) -> None:
     it.listener().on_exited(cast("WorkerProcess", Worker(**worker)), exited)
 
 
+def attempt(thread_id: str) -> Attempt:
+    return Attempt(
+        thread_id=thread_id, attempt=1, workflow="orders", version="1", worker="host-1-0",
+        started_at=datetime(2026, 3, 1, tzinfo=UTC), finished_at=None, outcome=None, advanced=False, before="head",
+        after=None, error_type=None, error_at=None, error=None,
+    )  # fmt: skip
+
+
 def says(it: WorkerMonitor, message: FromWorker) -> None:
     it.listener().on_message(cast("WorkerProcess", Worker()), message)
 
 
 def settle_one(it: WorkerMonitor) -> None:
     """Settle the first suspect and lose the database at the second."""
-    with it.take_suspects() as suspects:
+    with it.abandoned.take_suspects() as suspects:
         del suspects["t1"]
         raise ConnectionError
 
@@ -44,14 +54,14 @@ def settle_one(it: WorkerMonitor) -> None:
 def test_suspects_that_the_block_leaves_come_back_with_those_of_a_worker_that_dies_meanwhile() -> None:
     it = monitor()
     dies(it)
-    with it.take_suspects() as suspects:
+    with it.abandoned.take_suspects() as suspects:
         assert suspects == {"t1": False, "t2": False}
         dies(it, name="host-1-isolation", alone=True, inflight={"t3": "orders"})
         del suspects["t1"]
-    with it.take_suspects() as suspects:
+    with it.abandoned.take_suspects() as suspects:
         assert suspects == {"t2": False, "t3": True}
         suspects.clear()
-    with it.take_suspects() as suspects:
+    with it.abandoned.take_suspects() as suspects:
         assert suspects == {}
 
 
@@ -60,7 +70,7 @@ def test_suspects_come_back_where_the_block_fails() -> None:
     dies(it)
     with pytest.raises(ConnectionError):
         settle_one(it)
-    with it.take_suspects() as suspects:
+    with it.abandoned.take_suspects() as suspects:
         assert suspects == {"t2": False}
 
 
@@ -69,29 +79,43 @@ def test_what_came_to_nothing_is_taken_once_unless_it_is_suspected_or_in_flight_
     dies(it)
     for thread in ("t4", "t5"):
         says(it, RequestDone(thread, "orders", RequestResult.UNREACHABLE))
-    with pytest.raises(ConnectionError), it.take_unstarted(["t5"]):
+    with pytest.raises(ConnectionError), it.abandoned.take_unstarted(["t5"]):
         raise ConnectionError
-    with it.take_unstarted(["t5"]) as threads:
+    with it.abandoned.take_unstarted(["t5"]) as threads:
         assert threads == {"t4"}
-    with it.take_unstarted([]) as threads:
+    with it.abandoned.take_unstarted([]) as threads:
         assert threads == {"t5"}
     assert it.results == {RequestResult.UNREACHABLE: 2}
 
 
-def test_retired_workers_are_taken_once_and_come_back_where_the_block_fails() -> None:
+def test_an_attempt_is_one_of_a_retired_worker_until_it_is_closed_or_its_thread_is_tried_again() -> None:
     it = monitor()
+    attempts = {thread: attempt(thread) for thread in ("t1", "t2", "t3")}
+    assert not any(it.abandoned.was_retired(one) for one in attempts.values())
     dies(it, retired=True)
-    with pytest.raises(ConnectionError), it.take_retired():
-        raise ConnectionError
-    with it.take_retired() as retired:
-        assert retired == {"host-1-0"}
-    with it.take_retired() as retired:
-        assert retired == set()
+    for _ in range(2):
+        assert {name: it.abandoned.was_retired(one) for name, one in attempts.items()} == {
+            "t1": True, "t2": True, "t3": False,
+        }  # fmt: skip
+    assert not it.abandoned.was_retired(replace(attempts["t1"], worker="host-2-0"))
+    it.finish_attempt(attempts["t1"])
+    says(it, AttemptStarted(replace(attempts["t2"], attempt=2)))  # by the worker that took the place and the name
+    assert not any(it.abandoned.was_retired(one) for one in attempts.values())
+
+
+async def test_an_inspection_that_was_given_up_is_asked_for_again() -> None:
+    it = monitor()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await it.replies.inspection("t1")
+    again = it.replies.inspection("t1")
+    says(it, ThreadInspected("t1", None))
+    assert await again is None
 
 
 def test_workers_that_end_as_expected_leave_no_suspects() -> None:
     it = monitor()
     it.expect_exits()
     dies(it)
-    with it.take_suspects() as suspects, it.take_unstarted([]) as threads:
+    with it.abandoned.take_suspects() as suspects, it.abandoned.take_unstarted([]) as threads:
         assert (suspects, threads) == ({}, {"t1", "t2"})

@@ -1,1 +1,1 @@
-"""Commands that need worker processes: doctor, inspection of threads, one attempt by hand."""
+"""Commands that need worker processes: doctor, inspection of threads, one attempt in the foreground."""

@@ -12,6 +12,7 @@ from resumed.daemon.service import Service
 from resumed.daemon.sweep import PAGE_ROWS
 from resumed.daemon.worker_monitor import WorkerMonitor
 from resumed.daemon.worker_replies import NotInspectedError
+from resumed.errors import ResumedError
 from resumed.judge.case import CaseUpdate, action, place_case
 from resumed.judge.checkpoint_id import first_at, plausible_span
 from resumed.judge.evidence import evidence
@@ -23,9 +24,11 @@ from resumed.store import attempts, audit, cases, checkpoints, pauses, runs, sch
 from resumed.store.connection import Session, open_session
 from resumed.store.pauses import Pause
 from resumed.workers.pool import WorkerPool
+from resumed.workers.protocol import InspectThread
 
 _INSPECTION_LIMIT = timedelta(seconds=30)
 _AHEAD = timedelta(days=1)
+_LONGEST_ID = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ class Inspector:
     paused: tuple[Pause, ...] = ()
     unjudged: dict[str, str] = field(default_factory=dict)
 
-    async def unfinished(self, workflow: str | None = None) -> AsyncGenerator[Finding, None]:
+    async def find_unfinished(self, workflow: str | None = None) -> AsyncGenerator[Finding, None]:
         """Judge the unfinished threads that a sweep would see one after the other, the longest quiet first.
 
         A caller may stop early: later threads are then not judged. Only a few pages are in memory.
@@ -107,6 +110,17 @@ class Inspector:
         """Judge these threads by rows, then by values and graph; those without a checkpoint are left out."""
         return [await self._judge_with_graph(thread) for thread in await self._judge_by_rows(threads)]
 
+    async def judge_one(self, thread_id: str) -> Finding:
+        """Judge one thread. Raises ResumedError where there is none, or where its rows cannot be judged."""
+        found = await self.judge([thread_id])
+        if found:
+            return found[0]
+        if thread_id in self.unjudged:
+            message = f"its rows raised {self.unjudged[thread_id]}: correct or delete what it saved"
+            raise ResumedError(f"the thread {thread_id[:_LONGEST_ID]!r} cannot be judged, {message}")
+        message = f"there is no thread {thread_id[:_LONGEST_ID]!r} in the database"
+        raise ResumedError(f"{message}: check the id, the address and RESUMED_CHECKPOINT_SCHEMA")
+
     async def _judge_by_rows(self, threads: Sequence[str]) -> list[AssessedThread]:
         """Judge these threads by their rows alone, the longest quiet first."""
         known = await cases.of_threads(self.session, threads)
@@ -135,7 +149,7 @@ class Inspector:
 
     async def _ask_worker(self, found: CaseUpdate) -> Judgement | None:
         """Have a worker judge the thread by values and graph; a worker that cannot leaves it unjudged."""
-        if found.workflow is None or not self.pool.request_inspection(found.thread_id, found.workflow):
+        if found.workflow is None or not self.pool.request(InspectThread(found.thread_id, found.workflow)):
             return None
         try:
             async with asyncio.timeout(_INSPECTION_LIMIT.total_seconds()):

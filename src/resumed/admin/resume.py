@@ -28,7 +28,7 @@ async def resume_thread(service: Service, thread_id: str, actor: str, *, force: 
     """Try one thread in the foreground; `force` also takes it out of quarantine. Raises ResumedError."""
     finished = service.monitor.collect_finished()
     async with open_inspector(service) as inspector, service.applying_stop_requests():
-        found = await _judge(inspector, thread_id)
+        found = await inspector.judge_one(thread_id)
         if paused := await _check_pause(inspector, found):
             return paused
         if thread_id in await locks.held_threads(inspector.session, [thread_id]):
@@ -56,19 +56,6 @@ async def _make_due(inspector: Inspector, found: Finding, claimant: str, actor: 
         if made and found.update.placement.state is State.QUARANTINED:
             await audit.write(inspector.session, [Entry(actor, Act.RESUME, found.update.thread_id)])
     return made
-
-
-async def _judge(inspector: Inspector, thread_id: str) -> Finding:
-    found = await inspector.judge([thread_id])
-    if not found and thread_id in inspector.unjudged:
-        message = (
-            f"the thread cannot be judged: {inspector.unjudged[thread_id]}; `resumed show` says what is known of it"
-        )
-        raise ResumedError(message)
-    if not found:
-        message = f"there is no thread {thread_id!r} in the database: check the name and RESUMED_CHECKPOINT_SCHEMA"
-        raise ResumedError(message)
-    return found[0]
 
 
 def _refusal(found: Finding, *, force: bool) -> str | None:
@@ -102,7 +89,7 @@ async def _result(service: Service, inspector: Inspector, thread_id: str, attemp
         return ResumeResult(attempts[-1].outcome.value, attempts[-1].error or "", attempts[-1])
     if service.monitor.results[RequestResult.BUSY]:
         return ResumeResult("busy", "another process took the thread's lock first")
-    after = await _judge(inspector, thread_id)
+    after = await inspector.judge_one(thread_id)
     if paused := await _check_pause(inspector, after):
         return paused
     return ResumeResult(after.update.judgement.verdict.value, after.update.judgement.reason)

@@ -156,7 +156,7 @@ async def _scan(
     async with open_inspector(Service(*prepare(quiet=True))) as inspector:
         steps = await longest_steps(inspector.session, inspector.sweep_context)
         chosen: list[Finding] = []
-        async with aclosing(inspector.unfinished(workflow)) as found:
+        async with aclosing(inspector.find_unfinished(workflow)) as found:
             async for one in found:
                 if verdict in (None, one.update.judgement.verdict):
                     chosen.append(one)
@@ -167,20 +167,15 @@ async def _scan(
 
 async def _judge_thread(thread_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     async with open_inspector(Service(*prepare(quiet=True))) as inspector:
-        found = await inspector.judge([thread_id])
+        found = await inspector.judge_one(thread_id)
         _require_judged(inspector.unjudged)
-        if not found:
-            message = (
-                f"there is no thread {escape_text(thread_id, 80)!r} in this database, check the id and the address"
-            )
-            raise ResumedError(message)
         attempts, checkpoints = await inspect.thread_history(inspector.session, thread_id)
-        state = found[0].case.state.value if found[0].case is not None else None
-        fields = {"state": state, "evidence": list(found[0].evidence), "attempts": attempts}
-        pause = pauses.covering_pause(inspector.paused, found[0].update.workflow)
+        state = found.case.state.value if found.case is not None else None
+        fields = {"state": state, "evidence": list(found.evidence), "attempts": attempts}
+        pause = pauses.covering_pause(inspector.paused, found.update.workflow)
         fields |= {"paused": str(pause) if pause is not None else None}
         fields |= {"audit": await inspect.thread_audit(inspector.session, thread_id)}
-        return {**found[0].as_fields(), **fields}, checkpoints
+        return {**found.as_fields(), **fields}, checkpoints
 
 
 async def _read_cases(state: State | None) -> tuple[list[dict[str, Any]], list[Pause]]:

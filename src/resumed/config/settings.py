@@ -41,7 +41,6 @@ _NO_DATABASE = (
 )
 _NOT_YET = {
     "console_token": "this version has no console, remove it",
-    "prune_older_than": "this version does not prune, remove it",
 }
 _ENVIRONMENT_ONLY = ("pg_bin", "test_database_url")
 _MESSAGES = {

@@ -25,7 +25,7 @@ class AvailableWorkflows:
     _not_loaded: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def set_worker(self, worker: str, message: WorkerReady) -> None:
-        """Note all that a worker has and has not; `worker` is its name, which the next one in its place has again."""
+        """Note what a worker has and what it lacks; `worker` is its name, which its replacement has too."""
         now = datetime.now(UTC)
         self._loaded[worker] = {workflow.name: replace(workflow, seen_at=now) for workflow in message.workflows}
         self._not_loaded[worker] = dict(message.unavailable)

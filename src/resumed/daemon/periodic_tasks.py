@@ -153,17 +153,16 @@ class RecoveryTask:
     async def _close_orphans(self, session: Session, sweep_context: SweepContext, outcome: Outcome) -> int:
         context, count = self.context, 0
         found = await attempts.find_orphans(session, list(context.pool.inflight_threads()), _ORPHANS_AT_ONCE)
-        with context.monitor.take_retired() as retired:
-            for orphan in self._closable(found):
-                closer = Closer(
-                    context.claimant,
-                    Outcome.DRAINED if orphan.worker in retired else outcome,
-                    ours=self._is_ours(orphan),
-                    alone=orphan.worker == f"{context.claimant}-{ISOLATION}",
-                )
-                if closed := await close_orphan(session, sweep_context, orphan, closer):
-                    count += 1
-                    context.monitor.finish_attempt(closed)
+        for orphan in self._closable(found):
+            closer = Closer(
+                context.claimant,
+                Outcome.DRAINED if context.monitor.abandoned.was_retired(orphan) else outcome,
+                ours=self._is_ours(orphan),
+                alone=orphan.worker == f"{context.claimant}-{ISOLATION}",
+            )
+            if closed := await close_orphan(session, sweep_context, orphan, closer):
+                count += 1
+                context.monitor.finish_attempt(closed)
         return count
 
     def _closable(self, found: Sequence[Attempt]) -> list[Attempt]:
@@ -179,7 +178,7 @@ class RecoveryTask:
     async def _mark_suspects(self, session: Session, sweep_context: SweepContext) -> int:
         """Suspect what a worker had in hand without an attempt on record: loading its state may have killed it."""
         context, count = self.context, 0
-        with context.monitor.take_suspects() as suspects:
+        with context.monitor.abandoned.take_suspects() as suspects:
             untried = await cases.find_claimed(session, list(suspects), context.claimant) if suspects else []
             for thread in suspects.keys() - set(untried):
                 del suspects[thread]
@@ -196,7 +195,7 @@ class RecoveryTask:
 
     async def _unclaim_unstarted(self, session: Session) -> int:
         """Release the claims on threads that were handed out and not begun, so that others can claim them."""
-        with self.context.monitor.take_unstarted(self.context.pool.inflight_threads()) as threads:
+        with self.context.monitor.abandoned.take_unstarted(self.context.pool.inflight_threads()) as threads:
             if threads:
                 await cases.release_claims(session, sorted(threads), self.context.claimant)
             return len(threads)

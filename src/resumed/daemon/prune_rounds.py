@@ -165,7 +165,7 @@ class Pruner:
 
     async def _ordered(self, order: PruneThread) -> ThreadPruned | None:
         """Have a worker prune a thread; None where no worker can be asked now."""
-        worker = self.pool.prune(order)
+        worker = self.pool.request(order)
         if worker is None:
             return None
         self.threads_left -= 1

@@ -4,8 +4,6 @@ It decides nothing about threads. No user code runs in this process.
 """
 
 import asyncio
-import os
-import socket
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
@@ -33,7 +31,7 @@ from resumed.observability.events import Events
 from resumed.store import schema, watermark
 from resumed.store.connection import Target
 from resumed.store.lock_selftest import run_lock_selftest
-from resumed.workers.pool import WorkerPool
+from resumed.workers.pool import WorkerPool, replica_name
 
 _ANNOUNCE_EVERY = timedelta(seconds=20)
 _SELF_TEST_EVERY = timedelta(seconds=60)
@@ -64,7 +62,7 @@ class Service:
         self.pool = WorkerPool(worker_plan(settings, settings.dsn), self.monitor.listener())
         self.context = TaskContext(
             self.target, self._control_session, self.pool, self.monitor, self.readiness, events,
-            sweep_rules(settings), f"{socket.gethostname()}-{os.getpid()}",
+            sweep_rules(settings), replica_name(),
         )  # fmt: skip
         self._clocks = ClockCheck(self.readiness, events)
         self.sweep = SweepTask(self.context, self._clocks)
@@ -173,7 +171,7 @@ class Service:
         if self._dispatch.has_backlog:
             self._dispatch_wanted.set()
 
-    # One sweep by hand
+    # One sweep, for `resumed once`
 
     async def _run_due(self) -> None:
         """Sweep, and see what is due now to its end."""

@@ -1,11 +1,11 @@
 """Owns what became of threads: turns what workers report into events, remembers what they have and had in hand."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from resumed.daemon.abandoned_work import AbandonedWork
 from resumed.daemon.available_workflows import AvailableWorkflows
 from resumed.daemon.worker_replies import WorkerReplies
 from resumed.model import Attempt
@@ -41,13 +41,11 @@ class WorkerMonitor:
     on_slot_free: Callable[[], None]
     on_worker_exit: Callable[[], None]
     workflows: AvailableWorkflows = field(init=False)
+    abandoned: AbandonedWork = field(default_factory=AbandonedWork)
     replies: WorkerReplies = field(default_factory=WorkerReplies)
     results: Counter[RequestResult] = field(default_factory=Counter)
     _open: dict[tuple[str, int], Attempt] = field(default_factory=dict)
     _finished: list[Attempt] | None = None
-    _retired: set[str] = field(default_factory=set)
-    _unstarted: set[str] = field(default_factory=set)
-    _suspects: dict[str, bool] = field(default_factory=dict)
     _expects_exits: bool = False
 
     def __post_init__(self) -> None:
@@ -85,6 +83,7 @@ class WorkerMonitor:
     def finish_attempt(self, attempt: Attempt, last_sign_at: datetime | None = None) -> None:
         """Report a closed attempt; `last_sign_at` is the thread's last sign of life before it stopped, where known."""
         self._open.pop((attempt.thread_id, attempt.attempt), None)
+        self.abandoned.discard_retired(attempt.thread_id)
         if self._finished is not None:
             self._finished.append(attempt)
         self.events.attempt_finished(attempt, last_sign_at)
@@ -92,45 +91,8 @@ class WorkerMonitor:
     def forget_attempt(self, attempt: Attempt) -> None:
         """Stop waiting for the end of an attempt that another replica has closed and reported."""
         self._open.pop((attempt.thread_id, attempt.attempt), None)
+        self.abandoned.discard_retired(attempt.thread_id)
         self.events.attempt_forgotten(attempt)
-
-    # What dead workers left
-
-    @contextmanager
-    def take_retired(self) -> Iterator[set[str]]:
-        """Take the names of workers that we ended because of a stuck node; they come back if the block raises."""
-        taken, self._retired = self._retired, set()
-        try:
-            yield taken
-        except BaseException:
-            self._retired |= taken
-            raise
-
-    @contextmanager
-    def take_suspects(self) -> Iterator[dict[str, bool]]:
-        """Take the threads that a worker had in hand when it died, and whether each was alone in it.
-
-        What the block leaves in the dictionary comes back.
-        """
-        taken, self._suspects = self._suspects, {}
-        try:
-            yield taken
-        finally:
-            self._suspects = taken | self._suspects
-
-    @contextmanager
-    def take_unstarted(self, inflight: Collection[str]) -> Iterator[set[str]]:
-        """Take the threads that were handed out and came to nothing, except suspects and those in flight again.
-
-        They come back if the block raises.
-        """
-        taken = self._unstarted - set(inflight) - self._suspects.keys()
-        self._unstarted -= taken
-        try:
-            yield taken
-        except BaseException:
-            self._unstarted |= taken
-            raise
 
     # What the pool reports
 
@@ -148,6 +110,7 @@ class WorkerMonitor:
                 self.workflows.set_unclosed(name)
             case AttemptStarted(attempt):
                 self._open[attempt.thread_id, attempt.attempt] = attempt
+                self.abandoned.discard_retired(attempt.thread_id)
                 self.events.attempt_started(attempt)
             case AttemptFinished(attempt, last_sign_at):
                 self.finish_attempt(attempt, last_sign_at)
@@ -172,9 +135,9 @@ class WorkerMonitor:
             case RequestResult.SKEWED:
                 self.events.clock_skew_detected()
             case RequestResult.UNAVAILABLE:
-                self._unstarted.add(message.thread_id)
+                self.abandoned.add_unstarted([message.thread_id])
             case RequestResult.UNREACHABLE:
-                self._unstarted.add(message.thread_id)
+                self.abandoned.add_unstarted([message.thread_id])
                 self.events.attempt_unreachable(message.thread_id)
             case RequestResult.ERROR:
                 self.events.thread_failed(message.thread_id, message.error)
@@ -182,17 +145,17 @@ class WorkerMonitor:
 
     def _on_exited(self, worker: WorkerProcess, exited: WorkerExit) -> None:
         self.replies.refuse_prunes_of(worker.name)
-        self._unstarted |= worker.inflight.keys()
+        self.abandoned.add_unstarted(worker.inflight)
         if self._expects_exits or exited.dismissed:
             self.events.worker_stopped(worker.name)
             if not self._expects_exits and not worker.alone:
                 self.events.worker_restarted(worker.name)
             return
         if exited.retired:
-            self._retired.add(worker.name)
+            self.abandoned.add_retired(worker.inflight, worker.name)
             self.events.worker_killed(worker.name, "a node of it could not be stopped")
         else:
-            self._suspects |= dict.fromkeys(worker.inflight, worker.alone)
+            self.abandoned.add_suspects(worker.inflight, alone=worker.alone)
             self.events.worker_died(worker.name, exited.code, len(worker.inflight), exited.tainted)
         if not worker.alone:
             self.events.worker_restarted(worker.name)

@@ -56,7 +56,7 @@ async def registered_workflows(settings: Settings, events: Events) -> AvailableW
 
 
 def worker_plan(settings: Settings, dsn: str) -> WorkerPlan:
-    """Return how the workers are started; raises SettingsError where there is no such file of graphs."""
+    """Return how the workers are started; raises SettingsError where the file of graphs does not exist."""
     if settings.graphs is not None and not settings.graphs.is_file():
         sentence = f"there is no file {str(settings.graphs)!r}: correct --graphs or RESUMED_GRAPHS"
         raise SettingsError(sentence)

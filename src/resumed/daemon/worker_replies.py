@@ -1,4 +1,4 @@
-"""Owns what the control process has asked its workers about single threads, and hands each answer to who waits for it."""
+"""Owns what workers were asked about single threads, and hands each answer to the one who waits for it."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -21,7 +21,10 @@ class WorkerReplies:
 
     def inspection(self, thread_id: str) -> asyncio.Future[Judgement | None]:
         """Return the future judgement of a thread that a worker was asked to inspect. It raises NotInspectedError."""
-        return self._inspections.setdefault(thread_id, asyncio.get_running_loop().create_future())
+        future = self._inspections.get(thread_id)
+        if future is None or future.done():  # a command that waited for it has given up
+            future = self._inspections[thread_id] = asyncio.get_running_loop().create_future()
+        return future
 
     def set_inspected(self, message: ThreadInspected) -> None:
         """Hand over what a worker has said of a thread."""

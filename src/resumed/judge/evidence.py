@@ -64,7 +64,7 @@ def _work_line(channel: str) -> str:
 
 def _row_lines(rows: Sequence[ControlRow]) -> Iterator[str]:
     if not rows:
-        yield "no row of the head, or of a subgraph since, tells of an error, a question or an answer"
+        yield "no row of the head, or of a subgraph since, holds an error, a question or an answer"
         return
     orders = {row.order for row in rows} | {row.output_order for row in rows if row.output_order is not None}
     ranks = {order: rank for rank, order in enumerate(sorted(orders), 1)}

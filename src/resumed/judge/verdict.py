@@ -162,7 +162,7 @@ def is_unchanged(snapshot: ThreadSnapshot, known: Case | None) -> bool:
 def judge_snapshot(snapshot: ThreadSnapshot, circumstances: Circumstances) -> Judgement:
     """Return the first verdict of the contract's table that applies, as far as rows can tell."""
     if circumstances.lock_held:
-        return Judgement(Verdict.RUNNING, "somebody holds the thread's lock")
+        return Judgement(Verdict.RUNNING, "a process holds the thread's lock")
     return (
         _cancelled(snapshot.head, circumstances)
         or _waits_for_answer(snapshot, circumstances)

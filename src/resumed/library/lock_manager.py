@@ -80,7 +80,7 @@ class AsyncPostgresLockManager:
             blocking: False tries once. Default: True.
 
         Raises:
-            DatabaseUnreachableError: No session could be had within `connection_timeout`.
+            DatabaseUnreachableError: No session was free within `connection_timeout`.
             DatabaseUnusableError: The database refuses us.
         """
         owner = asyncio.current_task()
@@ -149,7 +149,7 @@ class AsyncPostgresLockManager:
         return len(self._held)
 
     async def health_check(self) -> bool:
-        """Return whether a session can be had and answers."""
+        """Return whether a session can be opened and answers."""
         self._forget_parent()
         try:
             async with self._pool.session() as session:

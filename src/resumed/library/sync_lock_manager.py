@@ -54,7 +54,7 @@ class PostgresLockManager:
             blocking: False tries once. Default: True.
 
         Raises:
-            DatabaseUnreachableError: No session could be had within `connection_timeout`.
+            DatabaseUnreachableError: No session was free within `connection_timeout`.
             DatabaseUnusableError: The database refuses us.
         """
         owner = threading.get_ident()
@@ -82,7 +82,7 @@ class PostgresLockManager:
         return self._locks.get_active_locks_count()
 
     def health_check(self) -> bool:
-        """Return whether a session can be had and answers."""
+        """Return whether a session can be opened and answers."""
         return run_sync(self._locks.health_check())
 
     def close(self) -> None:

@@ -106,7 +106,10 @@ def _assess(
 def _registration(
     snapshot: ThreadSnapshot, workflow: LoadedWorkflow | None, when: tuple[Ages, datetime], *, unknown: bool
 ) -> Registration:
-    """Stand for the given code, or for any that would accept the thread; `unknown`: any channel may be a trigger."""
+    """Make up the registration of the given code, or of code that accepts the thread.
+
+    `unknown`: any of the channels may be a trigger.
+    """
     ages, now = when
     name = workflow_name(snapshot.head, (), None) or ""
     numbers = PolicyLimits(ages.min_age, ages.max_age, 1, 1, ages.min_age, ages.min_age, _PREFLIGHT_TIMEOUT, 1)
@@ -131,7 +134,7 @@ async def _judge_by_graph(
     result = await run_preflight(saver, seen, request)
     if not isinstance(result, Approved):
         return result
-    return await _unanswered(session, seen.snapshot, saver.serde) or seen.judgement
+    return await _find_waiting(session, seen.snapshot, saver.serde) or seen.judgement
 
 
 async def _judge_by_rows(session: Session, seen: Assessment, *, unknown: bool) -> Judgement:
@@ -139,7 +142,9 @@ async def _judge_by_rows(session: Session, seen: Assessment, *, unknown: bool) -
     judgement, head = seen.judgement, seen.snapshot.head
     if not needs_graph(judgement) or head.unapplied:
         return judgement
-    if judgement.verdict in RESUMABLE and (waiting := await _unanswered(session, seen.snapshot, JsonPlusSerializer())):
+    if judgement.verdict in RESUMABLE and (
+        waiting := await _find_waiting(session, seen.snapshot, JsonPlusSerializer())
+    ):
         return waiting
     if unknown:
         return replace(judgement, reason=f"{judgement.reason}; what starts its nodes {_ONLY_A_GRAPH}")
@@ -148,7 +153,7 @@ async def _judge_by_rows(session: Session, seen: Assessment, *, unknown: bool) -
     return replace(judgement, reason=f"{judgement.reason}; whether it stands at a breakpoint {_ONLY_A_GRAPH}")
 
 
-async def _unanswered(session: Session, snapshot: ThreadSnapshot, serde: SerializerProtocol) -> Judgement | None:
+async def _find_waiting(session: Session, snapshot: ThreadSnapshot, serde: SerializerProtocol) -> Judgement | None:
     """Return `waiting` where a person has to answer; the application goes on with LangGraph's own saver."""
     if snapshot.head.unapplied or not any(row.channel == INTERRUPT for row in snapshot.rows):
         return None

@@ -45,7 +45,7 @@ def _event_first(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
 
 
 def _printable(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Escape what could move the cursor of a terminal; thread ids are anybody's text."""
+    """Escape what could move the cursor of a terminal; a thread id may be any text."""
     unsafe = {key: value for key, value in event.items() if isinstance(value, str) and not value.isprintable()}
     return {**event, **{key: value.encode("unicode_escape").decode() for key, value in unsafe.items()}}
 

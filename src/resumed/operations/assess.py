@@ -20,7 +20,7 @@ OnUnjudged = Callable[[str, ErrorReport], None]
 
 
 def ignore_unjudged(_: str, __: ErrorReport) -> None:
-    """Report nothing."""
+    """Do not report a thread that cannot be judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class SweepContext:
 
 @dataclass(frozen=True, slots=True)
 class UnconfiguredContext:
-    """What judging has without settings, as in an application: threads without a registration have any age."""
+    """What threads are judged by without settings, as in an application: without a registration any age will do."""
 
     now: datetime
     known: tuple[Registration, ...]

@@ -89,12 +89,12 @@ async def cancel_thread(context: OperatorContext, thread_id: str) -> CommandResu
             await case_commands.cancel_running(session, thread_id)
             said = f"cancelled: its attempt {locked.attempt.attempt} is asked to stop; then the thread is not resumed"
         else:
-            known = replace(_reopened(locked.known), cancelled_head=locked.snapshot.head.checkpoint_id)
+            known = replace(_reopen(locked.known), cancelled_head=locked.snapshot.head.checkpoint_id)
             await cases.record(session, [(locked.judge_as(known), locked.known)], locked.sweep_context.now)
             await case_commands.cancel(session, thread_id)
             if not locked.circumstances.lock_held:
                 await runs.cancel(session, thread_id)
-            said = _cancelled(locked)
+            said = _describe_cancel(locked)
         await audit.write(session, [context.command.entry(Act.CANCEL, thread_id)])
     return CommandResult(thread_id, said)
 
@@ -110,7 +110,7 @@ async def cancel_run(session: Session, command: OperatorCommand, thread_id: str)
     return result.done or ended
 
 
-def _cancelled(locked: LockedCase) -> str:
+def _describe_cancel(locked: LockedCase) -> str:
     if locked.circumstances.lock_held:
         return (
             "its present head is cancelled, but another process holds its lock: an application that runs it "
@@ -126,7 +126,7 @@ async def quarantine_thread(context: OperatorContext, thread_id: str) -> Command
         locked = await _lock_case(context, thread_id)
         if isinstance(locked, str):
             return CommandResult(thread_id, locked, done=False)
-        known = replace(_reopened(locked.known), pinned=True, quarantine_reason=context.command.reason)
+        known = replace(_reopen(locked.known), pinned=True, quarantine_reason=context.command.reason)
         await cases.record(session, [(locked.judge_as(known), locked.known)], locked.sweep_context.now)
         await case_commands.pin(session, thread_id)
         await audit.write(session, [context.command.entry(Act.QUARANTINE, thread_id)])
@@ -168,7 +168,7 @@ async def _after_release(
     after: dict[str, CaseUpdate] = {}
     for thread, case in quarantined.items():
         if thread in found.judged:
-            circumstances = replace(found.judged[thread][1], known=_untried(case))
+            circumstances = replace(found.judged[thread][1], known=_without_attempts(case))
             after[thread] = decide_case(found.seen[thread], circumstances)
         elif thread not in found.seen:
             after[thread] = vanished_case(thread, case.workflow, sweep_context.now)
@@ -184,7 +184,7 @@ def _release_result(thread_id: str, after: CaseUpdate | None) -> CommandResult:
     return CommandResult(thread_id, f"released; it is {judgement.verdict.value}, its case {state.value}")
 
 
-def _untried(case: Case) -> Case:
+def _without_attempts(case: Case) -> Case:
     """Return the case as if no attempt had ever been made."""
     untried = replace(case, attempts=0, consecutive=0, refused_by=(), refusal=None, spent_by=(), due_at=None)
     return replace(untried, state=State.HELD, pinned=False, quarantine_reason=None)
@@ -215,6 +215,6 @@ async def _lock_case(context: OperatorContext, thread_id: str) -> LockedCase | s
     return _FINISHED if closed or found[0].judgement.verdict is Verdict.FINISHED else locked
 
 
-def _reopened(case: Case) -> Case:
+def _reopen(case: Case) -> Case:
     """Return the case as open: a command counts from now on, also if the case was closed when its thread went on."""
     return replace(case, state=State.HELD, due_at=None) if case.state is State.CLOSED else case

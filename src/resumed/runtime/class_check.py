@@ -102,7 +102,7 @@ def _on_serde_event(event: SerdeEvent) -> None:
 def _import_class(module: str, name: str) -> object | None:
     try:
         return getattr(importlib.import_module(module), name, None)
-    except Exception:  # noqa: BLE001 - whatever an import raises: the class cannot be had
+    except Exception:  # noqa: BLE001 - whatever an import raises: the class cannot be loaded
         return None
 
 

@@ -21,7 +21,7 @@ class ErrorKind(Enum):
     UNREACHABLE = auto()
     """The session or the server is gone, or is not there yet."""
     BUSY = auto()
-    """A time limit, or a lock that somebody else holds."""
+    """A time limit, or a lock that another session holds."""
     CONFLICT = auto()
     """A serialization failure, a deadlock, a plan that was prepared too early: the same again may succeed."""
     RESOURCES = auto()

@@ -29,7 +29,7 @@ _RETRY_INTERVAL = timedelta(milliseconds=300)
 
 
 def _silent(_: str) -> None:
-    """Report to nobody."""
+    """Report nothing."""
 
 
 async def migrate(target: Target, *, build_index: bool = True, tell: Tell = _silent) -> None:

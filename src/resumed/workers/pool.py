@@ -6,7 +6,7 @@ It never imports user code and never touches the database; the daemon closes wha
 import asyncio
 import contextlib
 import os
-import socket as sockets
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -73,6 +73,11 @@ class PoolListener:
     on_spawn_failed: Callable[[OSError], None]
 
 
+def replica_name() -> str:
+    """Return the name under which this process claims cases, and with which the names of its workers begin."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
 @dataclass(slots=True)
 class WorkerPool:
     """A fixed number of workers, each replaced when it ends, and an isolation worker while there are suspects.
@@ -130,15 +135,8 @@ class WorkerPool:
         worker.send(RunAttempt(thread_id, workflow, asked))
         return True
 
-    def request_inspection(self, thread_id: str, workflow: str) -> bool:
-        """Have a worker inspect a thread; return False where none has its workflow."""
-        fitting = [worker for worker in self.workers if worker.state == "ready" and workflow in worker.limits]
-        for worker in fitting[:1]:
-            worker.send(InspectThread(thread_id, workflow))
-        return bool(fitting)
-
-    def prune(self, message: PruneThread) -> str | None:
-        """Have the worker with the most room prune a thread; return its name, None where none has the workflow."""
+    def request(self, message: InspectThread | PruneThread) -> str | None:
+        """Have a worker inspect or prune a thread; return the worker's name, None where none has the workflow now."""
         fitting = [worker for worker in self.workers if worker.state == "ready" and message.workflow in worker.limits]
         if not fitting or self.stopping:
             return None
@@ -317,7 +315,7 @@ class WorkerPool:
     def _start_of(self, place: str, names: Sequence[str] | None, *, shared: bool = False) -> WorkerStart:
         """Return how a worker is started that loads these names, or all; trials and the isolation worker load one."""
         message = StartWorker(
-            worker=f"{sockets.gethostname()}-{os.getpid()}-{place}",
+            worker=f"{replica_name()}-{place}",
             settings=self.plan.settings,
             workflows=tuple(names) if names is not None else None,
             excluded={} if shared else dict(self.trials.excluded),

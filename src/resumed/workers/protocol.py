@@ -24,13 +24,21 @@ class RequestResult(StrEnum):
     """What became of a thread that was handed to a worker."""
 
     TRIED = "tried"
+    """An attempt was made."""
     LOOKED = "looked"
+    """No attempt was made: under the lock nothing was to be resumed, or a person or a shutdown forbade it."""
     BUSY = "busy"
+    """The thread's lock is held elsewhere, or this worker is running the thread."""
     EARLY = "early"
+    """The head's id is ahead of this host's clock; the thread is due again when that has passed it."""
     SKEWED = "skewed"
+    """This host's clock is too far ahead of the database's."""
     UNREACHABLE = "unreachable"
+    """The database refused a session or lost it, or took no writes."""
     UNAVAILABLE = "unavailable"
+    """The worker does not have the workflow."""
     ERROR = "error"
+    """Something else raised: `RequestDone.error` says what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +77,7 @@ class StartWorker:
 
 @dataclass(frozen=True, slots=True)
 class RunAttempt:
-    """Try this thread; `asked` says that a person asked for it, so that no silence is waited for."""
+    """Make an attempt on this thread; `asked`: a person asked for it, so it need not have been silent."""
 
     thread_id: str
     workflow: str
@@ -163,7 +171,7 @@ class ProcessTainted:
 
 @dataclass(frozen=True, slots=True)
 class WorkerReady:
-    """What the worker has, and why it has not the rest; `unloaded` are the entries whose import may be tried again."""
+    """What the worker has, and why it lacks the rest; `unloaded` are the entries whose import may be tried again."""
 
     workflows: tuple[Registration, ...]
     unavailable: dict[str, str]

@@ -28,7 +28,7 @@ _CONFIG_TYPE = "RunnableConfig"
 
 
 class NoGraphError(RegistrationError):
-    """A callable returned something else than a graph."""
+    """A callable returned something other than a graph."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ class FactoryInstance:
         """Provide the graph until the context is to be closed."""
         workflow = load_workflow(self.factory.name, self.factory.policy, made)
         if workflow is None:
-            raise NoGraphError(f"its callable gave a {type(made).__name__}, not a graph")
+            raise NoGraphError(f"its callable returned a {type(made).__name__}, not a graph")
         self.workflow.set_result(workflow)
         try:
             await self.closing.wait()

@@ -18,7 +18,7 @@ def duration(name: str, value: Any) -> timedelta:
     """Accept a timedelta or text such as `30s`; return a timedelta."""
     if isinstance(value, timedelta):
         if not timedelta(0) <= value <= durations.LONGEST:
-            raise RegistrationError(f"{name} must lie between nothing and {durations.LONGEST.days} days")
+            raise RegistrationError(f"{name} must be from 0s to {durations.LONGEST.days} days")
         return value
     if not isinstance(value, str):
         raise RegistrationError(f"{name} must be a timedelta or text such as '30s', not {type(value).__name__}")
@@ -29,10 +29,10 @@ def duration(name: str, value: Any) -> timedelta:
 
 
 def positive_duration(name: str, value: Any) -> timedelta:
-    """Accept a duration that is more than nothing."""
+    """Accept a duration that is longer than zero."""
     accepted = duration(name, value)
     if not accepted:
-        raise RegistrationError(f"{name} must be more than nothing")
+        raise RegistrationError(f"{name} must be longer than 0s")
     return accepted
 
 

@@ -10,7 +10,7 @@ from resumed.model import Judgement, Verdict
 from unit.judge.builders import HEAD, NOW, OTHER_TASK, QUIET_AT, SECOND, TASK, answer, id_at, question, row, snapshot
 
 STOPPED = Judgement(Verdict.STOPPED, "a reason")
-NO_ROW = "no row of the head, or of a subgraph since, tells of an error, a question or an answer"
+NO_ROW = "no row of the head, or of a subgraph since, holds an error, a question or an answer"
 
 
 def test_a_stopped_thread_shows_its_head_the_channel_with_work_and_that_no_row_tells_more() -> None:

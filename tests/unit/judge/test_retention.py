@@ -111,7 +111,7 @@ def test_where_rows_cannot_tell_the_graph_is_asked_however_old_the_thread_is() -
     [
         ({"retention": "keep"}, "retention must be 'keep_latest' or 'delete'"),
         ({"retain": "7d"}, "retain has no effect without retention"),
-        ({"retention": "delete", "retain": "0s"}, "retain must be more than nothing"),
+        ({"retention": "delete", "retain": "0s"}, "retain must be longer than 0s"),
         ({"retention": "delete", "retain": 7}, "retain must be a timedelta"),
     ],
 )

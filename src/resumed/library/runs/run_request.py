@@ -31,7 +31,7 @@ class RunRequest:
         config: LangGraph's, as the application gave it.
         input: Values, a `Command`, or None to go on with the thread.
         serde: The serializer of the graph's checkpoints, and so of inputs.
-        graph: The compiled graph; None where the daemon is to begin the run.
+        graph: The compiled graph; None where the daemon begins the run.
         mode: How the graph is called.
         options: What else its `invoke` or `stream` is given.
     """
