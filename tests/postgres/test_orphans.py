@@ -3,28 +3,18 @@
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from postgres.case_writes import start
 from postgres.test_sweep import MINUTE, NOW, NUMBERS, RULES, case, saved
-from resumed.daemon.control_session import ControlSession
-from resumed.daemon.periodic_tasks import RecoveryTask
-from resumed.daemon.readiness import Readiness
 from resumed.daemon.recovery import Closer, close_orphan
 from resumed.daemon.sweep import run_sweep
-from resumed.daemon.task_context import TaskContext
-from resumed.daemon.worker_monitor import WorkerMonitor
-from resumed.model import Attempt, Case, Outcome, PolicyLimits, Registration, State
-from resumed.observability.events import Events
+from resumed.model import Attempt, Case, PolicyLimits, Registration, State
 from resumed.operations.assess import SweepContext
-from resumed.store import attempts, locks, workflow_versions
+from resumed.store import attempts, workflow_versions
 from resumed.store.connection import Session, Target, open_session
-from resumed.workers.pool import WorkerPlan, WorkerPool
-from resumed.workers.process import WorkerExit, WorkerProcess
-from resumed.workers.protocol import WorkerSettings
 
 STRICT = replace(NUMBERS, max_attempts=1, max_total_attempts=1)
 PATIENT = replace(NUMBERS, max_attempts=500, max_total_attempts=500)
@@ -56,35 +46,6 @@ async def left_open(session: Session, by: str, known: list[Registration], **meta
         error_type=None, error_at=None, error=None,
     )  # fmt: skip
     return await start(session, blank)
-
-
-def recovery_of(database: str, ended: WorkerExit, inflight: dict[str, str]) -> RecoveryTask:
-    """Recover for a replica, `test`, whose worker has ended like this with these threads in hand."""
-    events, target = Events(), Target(database)
-    monitor = WorkerMonitor(events, on_slot_free=lambda: None, on_worker_exit=lambda: None)
-    worker = SimpleNamespace(name="test-1", alone=False, inflight=inflight)
-    monitor.listener().on_exited(cast("WorkerProcess", worker), ended)
-    settings = WorkerSettings(database, "public", None, 1, 25, NUMBERS)
-    pool = WorkerPool(WorkerPlan(1, settings, None, {}), monitor.listener())
-    ready = Readiness(lambda _, __: None)
-    session = ControlSession(target, timedelta(0))
-    return RecoveryTask(TaskContext(target, session, pool, monitor, ready, events, RULES, "test"))
-
-
-@pytest.mark.parametrize(("retired", "outcome"), [(True, Outcome.DRAINED), (False, Outcome.CRASHED)])
-async def test_how_a_worker_ended_counts_also_where_its_session_ends_later(
-    session: Session, database: str, retired: bool, outcome: Outcome
-) -> None:
-    await left_open(session, "1", [version("1", PATIENT)], version="1")
-    exited = WorkerExit(-9, registered=True, loading=None, retired=retired, dismissed=False)
-    task = recovery_of(database, exited, {"orders_1": "orders"})
-    async with open_session(Target(database)) as lasting:
-        assert (await locks.try_lock(lasting, "orders_1"))[0]
-        assert (await task.run_once()).closed == 0
-        assert await locks.unlock(lasting, "orders_1")
-    assert (await task.run_once()).closed == 1
-    await task.context.control_session.close()
-    assert [one.outcome for one in await attempts.of_thread(session, "orders_1")] == [outcome]
 
 
 async def closed(session: Session, attempt: Attempt, known: list[Registration]) -> Case:
