@@ -13,7 +13,7 @@ from resumed.daemon.recovery import Closer, close_orphan
 from resumed.daemon.sweep import run_sweep
 from resumed.model import Attempt, Case, PolicyLimits, Registration, State
 from resumed.operations.assess import SweepContext
-from resumed.store import attempts, workflow_versions
+from resumed.store import workflow_versions
 from resumed.store.connection import Session, Target, open_session
 
 STRICT = replace(NUMBERS, max_attempts=1, max_total_attempts=1)
