@@ -70,7 +70,7 @@ analyze;
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # once a process: other tests may come between those of this file
 def full_database(server_dsn: str, templates: dict[str, str]) -> Iterator[str]:
     """A database with 200 000 checkpoints, 20 000 cases and 20 000 attempts, as the autovacuum leaves it."""
     name = f"test_{uuid.uuid4().hex[:12]}"
