@@ -21,8 +21,9 @@ from resumed.errors import DatabaseError
 from resumed.judge.circuit_breaker import CircuitRecord, allowance, is_open
 from resumed.model import Attempt, Outcome
 from resumed.observability.redaction import ErrorReport
-from resumed.operations.assess import SweepContext, build_sweep_context
+from resumed.operations.assess import build_sweep_context
 from resumed.store import attempts, cases, schema, statistics, watermark, workflow_versions
+from resumed.store.cases import ClaimRequest
 from resumed.store.connection import PostgresError, Session
 from resumed.store.lock_selftest import run_lock_selftest
 from resumed.workers.pool import ISOLATION
@@ -85,6 +86,7 @@ class DispatchTask:
     dry_run: bool = False
     has_backlog: bool = False
     _open_circuits: set[str] = field(default_factory=set)
+    _was_active: bool = True
 
     async def run_once(self) -> int:
         """Hand out due cases while there is room; return how many."""
@@ -93,10 +95,19 @@ class DispatchTask:
             return handed_out
         async with context.surviving(Blocker.DISPATCH, "dispatch"), context.session() as session:
             turn = DispatchTurn(context.claimant, self.sweep.swept_at)
-            records = await self._circuit_records(session)
-            handed_out = await dispatch_due(session, context.pool, self._shares(records), turn)
+            is_active = bool(context.pool.inflight_threads()) or await self._is_any_due(session, turn)
+            if is_active or self._was_active or self._open_circuits:  # once more after the last attempt has ended
+                records = await self._circuit_records(session)
+                handed_out = await dispatch_due(session, context.pool, self._shares(records), turn)
+            self._was_active = is_active
         self.has_backlog = handed_out > 0 or context.pool.free_slots() == 0
         return handed_out
+
+    async def _is_any_due(self, session: Session, turn: DispatchTurn) -> bool:
+        """Return whether anything is due of the workflows that this replica has, whoever may take it."""
+        known = self.context.monitor.workflows.registrations.values()
+        wanted = [ClaimRequest(registration, 1, suspects) for registration in known for suspects in (False, True)]
+        return await cases.is_any_due(session, wanted, turn.swept_at)
 
     async def _circuit_records(self, session: Session) -> dict[str, CircuitRecord]:
         """Read how the last attempts of each workflow ended, and report circuits that opened or closed."""
@@ -141,19 +152,22 @@ class RecoveryTask:
         context, report = self.context, RecoveryReport()
         async with context.surviving(Blocker.RECOVERY, "close"), context.session() as session:
             if context.control_session.trusts_free_locks:
-                sweep_context = await build_sweep_context(session, context.rules)
                 report = RecoveryReport(
-                    closed=await self._close_orphans(session, sweep_context, outcome),
-                    suspected=await self._mark_suspects(session, sweep_context),
+                    closed=await self._close_orphans(session, outcome),
+                    suspected=await self._mark_suspects(session),
                     unclaimed=await self._unclaim_unstarted(session),
                     reported=await self._report_silent_ends(session),
                 )
         return report
 
-    async def _close_orphans(self, session: Session, sweep_context: SweepContext, outcome: Outcome) -> int:
+    async def _close_orphans(self, session: Session, outcome: Outcome) -> int:
         context, count = self.context, 0
         found = await attempts.find_orphans(session, list(context.pool.inflight_threads()), _ORPHANS_AT_ONCE)
-        for orphan in self._closable(found):
+        closable = self._closable(found)
+        if not closable:
+            return count
+        sweep_context = await build_sweep_context(session, context.rules)
+        for orphan in closable:
             closer = Closer(
                 context.claimant,
                 Outcome.DRAINED if context.monitor.abandoned.was_retired(orphan) else outcome,
@@ -175,13 +189,16 @@ class RecoveryTask:
     def _is_ours(self, attempt: Attempt) -> bool:
         return attempt.worker.startswith(f"{self.context.claimant}-")
 
-    async def _mark_suspects(self, session: Session, sweep_context: SweepContext) -> int:
+    async def _mark_suspects(self, session: Session) -> int:
         """Suspect what a worker had in hand without an attempt on record: loading its state may have killed it."""
         context, count = self.context, 0
         with context.monitor.abandoned.take_suspects() as suspects:
             untried = await cases.find_claimed(session, list(suspects), context.claimant) if suspects else []
             for thread in suspects.keys() - set(untried):
                 del suspects[thread]
+            if not untried:
+                return count
+            sweep_context = await build_sweep_context(session, context.rules)
             for thread in untried:
                 registrations = context.monitor.workflows.registrations
                 result = await suspect_thread(session, sweep_context, thread, registrations, alone=suspects[thread])

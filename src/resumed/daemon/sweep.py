@@ -129,10 +129,12 @@ def _shortest_min_age(sweep_context: SweepContext) -> timedelta:
 
 async def _revisit_cases(session: Session, sweep_context: SweepContext, search: AnswerSearch) -> SweepReport:
     """Look again at cases whose look is due, at those that have got an answer, and at runs that nobody continues."""
-    async with session.transaction():
-        looks = await cases.find_due_looks(session, sweep_context.now, LOOK_ROWS)
-        answered = await find_answered(session, search)
-        report = await _record(session, sweep_context, sorted({*looks, *answered}))
+    looks = await cases.find_due_looks(session, sweep_context.now, LOOK_ROWS)
+    threads = sorted({*looks, *await find_answered(session, search)})
+    report = SweepReport()
+    if threads:
+        async with session.transaction():
+            report = await _record(session, sweep_context, threads)
     async for page in runs.abandoned_runs(session, PAGE_ROWS):
         async with session.transaction():
             found = await _record(session, sweep_context, page)
@@ -157,6 +159,8 @@ async def find_answered(session: Session, search: AnswerSearch) -> list[str]:
 
 
 async def _record(session: Session, sweep_context: SweepContext, threads: Sequence[str]) -> SweepReport:
+    if not threads:
+        return SweepReport()
     known = await cases.of_threads(session, threads)
     assessed = await assess(session, sweep_context, threads, known)
     present = assessed.seen.keys() | assessed.unread

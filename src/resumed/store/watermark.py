@@ -35,8 +35,10 @@ async def fetch_clock(cursor: Cursor) -> datetime:
 
 async def take_watermark(session: Session, first_position: datetime) -> Watermark | None:
     """Lock the watermark until the transaction ends; None where another replica has it."""
-    await session.execute(_SQL["ensure"], {"position": first_position})
     row = await (await session.execute(_SQL["take"])).fetchone()
+    if row is None:  # another replica has it, or there is none yet
+        await session.execute(_SQL["ensure"], {"position": first_position})
+        row = await (await session.execute(_SQL["take"])).fetchone()
     return Watermark(row["position"], row["wide_at"]) if row else None
 
 
