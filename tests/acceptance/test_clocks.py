@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from support.bench import Bench
-from support.clocks import shifted
+from support.clocks import set_clock, shifted
 from support.daemon import Daemon
 from support.undisturbed import final_state, undisturbed
 from support.waiting import eventually
@@ -48,15 +48,15 @@ def test_a_daemon_whose_clock_is_wrong_tries_nothing_and_shows_it(bench: Bench, 
 @pytest.mark.parametrize("seconds", [TEN_MINUTES, pytest.param(-TEN_MINUTES, marks=pytest.mark.thorough)])
 def test_a_clock_that_jumps_stops_attempts_but_not_sweeps_until_it_is_right_again(bench: Bench, seconds: int) -> None:
     told = bench.folder / "clock"
-    told.write_text("+0s")
+    set_clock(told, 0)
     daemon = bench.daemon(**shifted(told)).until_ready()
-    told.write_text(f"{seconds:+}s")
+    set_clock(told, seconds)
     eventually(lambda: daemon.lines("clock_skew.detected"))
     bench.crashed_application(1, "linear", ends=1, ZOO_DELAY="0.3")
     before = daemon.sweeps()
     eventually(lambda: daemon.sweeps() >= before + 5)
     assert bench.one(ATTEMPTS) == 0
-    told.write_text("+0s")
+    set_clock(told, 0)
     eventually(lambda: bench.all_closed(1))
     assert readiness(daemon).status_code == 200
     assert final_state(bench.dsn, "linear_0") == undisturbed("linear")

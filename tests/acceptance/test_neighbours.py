@@ -108,7 +108,8 @@ def test_a_thread_that_waits_for_a_person_is_never_touched(bench: Bench) -> None
 def test_a_breakpoint_of_a_graph_or_its_subgraph_is_never_passed(bench: Bench, workflow: str) -> None:
     waiting = bench.application(2, workflow, ZOO_DELAY="0.01")
     assert waiting.wait(30) == 0
-    daemon = bench.daemon().until_ready()
+    # The approved run takes no lock: on a busy machine it must not look dead.
+    daemon = bench.daemon(RESUMED_MIN_AGE="10s").until_ready()
     assert_held(bench, daemon, "breakpoint", 2)
     approved = bench.application(2, workflow, ZOO_DELAY="0.01", ZOO_APPROVE="1")
     assert approved.wait(30) == 0

@@ -249,6 +249,12 @@ async def test_each_missing_grant_is_named(prepared: Roles) -> None:
             kind, _, name = thing.partition(" ")
             whom = "public, {}" if kind != "table" else "{}"  # functions, and the schema public, are open to all
             prepared.execute(f"revoke {right} on {kind} {{}} from {whom}", name, prepared.runner)
+            if (
+                "resumed.forget_" in thing or "resumed.prune_" in thing
+            ):  # then nothing is forgotten, and all else is done
+                await check(prepared)
+                prepared.execute(f"grant {right} on {kind} {{}} to {{}}", name, prepared.runner)
+                continue
             with pytest.raises(DatabaseUnusableError) as refused:
                 await check(prepared)
             assert f"the role {prepared.runner} lacks {right} on {thing}: " in str(refused.value)

@@ -19,6 +19,7 @@ from resumed.operations.assess import SweepContext, build_sweep_context, with_ow
 from resumed.operations.retention import History, forget_history
 from resumed.store import locks, retention, schema
 from resumed.store.connection import PostgresError, Session, open_session
+from resumed.store.database_errors import ErrorKind, kind_of
 from resumed.store.retention import RETENTION_KEY, PrunePosition
 
 _RACED_ROWS = 100
@@ -45,6 +46,7 @@ class RetentionTask:
     dry_run: bool = False
     _pruner: Pruner = field(init=False)
     _denied: bool = False
+    _refused: bool = False
 
     def __post_init__(self) -> None:
         """Prepare to prune on behalf of this host's daemon."""
@@ -61,7 +63,10 @@ class RetentionTask:
                 if await locks.try_key(session, RETENTION_KEY):
                     await self._run_round(session)
         except (DatabaseError, PostgresError, OSError, TimeoutError) as error:
-            events.retention_failed(error)
+            refused = isinstance(error, PostgresError) and kind_of(error) is ErrorKind.REFUSED
+            if not (refused and self._refused):  # a role that lacks a right is reported once
+                events.retention_failed(error)
+            self._refused = refused
         except Exception as error:  # noqa: BLE001 - an error of ours must not end the rounds, nor hide
             events.round_failed("retention", error)
 
