@@ -30,8 +30,6 @@ with needed (schema, name, rights) as (
         ('resumed', 'pauses', array['select', 'insert', 'update']),
         ('resumed', 'audit', array['select', 'insert']),
         ('resumed', 'runs', array['select', 'insert', 'update']),
-        ('resumed', 'prune_positions', array['select', 'insert', 'update']),
-        ('resumed', 'prune_marks', array['select', 'insert', 'update']),
         (null, 'checkpoints', array['select', 'insert', 'update']),
         (null, 'checkpoint_blobs', array['select', 'insert']),
         (null, 'checkpoint_writes', array['select', 'insert', 'update'])
