@@ -108,6 +108,7 @@ def test_show_gives_state_evidence_and_attempts(bench: Bench) -> None:
     assert after["attempts"][0]["after"] == after["head"]
 
 
+@pytest.mark.thorough
 def test_threads_lists_open_cases_of_a_state(bench: Bench) -> None:
     bench.application(2, "asking", ZOO_DELAY="0.01").wait(30)
     bench.crashed_application(1, "linear", ends=1, ZOO_DELAY="0.3")

@@ -58,6 +58,7 @@ def test_a_superseded_thread_that_is_left_unfinished_is_gone_on_with_and_not_for
     assert daemon.terminate() == 0
 
 
+@pytest.mark.thorough
 def test_an_application_whose_clock_is_ahead_is_resumed_once_its_time_has_come(bench: Bench) -> None:
     bench.crashed_application(1, "linear", "alinear", ends=3, ZOO_DELAY="0.3", **shifted(3))
     ahead = made_at(bench.one("select max(checkpoint_id) from checkpoints"))

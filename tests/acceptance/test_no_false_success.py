@@ -153,6 +153,7 @@ def test_a_route_that_failed_is_taken_and_what_cannot_pass_is_not_fed_again(
     assert state(bench, "delta")["told"] == ["a", "fragile", "taken"]
 
 
+@pytest.mark.thorough
 def test_what_starts_a_node_of_another_version_only_is_not_taken_for_finished(bench: Bench) -> None:
     died(bench, "pregel")
     before = deployed(bench, "pregel")

@@ -115,6 +115,7 @@ def test_an_answer_that_was_taken_before_the_process_died_is_kept(bench: Bench) 
     assert [line["node"] for line in bench.effects("end")].count("last") == 1
 
 
+@pytest.mark.thorough
 def test_one_answer_for_two_parallel_questions_is_a_persons_matter(bench: Bench) -> None:
     asked(bench, "asking_beside")
     everything()

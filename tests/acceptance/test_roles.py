@@ -151,6 +151,7 @@ def test_the_runner_alone_is_enough_to_finish_what_a_killed_application_left(pre
     assert [line for line in daemon.lines() if line["event"] == "database.failed"] == []
 
 
+@pytest.mark.thorough
 def test_the_runner_is_enough_for_the_reading_commands(prepared: Roles, bench: Bench) -> None:
     bench.dsn = prepared.address(prepared.application)
     bench.crashed_application(1, "linear", ends=1, ZOO_DELAY="0.3")
@@ -293,6 +294,7 @@ def test_a_daemon_that_lacks_a_grant_ends_with_3_and_one_sentence(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.thorough
 def test_a_grant_that_is_taken_from_a_running_daemon_is_waited_for(prepared: Roles, bench: Bench) -> None:
     daemon = bench.daemon().until_ready()
     prepared.execute("revoke usage on schema resumed from {}", prepared.runner)

@@ -31,6 +31,7 @@ from resumed.model import Outcome, Verdict
 from resumed.workflows.loaded_workflow import LoadedWorkflow
 from support.attempting import Place, place_at, workflow_of
 from support.databases import in_database
+from support.tiers import small, whole
 
 GRAPHS = Path(__file__).parent.parent / "graphs"
 sys.path.insert(0, str(GRAPHS))
@@ -224,11 +225,16 @@ def follow(rig: Rig, workflow: LoadedWorkflow, whose: tuple[Drawn, str], expecte
 
 
 @pytest.mark.timeout(170 if EXAMPLES == FEW else 7200)
-@pytest.mark.parametrize("part", [0, *(pytest.param(one, marks=pytest.mark.thorough) for one in range(1, PARTS))])
-def test_a_random_graph_killed_anywhere_is_judged_and_finished_as_if_nothing_had_happened(rig: Rig, part: int) -> None:
+@pytest.mark.parametrize(
+    ("part", "examples"),
+    [small(0, FEW // PARTS // 3, id="some"), *(whole(one, EXAMPLES // PARTS, id=str(one)) for one in range(PARTS))],
+)
+def test_a_random_graph_killed_anywhere_is_judged_and_finished_as_if_nothing_had_happened(
+    rig: Rig, part: int, examples: int
+) -> None:
     @seed(part)
     @settings(
-        max_examples=EXAMPLES // PARTS,
+        max_examples=examples,
         deadline=None,
         database=None,
         print_blob=True,
@@ -244,5 +250,5 @@ def test_a_random_graph_killed_anywhere_is_judged_and_finished_as_if_nothing_had
         look(rig, drawn, {"before": before, "saver": saver, "durability": durability})
 
     check()
-    print(f"\n{EXAMPLES // PARTS} random graphs: {dict(sorted(rig.met.items()))}")
-    assert rig.met["killed: stopped"] > EXAMPLES / PARTS / 8
+    print(f"\n{examples} random graphs: {dict(sorted(rig.met.items()))}")
+    assert rig.met["killed: stopped"] > examples / 8
