@@ -161,7 +161,10 @@ def test_no_thread_loses_anything_that_it_may_keep_while_applications_write(benc
     assert {"unfinished", "open_case", "delta_channel"} <= refused
 
 
-DEATHS = [("keep_latest", "chat"), ("mark", "stateful"), ("delete", "updated")]
+DEATHS = [
+    ("delete", "updated"),
+    *(pytest.param(*one, marks=pytest.mark.thorough) for one in (("keep_latest", "chat"), ("mark", "stateful"))),
+]
 MORE_DEATHS = [(step, kind) for step in ("keep_latest", "mark", "delete") for kind in threads.FINISHED[:-1]]
 
 
@@ -239,6 +242,7 @@ def test_the_command_counts_first_then_keeps_the_newest_and_says_what_it_did(
     ]
 
 
+@pytest.mark.thorough
 def test_the_command_deletes_what_it_has_marked_an_hour_before(bench: Bench, old_threads: list[str]) -> None:
     command = ["prune", "--delete", "--yes", "--json"]
     first = json.loads(bench.resumed(*command, workflows=FEW).stdout)
@@ -255,6 +259,7 @@ def test_the_command_deletes_what_it_has_marked_an_hour_before(bench: Bench, old
     assert named["marked"] == 2
 
 
+@pytest.mark.thorough
 def test_the_command_says_what_is_missing(bench: Bench, old_threads: list[str]) -> None:
     plain = ["kept_chat=kept.graphs:built_chat"]
     for command, code, said in (
@@ -273,6 +278,7 @@ def test_the_command_says_what_is_missing(bench: Bench, old_threads: list[str]) 
 # The daemon
 
 
+@pytest.mark.thorough
 def test_the_daemon_prunes_by_its_settings_and_by_what_workflows_say(bench: Bench, old_threads: list[str]) -> None:
     workflows = [*FEW[:2], "gone_waiting=kept.graphs:built_waiting"]
     daemon = bench.daemon(workflows, RESUMED_PRUNE_OLDER_THAN="1d")
