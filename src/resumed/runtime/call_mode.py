@@ -184,6 +184,8 @@ def _is_user_code(frame: FrameType) -> bool:
 def _only_raises(code: CodeType) -> bool:
     """Return whether a function does nothing but raise: it raises the result of each call that it makes."""
     operations = [instruction.opname for instruction in dis.get_instructions(code)]
-    calls = [name for name, after in pairwise(operations) if name.startswith("CALL") and after != "RAISE_VARARGS"]
+    # Python 3.12 ends each coroutine with a CALL_INTRINSIC_1, which calls nothing of the function's.
+    called = [(name, after) for name, after in pairwise(operations) if not name.startswith("CALL_INTRINSIC")]
+    calls = [name for name, after in called if name.startswith("CALL") and after != "RAISE_VARARGS"]
     effects = [name for name in operations if name.startswith(_EFFECTS)]
     return "NotImplementedError" in code.co_names and not calls and not effects
