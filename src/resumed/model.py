@@ -216,7 +216,10 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class ThreadCount:
-    """How many cases share a workflow (empty: unclaimed), state and verdict, how many are due, the longest quiet."""
+    """How many cases share a workflow (empty: unclaimed), state and verdict, how many are due, the longest quiet.
+
+    `suspects`: how many of them are tried alone, because their last attempt ended with its worker.
+    """
 
     workflow: str
     state: str
@@ -224,3 +227,4 @@ class ThreadCount:
     threads: int
     due: int
     oldest_at: datetime | None
+    suspects: int = 0

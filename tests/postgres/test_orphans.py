@@ -50,9 +50,11 @@ async def left_open(session: Session, by: str, known: list[Registration], **meta
 
 async def closed(session: Session, attempt: Attempt, known: list[Registration]) -> Case:
     sweep_context = SweepContext(NOW + timedelta(seconds=1), tuple(known), RULES)
-    assert await close_orphan(session, sweep_context, attempt, ALONE) is not None
+    orphan = await close_orphan(session, sweep_context, attempt, ALONE)
     found = await case(session, "orders_1")
+    assert orphan is not None
     assert found is not None
+    assert orphan.quarantine_reason == found.quarantine_reason
     return found
 
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from resumed.model import Attempt, Outcome, State, ThreadCount, Verdict
+from resumed.model import Attempt, Outcome, PolicyLimits, Registration, State, ThreadCount, Verdict
 from resumed.observability import logs
 from resumed.observability.events import Events, configure
 from resumed.observability.metrics import BUCKETS
@@ -24,6 +24,9 @@ from resumed.observability.redaction import ErrorReport
 WORKFLOW = {"workflow"}
 CONTRACT = {
     "resumed_attempts": ("counter", {"workflow", "outcome"}),
+    "resumed_quarantined": ("counter", WORKFLOW),
+    "resumed_console_requests": ("counter", {"code"}),
+    "resumed_webhook_failures": ("counter", set()),
     "resumed_sweep_rows": ("counter", set()),
     "resumed_lock_contention": ("counter", WORKFLOW),
     "resumed_locks_lost": ("counter", set()),
@@ -46,7 +49,33 @@ CONTRACT = {
     "resumed_threads": ("gauge", {"workflow", "state", "verdict"}),
     "resumed_due_threads": ("gauge", WORKFLOW),
     "resumed_oldest_unfinished_timestamp_seconds": ("gauge", WORKFLOW),
+    "resumed_oldest_thread_timestamp_seconds": ("gauge", {"workflow", "state"}),
+    "resumed_suspect_threads": ("gauge", set()),
+    "resumed_attempt_slots": ("gauge", set()),
+    "resumed_attempt_ceiling": ("gauge", set()),
+    "resumed_min_age_seconds": ("gauge", WORKFLOW),
+    "resumed_longest_step_seconds": ("gauge", WORKFLOW),
+    "resumed_workflow_info": ("gauge", {"workflow", "version"}),
+    "resumed_clock_skew_seconds": ("gauge", set()),
+    "resumed_index_present": ("gauge", set()),
+    "resumed_dry_run": ("gauge", set()),
+    "process_cpu_seconds": ("counter", set()),
+    "process_resident_memory_bytes": ("gauge", set()),
+    "process_virtual_memory_bytes": ("gauge", set()),
+    "process_start_time_seconds": ("gauge", set()),
+    "process_open_fds": ("gauge", set()),
+    "process_max_fds": ("gauge", set()),
 }
+LIMITS = PolicyLimits(
+    min_age=timedelta(minutes=5),
+    max_age=timedelta(hours=24),
+    max_attempts=5,
+    max_total_attempts=50,
+    retry_base=timedelta(seconds=30),
+    retry_cap=timedelta(hours=1),
+    timeout=timedelta(minutes=15),
+    concurrency=16,
+)
 KEYS = {
     "thread_id",
     "workflow",
@@ -98,7 +127,12 @@ def _json_lines() -> Iterator[None]:
 def events() -> Events:
     made = Events()
     made.workflow_known("orders")
+    made.workflows_registered([registration("orders", "1")])
     return made
+
+
+def registration(name: str, version: str, **limits: Any) -> Registration:
+    return Registration(name, version, (), (), replace(LIMITS, **limits), NOW)
 
 
 def lines(capture: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -137,8 +171,18 @@ def test_every_child_exists_from_the_start_at_0(events: Events) -> None:
     for workflow in ("", "orders"):
         assert value(events, "resumed_due_threads", workflow=workflow) == 0
         assert value(events, "resumed_threads", workflow=workflow, state="held", verdict="waiting") == 0
-    for name in ("inflight_attempts", "workflow_loaded", "paused", "circuit_open"):
+        for state in ("due", "running", "backoff", "held", "quarantined"):
+            assert value(events, "resumed_oldest_thread_timestamp_seconds", workflow=workflow, state=state) == 0
+    for name in (
+        "quarantined_total", "inflight_attempts", "workflow_loaded", "paused", "circuit_open", "longest_step_seconds",
+    ):  # fmt: skip
         assert value(events, f"resumed_{name}", workflow="orders") == 0
+    for name in (
+        "attempt_slots", "attempt_ceiling", "clock_skew_seconds", "index_present", "dry_run", "suspect_threads",
+        "webhook_failures_total",
+    ):  # fmt: skip
+        assert value(events, f"resumed_{name}") == 0
+    assert value(events, "resumed_console_requests_total", code="401") == 0
     assert value(events, "resumed_recovery_duration_seconds_count", workflow="orders") == 0
 
 
@@ -270,6 +314,61 @@ def test_the_threads_of_the_database_are_gauges_and_what_is_gone_falls_to_0(even
     assert value(events, "resumed_due_threads", workflow="orders") == 1
     events.threads_counted([])
     assert value(events, "resumed_oldest_unfinished_timestamp_seconds", workflow="orders") == 0
+
+
+def test_the_oldest_thread_is_told_state_by_state_and_suspects_over_all_workflows(events: Events) -> None:
+    hour = timedelta(hours=1)
+    events.threads_counted(
+        [
+            count("orders", State.DUE, Verdict.FAILED, 3, oldest_at=NOW - hour, suspects=2),
+            count("orders", State.DUE, Verdict.STOPPED, 3, oldest_at=NOW - 2 * hour),
+            count("orders", State.HELD, Verdict.WAITING, 1, oldest_at=NOW - 500 * hour),
+            count("others", State.BACKOFF, Verdict.FAILED, 1, oldest_at=NOW, suspects=1),
+        ]
+    )
+    oldest = {
+        state: value(events, "resumed_oldest_thread_timestamp_seconds", workflow="orders", state=state)
+        for state in ("due", "held", "running")
+    }
+    assert oldest == {
+        "due": (NOW - 2 * hour).timestamp(), "held": (NOW - 500 * hour).timestamp(), "running": 0
+    }  # fmt: skip
+    assert value(events, "resumed_suspect_threads") == 3
+
+
+def test_what_is_told_of_a_version_goes_with_it_and_a_workflow_that_failed_has_no_min_age(events: Events) -> None:
+    events.workflows_registered([registration("orders", "2", min_age=timedelta(0)), registration("refunds", "")])
+    assert value(events, "resumed_workflow_info", workflow="orders", version="1") is None
+    assert value(events, "resumed_workflow_info", workflow="orders", version="2") == 1
+    assert value(events, "resumed_workflow_info", workflow="refunds", version="") == 1
+    assert value(events, "resumed_min_age_seconds", workflow="orders") == 0
+    assert value(events, "resumed_min_age_seconds", workflow="refunds") == 300
+    events.workflows_registered([])
+    events.workflow_failed("orders", "ImportError")
+    assert value(events, "resumed_min_age_seconds", workflow="orders") is None
+
+
+def test_the_longest_step_never_falls(events: Events) -> None:
+    for seconds in (3, 8, 5):
+        events.steps_measured({"orders": timedelta(seconds=seconds)})
+    events.steps_measured({})
+    assert value(events, "resumed_longest_step_seconds", workflow="orders") == 8
+
+
+def test_a_clock_behind_the_databases_is_a_negative_skew(events: Events) -> None:
+    events.clock_compared(timedelta(milliseconds=-1500))
+    assert value(events, "resumed_clock_skew_seconds") == -1.5
+
+
+def test_what_goes_into_quarantine_is_counted_thread_by_thread_and_said_once_a_sweep(
+    events: Events, capsys: pytest.CaptureFixture[str]
+) -> None:
+    events.case_quarantined("orders_1", "orders", "5 charged attempts")
+    events.cases_quarantined("orders", 700, "orders_2", "no version takes it: token=hunter2")
+    assert value(events, "resumed_quarantined_total", workflow="orders") == 701
+    said = lines(capsys)[-1]
+    assert (said["event"], said["threads"], said["thread_id"]) == ("cases.quarantined", 700, "orders_2")
+    assert said["reason"] == "no version takes it: token=***"
 
 
 def test_a_sweep_is_counted_and_one_that_changed_nothing_is_not_news(

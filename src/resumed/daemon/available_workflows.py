@@ -56,6 +56,7 @@ class AvailableWorkflows:
         self.registrations = {name: one for loaded in self._loaded.values() for name, one in loaded.items()}
         reasons = {name: reason for missing in self._not_loaded.values() for name, reason in missing.items()}
         self.unavailable = {name: reason for name, reason in reasons.items() if name not in self.registrations}
+        self.events.workflows_registered(self.registrations.values())
         for name in sorted(self.registrations.keys() - before.keys()):
             self.events.workflow_loaded(name, self.registrations[name].version)
         for name in sorted(self.unavailable):

@@ -20,6 +20,7 @@ class ClockCheck:
     def compare_host(self, database_now: datetime) -> None:
         """Block readiness while this host's clock is too far off: ids that are made behind a head are never read."""
         ahead = datetime.now(UTC) - database_now
+        self.events.clock_compared(ahead)
         if abs(ahead) <= CLOCK_LIMIT:
             self.readiness.unblock(Blocker.CLOCK)
             return

@@ -60,6 +60,7 @@ class SweepTask:
             self.clocks.compare_host(self.swept_at)
             took = asyncio.get_running_loop().time() - began
             has_index = await schema.has_index(session)
+            context.events.index_looked_for(present=has_index)
             if has_index:
                 newest = await statistics.newest_checkpoint(session, self.swept_at)
                 self.clocks.compare_applications(self.swept_at, newest)
@@ -69,6 +70,8 @@ class SweepTask:
             self._had_index = has_index
             if report is not None:
                 context.events.sweep_finished(report.rows, report.written, timedelta(seconds=took), report.lag)
+                for workflow, group in report.quarantined.items():
+                    context.events.cases_quarantined(workflow, group.threads, group.first, group.reason)
             context.events.threads_counted(await statistics.count_cases(session))
         return report
 
@@ -176,7 +179,9 @@ class RecoveryTask:
             )
             if closed := await close_orphan(session, sweep_context, orphan, closer):
                 count += 1
-                context.monitor.finish_attempt(closed)
+                context.monitor.finish_attempt(closed.attempt)
+                if closed.quarantine_reason is not None:
+                    context.events.case_quarantined(orphan.thread_id, orphan.workflow, closed.quarantine_reason)
         return count
 
     def _closable(self, found: Sequence[Attempt]) -> list[Attempt]:

@@ -14,6 +14,7 @@ from resumed.judge.case import (
     CaseUpdate,
     case_update,
     decide_verdict,
+    enters_quarantine,
     place_case,
     vanished_case,
 )
@@ -58,11 +59,19 @@ class SuspectResult:
     quarantine_reason: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ClosedOrphan:
+    """An attempt as it was closed; `quarantine_reason` if that has put its thread into quarantine."""
+
+    attempt: Attempt
+    quarantine_reason: str | None = None
+
+
 async def close_orphan(
     session: Session, sweep_context: SweepContext, attempt: Attempt, closer: Closer
-) -> Attempt | None:
+) -> ClosedOrphan | None:
     """Close an open attempt if its lock is free; return None if it is not, or if it has been closed meanwhile."""
-    thread = attempt.thread_id
+    thread, reason = attempt.thread_id, None
     async with session.transaction():
         if not await locks.try_lock_for_transaction(session, thread):
             return None
@@ -85,7 +94,9 @@ async def close_orphan(
             run = snapshot.head.run if snapshot is not None else None
             await runs.settle_run(session, run, update.judgement.verdict)
             await cases.settle_attempt(session, update, fields, known=known, now=sweep_context.now)
-        return closed
+            if enters_quarantine(update, known):
+                reason = update.placement.quarantine_reason
+        return ClosedOrphan(closed, reason) if closed is not None else None
 
 
 async def suspect_thread(

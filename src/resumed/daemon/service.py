@@ -10,6 +10,7 @@ from datetime import timedelta
 from resumed.config.settings import Settings
 from resumed.daemon.clock_check import ClockCheck
 from resumed.daemon.control_session import ControlSession
+from resumed.daemon.measurements import LongestStepTask
 from resumed.daemon.periodic_tasks import (
     AnnouncementTask,
     DispatchTask,
@@ -36,6 +37,7 @@ from resumed.workers.pool import WorkerPool, replica_name
 _ANNOUNCE_EVERY = timedelta(seconds=20)
 _SELF_TEST_EVERY = timedelta(seconds=60)
 _RETENTION_EVERY = timedelta(seconds=10)
+_MEASURE_STEPS_EVERY = timedelta(minutes=10)
 _RETRY_CONNECT = timedelta(seconds=1)
 _RECOVERY_LIMIT = timedelta(seconds=1)
 _RECOVERY_PAUSE = timedelta(milliseconds=50)
@@ -72,6 +74,7 @@ class Service:
         self._stop_requests = StopRequestTask(self.context, requests)
         self._announcement = AnnouncementTask(self.context)
         self._self_test = SelfTestTask(self.context, self._clocks)
+        self._longest_step = LongestStepTask(self.context)
         self.retention = RetentionTask(self.context, retention_rules(settings), dry_run=settings.dry_run)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -133,6 +136,7 @@ class Service:
             ScheduledCall(self._announcement.run_once, _ANNOUNCE_EVERY, _ANNOUNCE_EVERY),
             ScheduledCall(self._self_test.run_once, _SELF_TEST_EVERY, _SELF_TEST_EVERY),
             ScheduledCall(self.retention.run_once, _RETENTION_EVERY, _RETENTION_EVERY),
+            ScheduledCall(self._longest_step.run_once, _MEASURE_STEPS_EVERY, timedelta(0)),
         ]
         async with run_scheduler(calls):
             await asyncio.gather(self._keep_dispatching(), self._keep_recovering())
@@ -142,6 +146,8 @@ class Service:
         self.pool.dismiss_unneeded()
         counts = self.pool.state_counts()
         self._events.workers_counted(counts)
+        slots = self._settings.processes * self._settings.concurrency
+        self._events.capacity_counted(slots, counts["ready"] * self.pool.session_limit.current)
         if counts["ready"]:
             self.readiness.unblock(Blocker.WORKERS)
         else:

@@ -5,11 +5,12 @@ A page and the watermark that it moves are one transaction, so that after a cras
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from resumed.judge.case import CaseUpdate, vanished_case
+from resumed.judge.case import CaseUpdate, enters_quarantine, vanished_case
 from resumed.judge.checkpoint_id import first_at, made_at, plausible_span
 from resumed.model import Case, State
 from resumed.operations.assess import (
@@ -32,13 +33,41 @@ _SEARCH_TIME = timedelta(milliseconds=250)
 
 
 @dataclass(frozen=True, slots=True)
+class QuarantinedGroup:
+    """How many cases of a workflow were put into quarantine, the first of them and its reason."""
+
+    threads: int
+    first: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class SweepReport:
-    """What a sweep did: checkpoint rows and threads read, cases written, and how far the watermark lags behind."""
+    """What a sweep did: checkpoint rows and threads read, cases written, and how far the watermark lags behind.
+
+    `quarantined` maps workflows to the cases that it put into quarantine; the empty name is unclaimed.
+    """
 
     rows: int = 0
     threads: int = 0
     written: int = 0
     lag: timedelta = timedelta(0)
+    quarantined: Mapping[str, QuarantinedGroup] = field(default_factory=dict)
+
+    def with_pass(self, other: "SweepReport") -> "SweepReport":
+        """Return what this pass and a later one of the same sweep did together."""
+        both = {
+            name: replace(group, threads=group.threads + self.quarantined[name].threads)
+            for name, group in other.quarantined.items()
+            if name in self.quarantined
+        }
+        return replace(
+            self,
+            rows=self.rows + other.rows,
+            threads=self.threads + other.threads,
+            written=self.written + other.written,
+            quarantined={**self.quarantined, **other.quarantined, **both},
+        )
 
 
 @dataclass(slots=True)
@@ -80,17 +109,17 @@ async def run_sweep(
         - _shortest_min_age(sweep_context)
         - (await watermark.watermark_position(session) or sweep_context.now)
     )
-    return SweepReport(found.rows, found.threads + again.threads, found.written + again.written, max(lag, timedelta(0)))
+    return replace(found.with_pass(again), lag=max(lag, timedelta(0)))
 
 
 async def _sweep_window(session: Session, sweep_context: SweepContext) -> SweepReport | None:
-    rows = threads = written = 0
+    report = SweepReport()
     window: Window | None = None
     while True:
         async with session.transaction():
             mark = await watermark.take_watermark(session, sweep_context.now - sweep_context.rules.defaults.max_age)
             if mark is None:
-                return None if window is None else SweepReport(rows, threads, written)
+                return None if window is None else report
             window = window or _window(mark, sweep_context)
             page = await checkpoints.window_page(session, window.after, window.upper, PAGE_ROWS)
             timeless: list[str] = []
@@ -100,9 +129,9 @@ async def _sweep_window(session: Session, sweep_context: SweepContext) -> SweepR
             found = await _record(session, sweep_context, [*page.threads, *timeless])
             reached = None if page.is_last else page.last_id
             await watermark.move_watermark(session, _watermark_after(mark, window, reached, sweep_context))
-        rows, threads, written = rows + page.rows, threads + found.threads, written + found.written
+        report = report.with_pass(replace(found, rows=page.rows))
         if page.is_last:
-            return SweepReport(rows, threads, written)
+            return report
         window = Window(page.last_id or window.after, window.upper, window.until, wide=window.wide)
 
 
@@ -138,7 +167,7 @@ async def _revisit_cases(session: Session, sweep_context: SweepContext, search: 
     async for page in runs.abandoned_runs(session, PAGE_ROWS):
         async with session.transaction():
             found = await _record(session, sweep_context, page)
-        report = SweepReport(threads=report.threads + found.threads, written=report.written + found.written)
+        report = report.with_pass(found)
     return report
 
 
@@ -173,10 +202,22 @@ async def _record(session: Session, sweep_context: SweepContext, threads: Sequen
         for update in updates
         if _needs_writing(update, known.get(update.thread_id))
     ]
-    await cases.record(session, sorted(changed, key=lambda pair: pair[0].thread_id), sweep_context.now)
+    recorded = await cases.record(session, sorted(changed, key=lambda pair: pair[0].thread_id), sweep_context.now)
     for update, _ in assessed.judged.values():
         await runs.settle_run(session, assessed.seen[update.thread_id].head.run, update.judgement.verdict)
-    return SweepReport(threads=len(threads), written=len(changed))
+    put_away = [
+        update for update, before in changed if update.thread_id in recorded and enters_quarantine(update, before)
+    ]
+    return SweepReport(threads=len(threads), written=len(changed), quarantined=_grouped(put_away))
+
+
+def _grouped(updates: Sequence[CaseUpdate]) -> dict[str, QuarantinedGroup]:
+    counts = Counter(one.workflow or "" for one in updates)
+    firsts = {one.workflow or "": one for one in reversed(updates)}
+    return {
+        name: QuarantinedGroup(count, firsts[name].thread_id, firsts[name].placement.quarantine_reason or "")
+        for name, count in counts.items()
+    }
 
 
 def _needs_writing(found: CaseUpdate, known: Case | None) -> bool:

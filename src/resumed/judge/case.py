@@ -146,6 +146,12 @@ def decide_case(snapshot: ThreadSnapshot, circumstances: Circumstances) -> CaseU
     return case_update(snapshot, circumstances, judgement, place_case(judgement, circumstances))
 
 
+def enters_quarantine(update: CaseUpdate, known: Case | None) -> bool:
+    """Return whether an update puts a case into quarantine that was not there before."""
+    was_there = known is not None and known.state is State.QUARANTINED
+    return update.placement.state is State.QUARANTINED and not was_there
+
+
 def action(judgement: Judgement, placement: CasePlacement) -> Action:
     """Return what a sweep would do about the thread."""
     match placement.state:

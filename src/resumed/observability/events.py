@@ -3,12 +3,12 @@
 It decides nothing. It never logs state, answers or secrets; of an error it logs class, place and a masked line.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from resumed import durations
-from resumed.model import Attempt, Outcome, ThreadCount
+from resumed.model import Attempt, Outcome, Registration, ThreadCount
 from resumed.observability import redaction
 from resumed.observability.logs import configure, write_event
 from resumed.observability.metrics import UNCLAIMED
@@ -109,10 +109,17 @@ class Events(RetentionEvents):
         write_event("case.refused", thread_id=thread_id, workflow=workflow, verdict=verdict, reason=reason)
 
     def case_quarantined(self, thread_id: str, workflow: str, reason: str) -> None:
-        """Log a thread that is not tried again until it is released."""
+        """Log and count a thread that is not tried again until it is released."""
+        self.metrics.quarantined.labels(workflow).inc()
         write_event(
             "case.quarantined", "error", thread_id=thread_id, workflow=workflow, reason=redaction.redact_message(reason)
         )
+
+    def cases_quarantined(self, workflow: str, threads: int, first: str, reason: str) -> None:
+        """Log and count threads of a workflow that a sweep has put into quarantine, the first with its reason."""
+        self.metrics.quarantined.labels(workflow).inc(threads)
+        facts: dict[str, object] = {"workflow": workflow, "threads": threads, "thread_id": first}
+        write_event("cases.quarantined", "error", **facts, reason=redaction.redact_message(reason))
 
     def stop_requested(self, thread_id: str, *, cancelled: bool) -> None:
         """Log an attempt that a person ends: by a cancel, a quarantine or a pause of the workflow."""
@@ -135,6 +142,10 @@ class Events(RetentionEvents):
         report = redaction.describe_error(error)
         write_event("round.failed", "error", operation=operation, **self._error_fields(report))
 
+    def index_looked_for(self, *, present: bool) -> None:
+        """Set whether the index on checkpoint ids is there."""
+        self.metrics.index_present.set(present)
+
     def index_missing(self) -> None:
         """Log that every sweep scans the whole table, so that sweeps run 20 times less often."""
         reason = (
@@ -147,6 +158,14 @@ class Events(RetentionEvents):
     def workflow_known(self, workflow: str) -> None:
         """Create every metric of a workflow, at 0."""
         self.metrics.workflow_known(workflow)
+
+    def workflows_registered(self, registrations: Iterable[Registration]) -> None:
+        """Set what is told of the versions of workflows that this replica has now, and of no others."""
+        self.metrics.workflows_registered(registrations)
+
+    def steps_measured(self, longest: Mapping[str, timedelta]) -> None:
+        """Set the longest step that was found of each workflow, where it is longer than the one before."""
+        self.metrics.steps_measured(longest)
 
     def workflow_loaded(self, workflow: str, version: str) -> None:
         """Log a workflow that the workers have."""
@@ -206,6 +225,10 @@ class Events(RetentionEvents):
             "readiness.changed", "info" if ready else "warning", ready=ready, reason=redaction.redact_message(reason)
         )
 
+    def clock_compared(self, ahead: timedelta) -> None:
+        """Set by how much this host's clock is ahead of the database's."""
+        self.metrics.clock_skew.set(ahead.total_seconds())
+
     def clock_skew_detected(self, ahead: timedelta | None = None) -> None:
         """Log that a clock of ours differs from the database's, and by how much where that is known."""
         write_event("clock_skew.detected", "warning", ahead_ms=ahead and round(ahead / timedelta(milliseconds=1)))
@@ -225,6 +248,7 @@ class Events(RetentionEvents):
 
     def service_started(self, version: str, *, dry_run: bool) -> None:
         """Log that the control process runs."""
+        self.metrics.dry_run.set(dry_run)
         write_event("service.started", version=version, dry_run=dry_run)
 
     def shutdown_started(self, grace: timedelta) -> None:

@@ -4,48 +4,55 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from resumed.model import Outcome, PruneStrategy, Refusal, State, ThreadCount, Verdict
+from resumed.model import Outcome, PruneStrategy, Refusal, Registration, ThreadCount
+from resumed.observability.database_gauges import UNCLAIMED, DatabaseGauges
+from resumed.observability.metric_descriptions import Description
 
-UNCLAIMED = ""
 OPERATIONS = ("sweep", "dispatch", "attempt", "close", "self_test", "http")
 WORKER_STATES = ("starting", "ready", "draining", "isolation")
+CONSOLE_CODES = ("200", "202", "303", "304", "400", "401", "403", "404", "409", "429", "500", "503")
 BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 10_800, 43_200, 86_400)
 
+__all__ = ["BUCKETS", "UNCLAIMED", "Metrics"]
+
 _BUILD = {"version": "resumed", "langgraph": "langgraph", "checkpoint_postgres": "langgraph-checkpoint-postgres"}
-_STATES = {
-    Verdict.RUNNING: (State.RUNNING,),
-    Verdict.CANCELLED: (State.HELD,),
-    Verdict.WAITING: (State.HELD,),
-    Verdict.BREAKPOINT: (State.HELD,),
-    Verdict.FINISHED: (State.CLOSED,),
-    Verdict.EDITED: (State.HELD,),
-    Verdict.UNCLAIMED: (State.HELD,),
-    Verdict.INCOMPATIBLE: (State.HELD, State.QUARANTINED),
-    Verdict.EXPIRED: (State.HELD,),
-    Verdict.FAILED: (State.DUE, State.RUNNING, State.BACKOFF, State.QUARANTINED),
-    Verdict.STOPPED: (State.DUE, State.RUNNING, State.BACKOFF, State.QUARANTINED),
-}
 
 
 class Metrics:
-    """Every instrument of the contract; one set a control process."""
+    """Every instrument of the contract; one set a control process. `descriptions` are those of its own metrics."""
 
     def __init__(self) -> None:
         """Create the instruments, and the children that need no workflow, at 0."""
         disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client forgot to annotate it
         self.registry = CollectorRegistry()
-        self._counted: set[tuple[str, str, str]] = set()
+        self.descriptions: list[Description] = []
+        self._longest_steps: dict[str, timedelta] = {}
         self._create_counters()
         self._create_histograms()
         self._create_gauges()
-        self._create_gauges_of_the_database()
+        self._create_workflow_gauges()
+        self.database = DatabaseGauges()
+        self.registry.register(self.database)
+        self.descriptions += self.database.descriptions
+        ProcessCollector(registry=self.registry)
         self._fill()
 
     def _create_counters(self) -> None:
         self.attempts = self._counter("attempts", "Attempts that ended, by outcome.", "workflow", "outcome")
+        self.quarantined = self._counter(
+            "quarantined", "Cases that this replica has put into quarantine; a person's are acts.", "workflow"
+        )
         self.sweep_rows = self._counter("sweep_rows", "Heads that sweeps have read.")
         self.lock_contention = self._counter(
             "lock_contention", "Attempts not made because the thread's lock was held elsewhere.", "workflow"
@@ -55,6 +62,12 @@ class Metrics:
         self.database_errors = self._counter("database_errors", "Database operations that failed.", "operation")
         self.pruned_threads = self._counter("pruned_threads", "Threads pruned.", "workflow", "strategy")
         self.prune_refused = self._counter("prune_refused", "Threads passed over by retention.", "reason")
+        self.console_requests = self._counter(
+            "console_requests", "Requests to the console, by status; 0 in a release without one.", "code"
+        )
+        self.webhook_failures = self._counter(
+            "webhook_failures", "Notices that could not be delivered; 0 in a release without a webhook."
+        )
 
     def _create_histograms(self) -> None:
         self.attempt_duration = self._histogram("attempt_duration", "Duration of attempts.", "workflow")
@@ -64,39 +77,62 @@ class Metrics:
         self.sweep_duration = self._histogram("sweep_duration", "Duration of sweeps.")
 
     def _create_gauges(self) -> None:
-        self.inflight_attempts = self._gauge("inflight_attempts", "Attempts running now.", "workflow")
         self.workers = self._gauge("workers", "Worker processes, by state.", "state")
-        self.workflow_loaded = self._gauge("workflow_loaded", "1 if a worker has loaded the workflow.", "workflow")
+        self.attempt_slots = self._gauge(
+            "attempt_slots", "Attempts that may run at once by the settings: RESUMED_PROCESSES x RESUMED_CONCURRENCY."
+        )
+        self.attempt_ceiling = self._gauge(
+            "attempt_ceiling",
+            "Attempts that may run at once now: fewer than slots while workers are missing or sessions are refused.",
+        )
         self.ready = self._gauge("ready", "1 while attempts can be made.")
+        self.dry_run = self._gauge("dry_run", "1 where nothing is resumed by the settings.")
         self.sweep_lag = self._gauge(
             "sweep_lag_seconds", "How far the newest checkpoint that sweeps have read lags behind what is quiet by now."
         )
         self.last_sweep = self._gauge("last_sweep_timestamp_seconds", "When the last sweep ended, in Unix time.")
+        self.clock_skew = self._gauge(
+            "clock_skew_seconds", "This host's clock minus the database's: negative where this host is behind."
+        )
+        self.index_present = self._gauge(
+            "index_present", "1 while checkpoint ids have an index; 0 too before the first sweep."
+        )
+        self.build_info = self._gauge("build_info", "Installed versions.", *_BUILD)
+
+    def _create_workflow_gauges(self) -> None:
+        self.inflight_attempts = self._gauge("inflight_attempts", "Attempts running now.", "workflow")
+        self.workflow_loaded = self._gauge("workflow_loaded", "1 if a worker has loaded the workflow.", "workflow")
+        self.workflow_info = self._gauge(
+            "workflow_info", "1 for the version that this replica has; none while it has not loaded.",
+            "workflow", "version",
+        )  # fmt: skip
+        self.min_age = self._gauge(
+            "min_age_seconds", "Silence after which a thread counts as dead; none while the workflow has not loaded.",
+            "workflow",
+        )  # fmt: skip
+        self.longest_step = self._gauge(
+            "longest_step_seconds", "Longest step found in finished threads since the start, 0 before any.", "workflow"
+        )
         self.paused = self._gauge("paused", "1 while the workflow is paused.", "workflow")
         self.circuit_open = self._gauge(
             "circuit_open", "1 while only single probes of the workflow are attempted.", "workflow"
         )
-        self.build_info = self._gauge("build_info", "Installed versions.", *_BUILD)
-
-    def _create_gauges_of_the_database(self) -> None:
-        self.threads = self._gauge(
-            "threads", "Cases in the database (max by, never sum).", "workflow", "state", "verdict"
-        )
-        self.due_threads = self._gauge("due_threads", "Cases due now in the database (max by, never sum).", "workflow")
-        self.oldest_unfinished = self._gauge(
-            "oldest_unfinished_timestamp_seconds",
-            "Last activity of the longest quiet unfinished thread in the database, 0 without one.",
-            "workflow",
-        )
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
-        return Counter(f"resumed_{name}_total", meaning, labels, registry=self.registry)
+        described = self._described(f"{name}_total", "counter", meaning, labels)
+        return Counter(described.name, meaning, labels, registry=self.registry)
 
     def _histogram(self, name: str, meaning: str, *labels: str) -> Histogram:
-        return Histogram(f"resumed_{name}_seconds", meaning, labels, registry=self.registry, buckets=BUCKETS)
+        described = self._described(f"{name}_seconds", "histogram", meaning, labels)
+        return Histogram(described.name, meaning, labels, registry=self.registry, buckets=BUCKETS)
 
     def _gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
-        return Gauge(f"resumed_{name}", meaning, labels, registry=self.registry)
+        return Gauge(self._described(name, "gauge", meaning, labels).name, meaning, labels, registry=self.registry)
+
+    def _described(self, name: str, kind: str, meaning: str, labels: tuple[str, ...]) -> Description:
+        """Note a metric for the table of all of them."""
+        self.descriptions.append(Description(f"resumed_{name}", kind, meaning, labels))
+        return self.descriptions[-1]
 
     def _fill(self) -> None:
         """Create the children whose labels are known from the start."""
@@ -107,8 +143,10 @@ class Metrics:
             self.workers.labels(state)
         for reason in Refusal:
             self.prune_refused.labels(reason)
+        for code in CONSOLE_CODES:
+            self.console_requests.labels(code)
         self.paused.labels(UNCLAIMED)
-        self._fill_gauges_of_the_database(UNCLAIMED)
+        self.database.add_workflow(UNCLAIMED)
 
     def workflow_known(self, workflow: str) -> None:
         """Create every child of a workflow, at 0."""
@@ -116,36 +154,29 @@ class Metrics:
             self.attempts.labels(workflow, outcome)
         for strategy in PruneStrategy:
             self.pruned_threads.labels(workflow, strategy)
-        for instrument in (self.lock_contention, self.attempt_duration, self.recovery_duration):
+        for instrument in (self.quarantined, self.lock_contention, self.attempt_duration, self.recovery_duration):
             instrument.labels(workflow)
-        for gauge in (self.inflight_attempts, self.workflow_loaded, self.paused, self.circuit_open):
+        for gauge in (self.inflight_attempts, self.workflow_loaded, self.longest_step, self.paused, self.circuit_open):
             gauge.labels(workflow)
-        self._fill_gauges_of_the_database(workflow)
+        self.database.add_workflow(workflow)
 
-    def _fill_gauges_of_the_database(self, workflow: str) -> None:
-        """Create the children that count a workflow's cases."""
-        self.due_threads.labels(workflow)
-        self.oldest_unfinished.labels(workflow)
-        for verdict, states in _STATES.items():
-            for state in states:
-                self._counted.add((workflow, state, verdict))
-                self.threads.labels(workflow, state, verdict)
+    def workflows_registered(self, registrations: Iterable[Registration]) -> None:
+        """Set what is told of the versions that this replica has now; a `min_age` of 0 would be one that is set."""
+        self.min_age.clear()
+        self.workflow_info.clear()
+        for one in registrations:
+            self.min_age.labels(one.name).set(one.numbers.min_age.total_seconds())
+            self.workflow_info.labels(one.name, one.version).set(1)
+
+    def steps_measured(self, longest: Mapping[str, timedelta]) -> None:
+        """Set the longest step of each workflow, where it is longer than the longest before."""
+        for workflow, took in longest.items():
+            known = self._longest_steps[workflow] = max(took, self._longest_steps.get(workflow, took))
+            self.longest_step.labels(workflow).set(known.total_seconds())
 
     def threads_counted(self, counts: Iterable[ThreadCount]) -> None:
-        """Set the gauges of the database to these counts; a combination that is gone falls to 0."""
-        rows = list(counts)
-        threads = {(row.workflow, row.state, row.verdict): row.threads for row in rows}
-        self._counted |= threads.keys()
-        for labels in self._counted:
-            self.threads.labels(*labels).set(threads.get(labels, 0))
-        for workflow in {workflow for workflow, _, _ in self._counted}:
-            self._count_workflow(workflow, [row for row in rows if row.workflow == workflow])
-
-    def _count_workflow(self, workflow: str, rows: list[ThreadCount]) -> None:
-        """Set the gauges of a workflow as a whole."""
-        oldest = [row.oldest_at.timestamp() for row in rows if row.oldest_at and row.state != State.CLOSED]
-        self.due_threads.labels(workflow).set(sum(row.due for row in rows))
-        self.oldest_unfinished.labels(workflow).set(min(oldest, default=0))
+        """Set the gauges of the database to these counts."""
+        self.database.set(counts)
 
     def workers_counted(self, counts: Mapping[str, int]) -> None:
         """Set how many workers are in each state; a state that is not named has none."""

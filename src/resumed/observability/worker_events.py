@@ -21,6 +21,11 @@ class WorkerEvents:
         """Set how many workers are `starting`, `ready`, `draining` and `isolation`."""
         self.metrics.workers_counted(counts)
 
+    def capacity_counted(self, slots: int, ceiling: int) -> None:
+        """Set how many attempts there may be at once by the settings, and how many now."""
+        self.metrics.attempt_slots.set(slots)
+        self.metrics.attempt_ceiling.set(ceiling)
+
     def worker_started(self, worker: str, pid: int) -> None:
         """Log a worker process that was spawned."""
         write_event("worker.started", worker=worker, pid=pid)

@@ -10,7 +10,7 @@ from resumed.operations.assess import SweepContext, assess
 from resumed.store import statistics
 from resumed.store.connection import Session
 
-_THREADS = 5000
+_CHECKPOINTS = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +27,21 @@ class LongestStep:
         return too_close(self.took, self.min_age)
 
 
-async def longest_steps(session: Session, sweep_context: SweepContext) -> list[LongestStep]:
-    """Return the longest step of each workflow among the newest checkpoints; the others are left out."""
-    judged = (await assess(session, sweep_context, await statistics.recent_threads(session, _THREADS), {})).judged
+async def longest_steps(
+    session: Session, sweep_context: SweepContext, newest: int = _CHECKPOINTS, rows: int | None = None
+) -> list[LongestStep]:
+    """Return the longest step of each workflow among the threads of the newest checkpoints; others are left out.
+
+    At most `rows` checkpoints of those threads are read; None: all.
+    """
+    judged = (await assess(session, sweep_context, await statistics.recent_threads(session, newest), {})).judged
     finished = {
         thread: (circumstances.claim.name or "", circumstances.ages.min_age)
         for thread, (found, circumstances) in judged.items()
         if found.judgement.verdict is Verdict.FINISHED
     }
     longest: dict[tuple[str, timedelta], timedelta] = {}
-    for thread, steps in groupby(await statistics.steps(session, list(finished)), lambda step: step.thread_id):
+    for thread, steps in groupby(await statistics.steps(session, list(finished), rows), lambda step: step.thread_id):
         took = longest_step(
             [StepMark(step.checkpoint_id, step.source == "input", step.ours, step.stood) for step in steps]
         )

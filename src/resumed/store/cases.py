@@ -95,11 +95,17 @@ async def list_open(session: Session, state: str | None = None) -> list[Case]:
     return [_case(row) async for row in cursor]
 
 
-async def record(session: Session, looks: Sequence[tuple[CaseUpdate, Case | None]], now: datetime) -> None:
-    """Write what looks found, each over the case as that look read it; a case that was written since is left alone."""
+async def record(session: Session, looks: Sequence[tuple[CaseUpdate, Case | None]], now: datetime) -> set[str]:
+    """Write what looks found, each over the case as that look read it; a case that was written since is left alone.
+
+    Returns the threads whose case was written.
+    """
+    written: set[str] = set()
     for first in range(0, len(looks), _ROWS_A_WRITE):
         decided = [record_look(known, update, now) for update, known in looks[first : first + _ROWS_A_WRITE]]
-        await session.execute(_SQL["write_all"], {**_many_columns(session, decided), **KEEPING_CLAIM})
+        cursor = await session.execute(_SQL["write_all"], {**_many_columns(session, decided), **KEEPING_CLAIM})
+        written |= {row["thread_id"] async for row in cursor}
+    return written
 
 
 async def claim(

@@ -75,7 +75,7 @@ async def recent_threads(session: Session, rows: int) -> list[str]:
     return [row["thread_id"] async for row in await session.execute(_SQL["recent_threads"], {"rows": rows})]
 
 
-async def steps(session: Session, threads: Sequence[str]) -> list[Step]:
-    """Read the root checkpoints of these threads, thread by thread in their order."""
-    cursor = await session.execute(_SQL["steps"], {"threads": list(threads)})
+async def steps(session: Session, threads: Sequence[str], rows: int | None = None) -> list[Step]:
+    """Read the root checkpoints of these threads, thread by thread in their order; at most `rows` unless it is None."""
+    cursor = await session.execute(_SQL["steps"], {"threads": list(threads), "rows": rows})
     return [Step(**row) async for row in cursor]

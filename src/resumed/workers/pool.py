@@ -83,7 +83,7 @@ class WorkerPool:
     """A fixed number of workers, each replaced when it ends, and an isolation worker while there are suspects.
 
     `registered` is set once an ordinary worker has said what it has; `isolated_workflow` is what the isolation worker
-    loads, or loaded last.
+    loads, or loaded last. `session_limit` holds for each ordinary worker.
     """
 
     plan: WorkerPlan
@@ -93,7 +93,7 @@ class WorkerPool:
     stopping: bool = False
     isolated_workflow: str | None = None
     trials: LoadTrials = field(init=False)
-    _session_limit: SessionLimit = field(init=False)
+    session_limit: SessionLimit = field(init=False)
     _places: list[asyncio.Task[None]] = field(default_factory=list)
     _trying: set[asyncio.Task[None]] = field(default_factory=set)
     _isolation: asyncio.Task[None] | None = None
@@ -104,7 +104,7 @@ class WorkerPool:
         # Where memory is limited, one at a time: a trial uses the share that is meant for the isolation worker.
         at_once = _TRIALS_AT_ONCE if self.plan.memory is None else 1
         self.trials = LoadTrials(lambda name: self._start_of(TRIAL, (name,), shared=True), at_once)
-        self._session_limit = SessionLimit(self.plan.settings.concurrency)
+        self.session_limit = SessionLimit(self.plan.settings.concurrency)
 
     # What the workers have in hand
 
@@ -255,7 +255,7 @@ class WorkerPool:
             return 0
         if worker.alone and self._trials_use_isolation_share():
             return 0
-        return max((1 if worker.alone else self._session_limit.current) - len(worker.inflight), 0)
+        return max((1 if worker.alone else self.session_limit.current) - len(worker.inflight), 0)
 
     def _trials_use_isolation_share(self) -> bool:
         """Return whether trials use the isolation worker's share of memory, as they do where memory is limited."""
@@ -336,9 +336,9 @@ class WorkerPool:
                 worker.dismiss()
             case RequestDone(result=result):
                 if result is RequestResult.UNREACHABLE:
-                    self._session_limit.lower(asyncio.get_running_loop().time())
+                    self.session_limit.lower(asyncio.get_running_loop().time())
                 elif result in (RequestResult.TRIED, RequestResult.LOOKED):
-                    self._session_limit.increase()
+                    self.session_limit.increase()
                 worker.dismiss_near_memory_limit(self.plan.memory)  # before the slot that is free again is filled
         self.listener.on_message(worker, message)
 

@@ -4,7 +4,7 @@
 -- Open cases by workflow, state and verdict: the same numbers on every replica.
 select coalesce(workflow, '') as workflow, state, verdict, count(*)::int as threads,
     count(*) filter (where state in ('due', 'backoff') and due_at <= clock_timestamp())::int as due,
-    min(last_activity_at) as oldest_at
+    min(last_activity_at) as oldest_at, count(*) filter (where suspect)::int as suspects
 from resumed.cases
 where state <> 'closed'
 group by 1, 2, 3
@@ -41,7 +41,7 @@ order by max(checkpoint_id) desc
 
 -- name: steps
 -- The root checkpoints of these threads in their order, each with whether a person or an error stood between it and
--- the next one.
+-- the next one; at most so many, or all of them.
 select c.thread_id, c.checkpoint_id, left(c.metadata ->> 'source', 20) as source,
     c.metadata ->> 'attempt' is not null as ours,
     exists (
@@ -52,3 +52,4 @@ select c.thread_id, c.checkpoint_id, left(c.metadata ->> 'source', 20) as source
 from checkpoints c
 where c.thread_id = any (%(threads)s::text[]) and c.checkpoint_ns = ''
 order by c.thread_id, c.checkpoint_id
+limit %(rows)s::int

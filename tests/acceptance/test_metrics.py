@@ -1,0 +1,52 @@
+"""What a real daemon tells Prometheus, over what is in the database and what there is of workers and workflows."""
+
+import time
+
+from support.bench import Bench
+from support.daemon import Daemon
+from support.waiting import eventually
+
+VERSIONS = ["linear = zoo.rolling:new", "alinear = zoo.rolling:before"]
+
+
+def number(daemon: Daemon, name: str, **labels: str) -> float | None:
+    """Read one sample; None where there is none."""
+    found = [value for own, value in daemon.samples(f"resumed_{name}") if own == labels]
+    return found[0] if found else None
+
+
+def test_a_daemon_tells_what_is_due_and_held_and_what_it_is_itself(bench: Bench) -> None:
+    finished = bench.application(2, "alinear", ZOO_DELAY="0.3", ZOO_FIRST="10", ZOO_VERSION="1")
+    bench.crashed_application(2, "linear", "alinear", ends=4, ZOO_DELAY="0.3", ZOO_VERSION="1")
+    assert finished.wait(30) == 0
+    settings = {"RESUMED_DRY_RUN": "true", "RESUMED_PROCESSES": "2", "RESUMED_CONCURRENCY": "3"}
+    daemon = bench.daemon(VERSIONS, RESUMED_MIN_AGE="1s", **settings).until_ready()
+    eventually(lambda: number(daemon, "due_threads", workflow="alinear") == 2)
+    eventually(lambda: number(daemon, "attempt_ceiling") == 6)
+
+    quarantined = {"workflow": "linear", "state": "quarantined"}
+    eventually(lambda: number(daemon, "threads", **quarantined, verdict="incompatible") == 2)
+    assert number(daemon, "quarantined_total", workflow="linear") == 2
+    assert number(daemon, "quarantined_total", workflow="alinear") == 0
+    assert len(daemon.lines("cases.quarantined")) == 1
+    for name, state in (("linear", "quarantined"), ("alinear", "due")):
+        oldest = bench.one("select min(last_activity_at) from resumed.cases where workflow = %(name)s", name=name)
+        assert number(daemon, "oldest_thread_timestamp_seconds", workflow=name, state=state) == oldest.timestamp()
+        assert number(daemon, "oldest_thread_timestamp_seconds", workflow=name, state="held") == 0
+
+    assert number(daemon, "workflow_info", workflow="linear", version="2") == 1
+    assert number(daemon, "min_age_seconds", workflow="alinear") == 1
+    eventually(lambda: (number(daemon, "longest_step_seconds", workflow="alinear") or 0) >= 0.3)
+    assert number(daemon, "longest_step_seconds", workflow="linear") == 0
+    assert [number(daemon, name) for name in ("dry_run", "index_present", "attempt_slots")] == [1, 1, 6]
+    assert abs(number(daemon, "clock_skew_seconds") or 0) < 1
+    started = daemon.samples("process_start_time_seconds")[0][1]
+    assert started <= time.time() < started + 600
+    assert daemon.samples("process_resident_memory_bytes")[0][1] > 10 * 2**20
+
+    assert number(daemon, "suspect_threads") == 0
+    bench.execute("update resumed.cases set suspect = true where thread_id = 'alinear_0'")
+    bench.execute("drop index resumed_checkpoint_id_idx")
+    eventually(lambda: number(daemon, "suspect_threads") == 1)
+    eventually(lambda: number(daemon, "index_present") == 0)
+    assert daemon.terminate() == 0
