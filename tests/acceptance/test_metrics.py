@@ -2,10 +2,15 @@
 
 import time
 
+from resumed import WorkflowExecutor
 from support.bench import Bench
 from support.daemon import Daemon
 from support.waiting import eventually
 
+LOOK_AGAIN = """
+select count(*) from pg_stat_activity where application_name = 'resumed metrics' and datname = current_database()
+and query like '%%from resumed.audit where id >%%'
+"""
 VERSIONS = ["linear = zoo.rolling:new", "alinear = zoo.rolling:before"]
 
 
@@ -50,3 +55,23 @@ def test_a_daemon_tells_what_is_due_and_held_and_what_it_is_itself(bench: Bench)
     eventually(lambda: number(daemon, "suspect_threads") == 1)
     eventually(lambda: number(daemon, "index_present") == 0)
     assert daemon.terminate() == 0
+
+
+def test_every_replica_counts_what_people_and_applications_do(bench: Bench) -> None:
+    bench.crashed_application(2, "linear", ends=2, ZOO_DELAY="0.3")
+    assert bench.resumed("pause", "--reason", "before there was a daemon").returncode == 0
+    replicas = [bench.daemon(["linear"]).until_ready() for _ in range(2)]
+    eventually(lambda: bench.one(LOOK_AGAIN) == 2)
+    assert acts(replicas[0]) == acts(replicas[1]) == {}
+    assert bench.resumed("cancel", "linear_0", "--reason", "asked by mail").returncode == 0
+    with WorkflowExecutor(bench.dsn) as executor:
+        assert executor.cancel("linear_1", "asked in the application")
+    assert bench.resumed("unpause").returncode == 0
+    done = {("cancel", "cli"): 1, ("cancel", "library"): 1, ("unpause", "cli"): 1}
+    for replica in replicas:
+        eventually(lambda replica=replica: acts(replica) == done)
+        assert replica.terminate() == 0
+
+
+def acts(daemon: Daemon) -> dict[tuple[str, str], float]:
+    return {(one["action"], one["via"]): value for one, value in daemon.samples("resumed_acts_total") if value}

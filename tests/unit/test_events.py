@@ -25,6 +25,7 @@ WORKFLOW = {"workflow"}
 CONTRACT = {
     "resumed_attempts": ("counter", {"workflow", "outcome"}),
     "resumed_quarantined": ("counter", WORKFLOW),
+    "resumed_acts": ("counter", {"action", "via"}),
     "resumed_console_requests": ("counter", {"code"}),
     "resumed_webhook_failures": ("counter", set()),
     "resumed_sweep_rows": ("counter", set()),
@@ -346,6 +347,19 @@ def test_what_is_told_of_a_version_goes_with_it_and_a_workflow_that_failed_has_n
     events.workflows_registered([])
     events.workflow_failed("orders", "ImportError")
     assert value(events, "resumed_min_age_seconds", workflow="orders") is None
+
+
+def test_acts_are_counted_by_known_words_and_any_other_word_makes_no_series(events: Events) -> None:
+    for action in ("resume", "release", "quarantine", "cancel", "pause", "unpause", "prune", "other"):
+        for via in ("cli", "daemon", "library", "other"):
+            assert value(events, "resumed_acts_total", action=action, via=via) == 0
+    before = events.render()[0].count(b"resumed_acts_total{")
+    events.acts_counted({("cancel", "cli"): 2, ("cancel", None): 3, ("x" * 99, "y"): 4, ("z", "cli"): 5})
+    assert value(events, "resumed_acts_total", action="cancel", via="cli") == 2
+    assert value(events, "resumed_acts_total", action="cancel", via="other") == 3
+    assert value(events, "resumed_acts_total", action="other", via="other") == 4
+    assert value(events, "resumed_acts_total", action="other", via="cli") == 5
+    assert events.render()[0].count(b"resumed_acts_total{") == before
 
 
 def test_the_longest_step_never_falls(events: Events) -> None:

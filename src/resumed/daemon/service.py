@@ -10,7 +10,7 @@ from datetime import timedelta
 from resumed.config.settings import Settings
 from resumed.daemon.clock_check import ClockCheck
 from resumed.daemon.control_session import ControlSession
-from resumed.daemon.measurements import LongestStepTask
+from resumed.daemon.measurements import DatabaseReadTask, LongestStepTask
 from resumed.daemon.periodic_tasks import (
     AnnouncementTask,
     DispatchTask,
@@ -37,6 +37,7 @@ from resumed.workers.pool import WorkerPool, replica_name
 _ANNOUNCE_EVERY = timedelta(seconds=20)
 _SELF_TEST_EVERY = timedelta(seconds=60)
 _RETENTION_EVERY = timedelta(seconds=10)
+_READ_EVERY = timedelta(seconds=10)
 _MEASURE_STEPS_EVERY = timedelta(minutes=10)
 _RETRY_CONNECT = timedelta(seconds=1)
 _RECOVERY_LIMIT = timedelta(seconds=1)
@@ -75,6 +76,8 @@ class Service:
         self._announcement = AnnouncementTask(self.context)
         self._self_test = SelfTestTask(self.context, self._clocks)
         self._longest_step = LongestStepTask(self.context)
+        self._read_session = ControlSession(self.target, settings.reconnect_grace, "resumed metrics")
+        self._database_read = DatabaseReadTask(self._read_session, events)
         self.retention = RetentionTask(self.context, retention_rules(settings), dry_run=settings.dry_run)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -122,6 +125,7 @@ class Service:
         self.monitor.expect_exits()
         await self.pool.close()
         await self._control_session.close()
+        await self._read_session.close()
 
     # The daemon
 
@@ -136,6 +140,7 @@ class Service:
             ScheduledCall(self._announcement.run_once, _ANNOUNCE_EVERY, _ANNOUNCE_EVERY),
             ScheduledCall(self._self_test.run_once, _SELF_TEST_EVERY, _SELF_TEST_EVERY),
             ScheduledCall(self.retention.run_once, _RETENTION_EVERY, _RETENTION_EVERY),
+            ScheduledCall(self._database_read.run_once, min(self._settings.poll_interval, _READ_EVERY), timedelta(0)),
             ScheduledCall(self._longest_step.run_once, _MEASURE_STEPS_EVERY, timedelta(0)),
         ]
         async with run_scheduler(calls):
@@ -244,6 +249,7 @@ class Service:
         await self.pool.close()
         await self._close_open_attempts()
         await self._control_session.close()
+        await self._read_session.close()
 
     async def _close_open_attempts(self) -> None:
         """Close the attempts of killed workers; the server takes a moment to see that their sessions are gone."""

@@ -129,6 +129,10 @@ class Events(RetentionEvents):
         """Set the gauges of the whole database."""
         self.metrics.threads_counted(counts)
 
+    def acts_counted(self, acts: Mapping[tuple[str, str | None], int]) -> None:
+        """Count entries that are new in the audit, by action and by way; the audit itself tells more of them."""
+        self.metrics.acts_counted(acts)
+
     # Sweeps
 
     def sweep_finished(self, rows: int, cases: int, duration: timedelta, lag: timedelta) -> None:
