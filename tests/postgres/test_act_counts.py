@@ -21,7 +21,7 @@ OF_AN_OLDER_RELEASE = (
 
 @pytest.fixture
 async def task(database: str) -> AsyncIterator[DatabaseReadTask]:
-    made = DatabaseReadTask(ControlSession(Target(database), timedelta(0)), Events())
+    made = DatabaseReadTask(ControlSession(Target(database), timedelta(0)), Events(), timedelta(0))
     yield made
     await made.session.close()
 
@@ -119,7 +119,7 @@ async def test_a_session_that_was_lost_is_replaced_and_what_came_meanwhile_is_co
             " and datname = current_database()"
         )
         session.execute(INSERT, ("pause", "cli"))
-    await task.run_once()
-    await task.run_once()
+    for _ in range(2):
+        await task.run_once()
     body = task.events.render()[0].decode()
     assert 'resumed_acts_total{action="pause",via="cli"} 1.0' in body

@@ -317,6 +317,30 @@ def test_the_threads_of_the_database_are_gauges_and_what_is_gone_falls_to_0(even
     assert value(events, "resumed_oldest_unfinished_timestamp_seconds", workflow="orders") == 0
 
 
+def test_the_gauges_of_the_database_are_there_while_a_count_holds_and_gone_after_one_that_failed(
+    events: Events,
+) -> None:
+    names = ("threads", "due_threads", "suspect_threads", "oldest_thread_timestamp_seconds")
+    rows = [count("orders", State.DUE, Verdict.FAILED, 3, due=2, oldest_at=NOW)]
+
+    def told() -> bool:
+        body = events.render()[0].decode()
+        found = {sample.name for family in text_string_to_metric_families(body) for sample in family.samples}
+        assert len(found & {f"resumed_{name}" for name in names}) in (0, len(names))
+        assert "resumed_ready" in found
+        assert "# TYPE resumed_threads gauge" in body
+        return "resumed_threads" in found
+
+    assert told()
+    events.threads_uncounted()
+    assert not told()
+    events.threads_counted(rows)
+    assert told()
+    assert value(events, "resumed_due_threads", workflow="orders") == 2
+    events.threads_counted(rows, timedelta(0))
+    assert not told()
+
+
 def test_the_oldest_thread_is_told_state_by_state_and_suspects_over_all_workflows(events: Events) -> None:
     hour = timedelta(hours=1)
     events.threads_counted(

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
+from resumed import timings
 from resumed.daemon.control_session import ControlSession
 from resumed.daemon.task_context import TaskContext
 from resumed.errors import DatabaseError
@@ -14,12 +15,15 @@ from resumed.judge.audit_position import AuditPosition
 from resumed.observability.events import Events
 from resumed.operations.assess import build_sweep_context
 from resumed.operations.step_durations import longest_steps
-from resumed.store import audit, schema
+from resumed.store import audit, schema, statistics
 from resumed.store.connection import PostgresError, Session, open_session
 
 _TIME_LIMIT = timedelta(seconds=60)
 _NEWEST = 2000
 _STEPS = 100_000
+_IDLE_SHARE = 9
+_LONGEST_PAUSE = timedelta(minutes=1)
+_MISSES = 3
 _FIRST_IDS = 1000
 _PAGE = 10_000
 
@@ -46,16 +50,37 @@ class LongestStepTask:
 
 @dataclass(slots=True)
 class DatabaseReadTask:
-    """Reads what the metrics tell of the whole database, on a session of its own."""
+    """Reads what the metrics tell of the whole database, on a session of its own, `every` so often.
+
+    Counting takes a tenth of the time at most: a count of very many cases is made less often, and holds for longer.
+    """
 
     session: ControlSession
     events: Events
+    every: timedelta
     _position: AuditPosition | None = None
+    _not_before: float = 0.0
 
     async def run_once(self) -> None:
-        """Read once."""
+        """Read once; where the cases cannot be counted, what was told of them is withdrawn."""
+        if asyncio.get_running_loop().time() >= self._not_before:
+            counted = False
+            async with _surviving(self.events), self.session.session() as session:
+                await self._count(session)
+                counted = True
+            if not counted:
+                self.events.threads_uncounted()
+                return
         async with _surviving(self.events), self.session.session() as session:
             self.events.acts_counted(await self._new_acts(session))
+
+    async def _count(self, session: Session) -> None:
+        began = asyncio.get_running_loop().time()
+        counts = await statistics.count_cases(session)
+        ended = asyncio.get_running_loop().time()
+        pause = min(timedelta(seconds=_IDLE_SHARE * (ended - began)), _LONGEST_PAUSE)
+        self._not_before = ended + pause.total_seconds()
+        self.events.threads_counted(counts, max(timings.current().counts_hold, _MISSES * max(pause, self.every)))
 
     async def _new_acts(self, session: Session) -> Counter[tuple[str, str | None]]:
         """Count the acts that have appeared since the last look, by action and way; at the first look none."""

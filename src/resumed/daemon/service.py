@@ -77,7 +77,8 @@ class Service:
         self._self_test = SelfTestTask(self.context, self._clocks)
         self._longest_step = LongestStepTask(self.context)
         self._read_session = ControlSession(self.target, settings.reconnect_grace, "resumed metrics")
-        self._database_read = DatabaseReadTask(self._read_session, events)
+        read_every = min(settings.poll_interval, _READ_EVERY)
+        self._database_read = DatabaseReadTask(self._read_session, events, read_every)
         self.retention = RetentionTask(self.context, retention_rules(settings), dry_run=settings.dry_run)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -131,6 +132,11 @@ class Service:
 
     async def _work(self) -> None:
         await self._wait_for_database()
+        reads = ScheduledCall(self._database_read.run_once, self._database_read.every, timedelta(0))
+        async with run_scheduler([reads]):
+            await self._work_with_workers()
+
+    async def _work_with_workers(self) -> None:
         self.pool.start()
         await self.pool.registered.wait()
         self.readiness.unblock(Blocker.WORKERS)
@@ -140,7 +146,6 @@ class Service:
             ScheduledCall(self._announcement.run_once, _ANNOUNCE_EVERY, _ANNOUNCE_EVERY),
             ScheduledCall(self._self_test.run_once, _SELF_TEST_EVERY, _SELF_TEST_EVERY),
             ScheduledCall(self.retention.run_once, _RETENTION_EVERY, _RETENTION_EVERY),
-            ScheduledCall(self._database_read.run_once, min(self._settings.poll_interval, _READ_EVERY), timedelta(0)),
             ScheduledCall(self._longest_step.run_once, _MEASURE_STEPS_EVERY, timedelta(0)),
         ]
         async with run_scheduler(calls):
@@ -222,6 +227,7 @@ class Service:
                 return await self._open()
             except DatabaseUnreachableError as error:
                 self._events.database_failed("self_test", error)
+                self._events.threads_uncounted()
                 self.readiness.block(Blocker.DATABASE, str(error))
             await asyncio.sleep(_RETRY_CONNECT.total_seconds())
 

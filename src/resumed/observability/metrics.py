@@ -16,7 +16,7 @@ from prometheus_client import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from resumed.model import Act, Outcome, PruneStrategy, Refusal, Registration, ThreadCount, Via
-from resumed.observability.database_gauges import UNCLAIMED, DatabaseGauges
+from resumed.observability.database_gauges import HOLD, UNCLAIMED, DatabaseGauges
 from resumed.observability.metric_descriptions import Description, Scope
 
 OPERATIONS = ("sweep", "dispatch", "attempt", "close", "self_test", "http")
@@ -25,7 +25,7 @@ WORKER_STATES = ("starting", "ready", "draining", "isolation")
 CONSOLE_CODES = ("200", "202", "303", "304", "400", "401", "403", "404", "409", "429", "500", "503")
 BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 10_800, 43_200, 86_400)
 
-__all__ = ["BUCKETS", "UNCLAIMED", "Metrics"]
+__all__ = ["BUCKETS", "HOLD", "UNCLAIMED", "Metrics"]
 
 _BUILD = {"version": "resumed", "langgraph": "langgraph", "checkpoint_postgres": "langgraph-checkpoint-postgres"}
 
@@ -191,9 +191,13 @@ class Metrics:
             known = self._longest_steps[workflow] = max(took, self._longest_steps.get(workflow, took))
             self.longest_step.labels(workflow).set(known.total_seconds())
 
-    def threads_counted(self, counts: Iterable[ThreadCount]) -> None:
-        """Set the gauges of the database to these counts."""
-        self.database.set(counts)
+    def threads_counted(self, counts: Iterable[ThreadCount], hold: timedelta) -> None:
+        """Set the gauges of the database to these counts, which hold for so long."""
+        self.database.set(counts, hold)
+
+    def threads_uncounted(self) -> None:
+        """Withdraw the gauges of the database until the next count."""
+        self.database.withdraw()
 
     def workers_counted(self, counts: Mapping[str, int]) -> None:
         """Set how many workers are in each state; a state that is not named has none."""
