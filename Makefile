@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST_ARGS ?= -n 4 --dist worksteal --record-durations=.pytest_cache/durations.json
 # Where it is set, each of the hundreds of processes of a run compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: demo test test-all check deploy-check image-test compat oracle soak lint format install lock clean
+.PHONY: demo test test-all check deploy-check image-test compat oracle soak generated lint format install lock clean
 
 demo: .venv/example ## the whole story on a private Postgres
 	@PYTHONPATH="$(CURDIR)/.venv/example" $(BIN)/resumed demo $(DEMO_ARGS)
@@ -34,6 +34,9 @@ image-test: install ## build the images and run them once (needs root and Debian
 
 compat: install ## the crash points under other versions of LangGraph, which pip installs (half an hour; docs/reliability.md)
 	@$(BIN)/python -m pytest tests/compat/versions.py --timeout 3000 -s
+
+generated: install ## write the parts of the documents that are made from the code
+	@PYTHONPATH=tests $(BIN)/python tests/support/generated.py
 
 # Fetches nothing of LangGraph's: LANGGRAPH names a checkout of its repository, TESTS narrows the files.
 oracle: install ## LangGraph's own tests as the judge of verdicts, attempts and checkpointers (half an hour; docs/reliability.md)
