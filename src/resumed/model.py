@@ -97,6 +97,7 @@ class Act(StrEnum):
     PAUSE = "pause"
     UNPAUSE = "unpause"
     PRUNE = "prune"
+    ADOPT = "adopt"
 
 
 class Via(StrEnum):

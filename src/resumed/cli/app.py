@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from resumed.cli import audit, contain, daemon, demo, doctor, inspect, migrate, pause, prune, resume, survey
+from resumed.cli import adopt, audit, contain, daemon, demo, doctor, inspect, migrate, pause, prune, resume, survey
 from resumed.cli.context import GLOBALS, INTERRUPTED, exit_with_code, exit_with_error
 from resumed.errors import ResumedError
 
@@ -53,6 +53,7 @@ _COMMANDS = (
     (ACT, "release", contain.release, "Take threads out of quarantine"),
     (ACT, "quarantine", contain.quarantine, "Block attempts on threads until they are released"),
     (ACT, "cancel", contain.cancel, "Never resume threads from their current head"),
+    (ACT, "adopt", adopt.adopt, "Take in threads older than max_age"),
     (ACT, "pause", pause.pause, "Stop attempts of one workflow or of all"),
     (ACT, "unpause", pause.unpause, "End a pause"),
     (OPERATE, "migrate", migrate.migrate, "Create or upgrade our schema and the index"),

@@ -36,6 +36,16 @@ async def release(session: Session, threads: Sequence[str]) -> None:
     await session.execute(_SQL["release"], {"threads": list(threads)})
 
 
+async def backdate(session: Session, threads: Sequence[str]) -> None:
+    """Count these cases as seen when their threads last saved, so that they never expire."""
+    await session.execute(_SQL["backdate"], {"threads": list(threads)})
+
+
+async def count_due(session: Session, workflow: str) -> int:
+    """Count the cases of a workflow that are due now, at most a thousand."""
+    return int((await one_row(session, _SQL["count_due"], {"workflow": workflow}))["threads"])
+
+
 async def in_quarantine(session: Session, workflow: str | None) -> int:
     """Count the cases in quarantine; of one workflow unless `workflow` is None."""
     return int((await one_row(session, _SQL["in_quarantine"], {"workflow": workflow}))["threads"])

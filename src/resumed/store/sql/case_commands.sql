@@ -34,6 +34,20 @@ set pinned = false, suspect = false, attempts = 0, consecutive = 0, spent_by = '
     updated_at = clock_timestamp()
 where thread_id = any (%(threads)s::text[])
 
+-- name: backdate
+-- Threads of old, taken in: they count as seen when they last saved, so that they do not expire.
+update resumed.cases
+set first_seen_at = least(first_seen_at, last_activity_at), revision = revision + 1, updated_at = clock_timestamp()
+where thread_id = any (%(threads)s::text[])
+
+-- name: count_due
+-- How many of a workflow are due now, counted as far as it matters.
+select count(*)::int as threads from (
+    select from resumed.cases
+    where workflow = %(workflow)s::text and state in ('due', 'backoff') and due_at <= clock_timestamp()
+    limit 1000
+) due
+
 -- name: in_quarantine
 select count(*)::int as threads from resumed.cases
 where state = 'quarantined' and (%(workflow)s::text is null or workflow = %(workflow)s::text)
