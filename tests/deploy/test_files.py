@@ -15,32 +15,17 @@ import yaml
 
 from resumed import durations
 from resumed.config.settings import Settings
+from support.deployment import ROOT, RULES, composed, needs_promtool, tool
 
-ROOT = Path(__file__).parents[2]
 DOCKERFILES = sorted([ROOT / "Dockerfile", *(ROOT / "deploy" / "docker").glob("Dockerfile.*")])
 OVERLAYS = ["base", "overlays/sidecar"]
 GRACE: timedelta = Settings.model_fields["shutdown_grace"].default
 PORT = Settings.model_fields["http_port"].default
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the lock has the tools that read the files for Linux")
-needs_promtool = pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed (apt: prometheus)")
 needs_systemd = pytest.mark.skipif(
     not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed (apt: systemd)"
 )
-
-
-def tool(name: str, *arguments: str | Path) -> str:
-    """Run a tool of the environment, else of the system, and give what it said."""
-    beside = Path(sys.executable).parent / name
-    command = [str(beside) if beside.exists() else name, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def composed() -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(tool("docker-compose", "config", "--format", "json"))
-    return told
 
 
 def built(overlay: str) -> dict[str, dict[str, Any]]:
@@ -142,8 +127,9 @@ def test_prometheus_takes_the_scrape_configuration_and_asks_both_daemons() -> No
     jobs = yaml.safe_load(path.read_text())["scrape_configs"]
     targets = [target for job in jobs for config in job["static_configs"] for target in config["targets"]]
     assert targets == [f"sidecar:{PORT}", f"replica:{PORT}"]
-    mounted = [volume["source"] for volume in composed()["services"]["prometheus"]["volumes"]]
-    assert mounted == [str(path)]
+    mounted = {volume["source"]: volume["target"] for volume in composed()["services"]["prometheus"]["volumes"]}
+    assert mounted == {str(one): f"/etc/prometheus/{one.name}" for one in (path, RULES)}
+    assert yaml.safe_load(path.read_text())["rule_files"] == [RULES.name]
 
 
 @pytest.mark.parametrize("version", ["1.29", None], ids=["an old cluster", "a new cluster"])
@@ -201,10 +187,10 @@ def test_the_unit_is_one_that_systemd_takes_and_lets_it_drain(tmp_path: Path) ->
 
 
 def test_every_setting_that_a_file_names_is_one() -> None:
-    folders = [*(ROOT / "deploy").rglob("*"), ROOT / "Dockerfile", ROOT / "docker-compose.yml"]
+    files = [*(ROOT / "deploy").rglob("*"), ROOT / "Dockerfile", ROOT / "docker-compose.yml"]
     known = {f"RESUMED_{name.upper()}" for name in Settings.model_fields}
-    for path in folders:
-        if path.is_file() and path.suffix != ".sql":
+    for path in files:
+        if path.is_file() and path.suffix != ".sql" and path.parent.name != "__pycache__":
             named = {name.strip("().,;") for name in settings_named_in(path.read_text())}
             assert named - {"RESUMED_PORT"} <= known, path
 
