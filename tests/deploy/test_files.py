@@ -1,9 +1,11 @@
 """The files of deployment, each taken by the tool that will read it, and what of them is ours to promise."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -165,6 +167,27 @@ def test_the_service_finds_the_pods_of_the_daemon_and_not_the_one_that_migrates(
     selector = told["Service"]["spec"]["selector"].items()
     assert selector <= told["Deployment"]["spec"]["template"]["metadata"]["labels"].items()
     assert not selector <= told["Job"]["spec"]["template"]["metadata"].get("labels", {}).items()
+
+
+def test_the_rules_for_the_prometheus_operator_are_those_of_prometheus() -> None:
+    header, _, body = (ROOT / "deploy/kubernetes/monitoring/prometheusrule.yaml").read_text().partition("spec:\n")
+    assert "make prometheusrule" in header
+    plain = RULES.read_text()
+    assert body == textwrap.indent(plain[plain.index("groups:") :], "  "), "run `make prometheusrule`"
+    assert built("monitoring")["PrometheusRule"]["spec"] == yaml.safe_load(plain)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_pod_monitor_finds_the_pods_of_the_daemon_and_calls_their_job_as_the_rules_do(overlay: str) -> None:
+    told, monitor = built(overlay), built("monitoring")["PodMonitor"]["spec"]
+    selector = monitor["selector"]["matchLabels"].items()
+    assert selector <= told["Deployment"]["spec"]["template"]["metadata"]["labels"].items()
+    assert not selector <= told["Job"]["spec"]["template"]["metadata"].get("labels", {}).items()
+    [endpoint] = monitor["podMetricsEndpoints"]
+    assert endpoint["port"] in {port["name"] for port in daemon_of(overlay)[1]["ports"]}
+    job = {"action": "replace", "targetLabel": "job", "replacement": "resumed"}
+    assert endpoint["relabelings"] == [job]
+    assert set(re.findall(r'job="(\w+)"', RULES.read_text())) == {job["replacement"]}
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
