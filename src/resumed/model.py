@@ -87,6 +87,26 @@ class Action(StrEnum):
     NONE = "none"
 
 
+class Act(StrEnum):
+    """What was done. A later release may know other words: what is read is never taken for one of these."""
+
+    RESUME = "resume"
+    RELEASE = "release"
+    QUARANTINE = "quarantine"
+    CANCEL = "cancel"
+    PAUSE = "pause"
+    UNPAUSE = "unpause"
+    PRUNE = "prune"
+
+
+class Via(StrEnum):
+    """Through what it was done."""
+
+    CLI = "cli"
+    DAEMON = "daemon"
+    LIBRARY = "library"
+
+
 @dataclass(frozen=True, slots=True)
 class PolicyLimits:
     """The policy of one workflow version as numbers, which is what replicas share of it."""

@@ -30,6 +30,7 @@ class Timings:
     probation: a worker that dies sooner after its start counts as one that its registrations killed.
     between_probes: probes of a workflow whose circuit is open.
     busy_delay: a thread whose lock is held elsewhere is looked at again.
+    counts_hold: the gauges of the whole database are told after a count, if no other one follows.
     clock_delay: a thread is looked at again where this host's clock was wrong.
     """
 
@@ -48,6 +49,7 @@ class Timings:
     probation: timedelta = timedelta(seconds=60)
     between_probes: timedelta = timedelta(seconds=10)
     busy_delay: timedelta = timedelta(seconds=5)
+    counts_hold: timedelta = timedelta(seconds=15)
     clock_delay: timedelta = timedelta(seconds=30)
 
 

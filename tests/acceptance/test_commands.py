@@ -196,6 +196,7 @@ def test_audit_lists_who_did_what_and_why_the_newest_first(bench: Bench) -> None
         ("ann", "pause", "linear"),
     ]
     assert found[1]["reason"] == "the card service is down"
+    assert {one["via"] for one in found} == {"cli"}
     assert "the card service is down" in bench.resumed("audit").stdout
     assert bench.resumed("audit", "--since", "soon").returncode == 2
 

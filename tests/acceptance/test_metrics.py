@@ -1,11 +1,28 @@
 """What a real daemon tells Prometheus, over what is in the database and what there is of workers and workflows."""
 
+import asyncio
+import os
+import signal
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
+from langgraph.checkpoint.postgres import PostgresSaver
+
+from resumed import WorkflowExecutor
+from resumed.demo.postgres import PrivateServer
+from resumed.store import schema
+from resumed.store.connection import Target
 from support.bench import Bench
 from support.daemon import Daemon
+from support.servers import fresh_server
 from support.waiting import eventually
 
+LOOK_AGAIN = """
+select count(*) from pg_stat_activity where application_name = 'resumed metrics' and datname = current_database()
+and query like '%%from resumed.audit where id >%%'
+"""
 VERSIONS = ["linear = zoo.rolling:new", "alinear = zoo.rolling:before"]
 
 
@@ -49,4 +66,108 @@ def test_a_daemon_tells_what_is_due_and_held_and_what_it_is_itself(bench: Bench)
     bench.execute("drop index resumed_checkpoint_id_idx")
     eventually(lambda: number(daemon, "suspect_threads") == 1)
     eventually(lambda: number(daemon, "index_present") == 0)
+    assert daemon.terminate() == 0
+
+
+def test_every_replica_counts_what_people_and_applications_do(bench: Bench) -> None:
+    bench.crashed_application(2, "linear", ends=2, ZOO_DELAY="0.3")
+    assert bench.resumed("pause", "--reason", "before there was a daemon").returncode == 0
+    replicas = [bench.daemon(["linear"]).until_ready() for _ in range(2)]
+    eventually(lambda: bench.one(LOOK_AGAIN) == 2)
+    assert acts(replicas[0]) == acts(replicas[1]) == {}
+    assert bench.resumed("cancel", "linear_0", "--reason", "asked by mail").returncode == 0
+    with WorkflowExecutor(bench.dsn) as executor:
+        assert executor.cancel("linear_1", "asked in the application")
+    assert bench.resumed("unpause").returncode == 0
+    done = {("cancel", "cli"): 1, ("cancel", "library"): 1, ("unpause", "cli"): 1}
+    for replica in replicas:
+        eventually(lambda replica=replica: acts(replica) == done)
+        assert replica.terminate() == 0
+
+
+def acts(daemon: Daemon) -> dict[tuple[str, str], float]:
+    return {(one["action"], one["via"]): value for one, value in daemon.samples("resumed_acts_total") if value}
+
+
+OF_THE_DATABASE = (
+    "threads", "due_threads", "oldest_unfinished_timestamp_seconds", "oldest_thread_timestamp_seconds",
+    "suspect_threads",
+)  # fmt: skip
+
+
+@pytest.fixture
+def server() -> Iterator[PrivateServer]:
+    with fresh_server() as server:
+        yield server
+
+
+@pytest.fixture
+def apart(server: PrivateServer, tmp_path: Path) -> Iterator[Bench]:
+    """A bench whose server is the test's own."""
+    with PostgresSaver.from_conn_string(server.dsn()) as saver:
+        saver.setup()
+    asyncio.run(schema.migrate(Target(server.dsn())))
+    bench = Bench(server.dsn(), tmp_path)
+    yield bench
+    bench.end()
+
+
+def signal_all(server: PrivateServer, number: signal.Signals) -> None:
+    """Signal the server and each of its processes."""
+    assert server.pid is not None
+    children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+    for pid in (server.pid, *map(int, children)):
+        os.kill(pid, number)
+
+
+def told(daemon: Daemon) -> set[str]:
+    """Name the gauges of the whole database that have a value now."""
+    return {name for name in OF_THE_DATABASE if daemon.samples(f"resumed_{name}")}
+
+
+def is_counted(daemon: Daemon, due: int) -> bool:
+    return number(daemon, "due_threads", workflow="linear") == due and told(daemon) == set(OF_THE_DATABASE)
+
+
+def test_where_the_database_refuses_its_gauges_are_gone_and_come_back(server: PrivateServer, apart: Bench) -> None:
+    apart.crashed_application(2, "linear", ends=2, ZOO_DELAY="0.3")
+    daemon = apart.daemon(["linear"], RESUMED_DRY_RUN="true").until_ready()
+    eventually(lambda: is_counted(daemon, due=2))
+    apart.disconnect()
+    server.stop()
+    eventually(lambda: told(daemon) == set())
+    assert number(daemon, "workflow_loaded", workflow="linear") == 1
+    late = apart.daemon(["linear"])
+    eventually(lambda: late.lines("http.opened") and late.lines("database.failed"))
+    assert told(late) == set()
+    server.start()
+    eventually(lambda: is_counted(daemon, due=2))
+    assert [one.terminate() for one in (daemon, late)] == [0, 0]
+
+
+def test_where_the_database_hangs_its_gauges_are_gone_in_bounded_time_and_come_back(
+    server: PrivateServer, apart: Bench
+) -> None:
+    apart.crashed_application(1, "linear", ends=1, ZOO_DELAY="0.3")
+    hold = {"RESUMED_TEST_TIMINGS": "counts_hold=1s"}
+    daemon = apart.daemon(["linear"], RESUMED_DRY_RUN="true", **hold).until_ready()
+    eventually(lambda: is_counted(daemon, due=1))
+    failed = len(daemon.lines("database.failed"))
+    signal_all(server, signal.SIGSTOP)
+    try:
+        eventually(lambda: told(daemon) == set(), 20)
+        assert len(daemon.lines("database.failed")) == failed  # nobody was told that it hangs
+    finally:
+        signal_all(server, signal.SIGCONT)
+    eventually(lambda: is_counted(daemon, due=1))
+    assert daemon.terminate() == 0
+
+
+def test_cases_that_cannot_be_counted_are_not_told_of(bench: Bench) -> None:
+    daemon = bench.daemon(["linear"]).until_ready()
+    eventually(lambda: is_counted(daemon, due=0))
+    bench.execute("alter table resumed.cases rename to elsewhere")
+    eventually(lambda: told(daemon) == set())
+    bench.execute("alter table resumed.elsewhere rename to cases")
+    eventually(lambda: is_counted(daemon, due=0))
     assert daemon.terminate() == 0

@@ -16,7 +16,7 @@ from postgres.case_writes import begin_attempt, blank_attempt, settle
 from resumed.daemon.sweep import run_sweep
 from resumed.judge.case import AttemptOutcomeFields, CasePlacement, CaseUpdate
 from resumed.judge.checkpoint_id import first_at
-from resumed.model import Attempt, Case, Ending, Judgement, Outcome, PolicyLimits, Registration, State, Verdict
+from resumed.model import Attempt, Case, Ending, Judgement, Outcome, PolicyLimits, Registration, State, Verdict, Via
 from resumed.operations import containment, pause
 from resumed.operations.assess import SweepRules
 from resumed.operations.containment import CommandResult, OperatorCommand, OperatorContext
@@ -74,7 +74,7 @@ async def other(dsn: str) -> AsyncIterator[Session]:
 
 
 def office(session: Session, actor: str = "ada@desk", reason: str | None = WHY) -> OperatorContext:
-    return OperatorContext(session, RULES, OperatorCommand(actor, reason))
+    return OperatorContext(session, RULES, OperatorCommand(actor, reason, via=Via.CLI))
 
 
 async def saved(session: Session, thread: str, ago: timedelta = MINUTE, channel: str = "branch:to:pay") -> str:
@@ -355,11 +355,11 @@ async def test_no_attempt_begins_on_a_paused_workflow(session: Session, *, known
     if known:
         await swept(session)
     for workflow in ("orders", ""):
-        await pause.pause_workflow(session, workflow, "ada", WHY)
+        await pause.pause_workflow(session, workflow, "ada", WHY, via=Via.CLI)
         assert await begin_attempt(session, standing("t1", head)) is None
         assert await claimed(session) == []
-        await pause.unpause_workflow(session, workflow, "ada")
-    await pause.pause_workflow(session, "another", "ada", WHY)
+        await pause.unpause_workflow(session, workflow, "ada", via=Via.CLI)
+    await pause.pause_workflow(session, "another", "ada", WHY, via=Via.CLI)
     assert await begin_attempt(session, standing("t1", head)) is not None
 
 
@@ -440,7 +440,9 @@ async def _released(office: OperatorContext, thread: str) -> CommandResult:
 
 
 async def _paused(office: OperatorContext, _: str) -> CommandResult:
-    return CommandResult("", (await pause.pause_workflow(office.session, "orders", office.command.actor, WHY)).said)
+    return CommandResult(
+        "", (await pause.pause_workflow(office.session, "orders", office.command.actor, WHY, via=Via.CLI)).said
+    )
 
 
 @pytest.mark.parametrize("deed", [containment.cancel_thread, containment.quarantine_thread, _released, _paused])
@@ -508,17 +510,17 @@ async def test_a_pause_keeps_its_beginning_and_the_last_reason_until_it_ends(ses
 
 
 async def test_a_pause_of_everything_and_one_of_a_workflow_end_each_by_itself(session: Session) -> None:
-    assert not (await pause.unpause_workflow(session, "orders", "ada")).done
+    assert not (await pause.unpause_workflow(session, "orders", "ada", via=Via.CLI)).done
     for workflow in ("", "orders"):
-        switched = await pause.pause_workflow(session, workflow, "ada", WHY)
+        switched = await pause.pause_workflow(session, workflow, "ada", WHY, via=Via.CLI)
         assert (switched.done, switched.warning) == (True, None)
-    ended = await pause.unpause_workflow(session, "orders", "ben")
+    ended = await pause.unpause_workflow(session, "orders", "ben", via=Via.CLI)
     assert (ended.done, ended.paused) == (True, True)
     assert "everything is paused since" in ended.said
-    still = await pause.unpause_workflow(session, "orders", "ben")
+    still = await pause.unpause_workflow(session, "orders", "ben", via=Via.CLI)
     assert (still.done, still.paused, "everything is paused since" in still.said) == (False, True, True)
-    await pause.pause_workflow(session, "elsewhere", "ada", WHY)
-    ended = await pause.unpause_workflow(session, "", "ben")
+    await pause.pause_workflow(session, "elsewhere", "ada", WHY, via=Via.CLI)
+    ended = await pause.unpause_workflow(session, "", "ben", via=Via.CLI)
     assert (ended.done, ended.paused, "the workflow 'elsewhere' is paused since" in ended.said) == (True, False, True)
     assert [entry[0:3:2] for entry in await asked(session)] == [
         ("pause", None), ("pause", "orders"), ("unpause", "orders"), ("pause", "elsewhere"), ("unpause", None),
@@ -526,7 +528,7 @@ async def test_a_pause_of_everything_and_one_of_a_workflow_end_each_by_itself(se
 
 
 async def test_an_unknown_name_is_paused_with_a_doubt(session: Session) -> None:
-    switched = await pause.pause_workflow(session, "ordres", "ada", WHY)
+    switched = await pause.pause_workflow(session, "ordres", "ada", WHY, via=Via.CLI)
     assert switched.done
     assert switched.warning is not None
     found = await pauses.current_pauses(session)
@@ -540,7 +542,7 @@ async def test_what_was_asked_for_on_a_thread_is_told_in_its_order(session: Sess
     await containment.quarantine_thread(office(session), "t1")
     await containment.release_threads(office(session, "ben", None), ["t1"])
     told = await audit.of_thread(session, "t1")
-    assert [(one.action.value, one.actor, one.reason) for one in told] == [
+    assert [(one.action, one.actor, one.reason) for one in told] == [
         ("quarantine", "ada@desk", WHY), ("release", "ben", None),
     ]  # fmt: skip
     assert all(one.at is not None for one in told)

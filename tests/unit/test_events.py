@@ -25,6 +25,7 @@ WORKFLOW = {"workflow"}
 CONTRACT = {
     "resumed_attempts": ("counter", {"workflow", "outcome"}),
     "resumed_quarantined": ("counter", WORKFLOW),
+    "resumed_acts": ("counter", {"action", "via"}),
     "resumed_console_requests": ("counter", {"code"}),
     "resumed_webhook_failures": ("counter", set()),
     "resumed_sweep_rows": ("counter", set()),
@@ -316,6 +317,30 @@ def test_the_threads_of_the_database_are_gauges_and_what_is_gone_falls_to_0(even
     assert value(events, "resumed_oldest_unfinished_timestamp_seconds", workflow="orders") == 0
 
 
+def test_the_gauges_of_the_database_are_there_while_a_count_holds_and_gone_after_one_that_failed(
+    events: Events,
+) -> None:
+    names = ("threads", "due_threads", "suspect_threads", "oldest_thread_timestamp_seconds")
+    rows = [count("orders", State.DUE, Verdict.FAILED, 3, due=2, oldest_at=NOW)]
+
+    def told() -> bool:
+        body = events.render()[0].decode()
+        found = {sample.name for family in text_string_to_metric_families(body) for sample in family.samples}
+        assert len(found & {f"resumed_{name}" for name in names}) in (0, len(names))
+        assert "resumed_ready" in found
+        assert "# TYPE resumed_threads gauge" in body
+        return "resumed_threads" in found
+
+    assert told()
+    events.threads_uncounted()
+    assert not told()
+    events.threads_counted(rows)
+    assert told()
+    assert value(events, "resumed_due_threads", workflow="orders") == 2
+    events.threads_counted(rows, timedelta(0))
+    assert not told()
+
+
 def test_the_oldest_thread_is_told_state_by_state_and_suspects_over_all_workflows(events: Events) -> None:
     hour = timedelta(hours=1)
     events.threads_counted(
@@ -346,6 +371,19 @@ def test_what_is_told_of_a_version_goes_with_it_and_a_workflow_that_failed_has_n
     events.workflows_registered([])
     events.workflow_failed("orders", "ImportError")
     assert value(events, "resumed_min_age_seconds", workflow="orders") is None
+
+
+def test_acts_are_counted_by_known_words_and_any_other_word_makes_no_series(events: Events) -> None:
+    for action in ("resume", "release", "quarantine", "cancel", "pause", "unpause", "prune", "other"):
+        for via in ("cli", "daemon", "library", "other"):
+            assert value(events, "resumed_acts_total", action=action, via=via) == 0
+    before = events.render()[0].count(b"resumed_acts_total{")
+    events.acts_counted({("cancel", "cli"): 2, ("cancel", None): 3, ("x" * 99, "y"): 4, ("z", "cli"): 5})
+    assert value(events, "resumed_acts_total", action="cancel", via="cli") == 2
+    assert value(events, "resumed_acts_total", action="cancel", via="other") == 3
+    assert value(events, "resumed_acts_total", action="other", via="other") == 4
+    assert value(events, "resumed_acts_total", action="other", via="cli") == 5
+    assert events.render()[0].count(b"resumed_acts_total{") == before
 
 
 def test_the_longest_step_never_falls(events: Events) -> None:

@@ -21,7 +21,7 @@ from resumed.store.connection import PostgresError, Session, Target, open_sessio
 from resumed.store.database_errors import ErrorKind, explain, kind_of
 from resumed.store.lock_selftest import run_lock_selftest
 
-_CONTROL_SESSIONS = 6
+_CONTROL_SESSIONS = 7
 
 
 class Level(StrEnum):

@@ -222,7 +222,7 @@ async def thread_history(session: Session, thread_id: str) -> tuple[list[dict[st
 async def thread_audit(session: Session, thread_id: str) -> list[dict[str, Any]]:
     """Read what people asked for on a thread, as `show` reports it."""
     return [
-        {"at": _text(one.at), "actor": one.actor, "action": one.action.value, "reason": one.reason}
+        {"at": _text(one.at), "actor": one.actor, "action": one.action, "reason": one.reason, "via": one.via}
         for one in await audit.of_thread(session, thread_id)
     ]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from resumed.admin.inspect import Finding, Inspector, open_inspector
 from resumed.daemon.service import Service
 from resumed.errors import ResumedError
-from resumed.model import NEEDS_A_PERSON, Attempt, State, Verdict
+from resumed.model import NEEDS_A_PERSON, Act, Attempt, State, Verdict, Via
 from resumed.store import audit, cases, locks, pauses
-from resumed.store.audit import Act, Entry
+from resumed.store.audit import Entry
 from resumed.workers.protocol import RequestResult
 
 _POLL = 0.02
@@ -54,7 +54,8 @@ async def _make_due(inspector: Inspector, found: Finding, claimant: str, actor: 
     async with inspector.session.transaction():
         made = await cases.make_due(inspector.session, found.update, claimant, known=found.case, pinned=pinned)
         if made and found.update.placement.state is State.QUARANTINED:
-            await audit.write(inspector.session, [Entry(actor, Act.RESUME, found.update.thread_id)])
+            entry = Entry(actor, Act.RESUME, found.update.thread_id, via=Via.CLI)
+            await audit.write(inspector.session, [entry])
     return made
 
 

@@ -1,4 +1,4 @@
-"""The command `audit`: which actor did what to which thread or workflow, when and why."""
+"""The command `audit`: which actor did what to which thread or workflow, when, why and through what."""
 
 from typing import Annotated, Any
 
@@ -12,14 +12,14 @@ from resumed.store import audit as store
 from resumed.store.audit import Entry
 
 _LIMIT = 10_000
-_COLUMNS = ("at", "actor", "action", "thread_id", "workflow", "reason")
+_COLUMNS = ("at", "actor", "action", "thread_id", "workflow", "via", "reason")
 
 
 def audit(
     since: Annotated[str, typer.Option(help="How far back to look, such as 7d.")] = "7d",
     as_json: Json = False,
 ) -> None:
-    """List who did what and why, newest first; at most 10 000 entries.
+    """List who did what, why and through what, newest first; at most 10 000 entries.
 
     Reasons are shown here exactly as the operators wrote them; they are never logged.
     """
@@ -39,8 +39,9 @@ def _entry_fields(entry: Entry) -> dict[str, Any]:
     return {
         "at": entry.at.isoformat() if entry.at is not None else None,
         "actor": entry.actor,
-        "action": entry.action.value,
+        "action": entry.action,
         "thread_id": entry.thread_id,
         "workflow": entry.workflow,
         "reason": entry.reason,
+        "via": entry.via,
     }

@@ -15,6 +15,7 @@ from resumed.cli.output import escape_text, print_json, print_line
 from resumed.config.settings import Settings
 from resumed.daemon.worker_plan import sweep_rules
 from resumed.errors import SettingsError
+from resumed.model import Via
 from resumed.operations import containment
 from resumed.operations.containment import CommandResult, OperatorCommand, OperatorContext
 from resumed.store.case_commands import in_quarantine
@@ -38,7 +39,7 @@ def release(
     if sum((bool(threads), workflow is not None, everything)) != 1:
         message = "pass exactly one of: thread ids, --workflow NAME, --all"
         raise SettingsError(message)
-    command = OperatorCommand(arguments.current_actor())
+    command = OperatorCommand(arguments.current_actor(), via=Via.CLI)
     if threads:
         names = arguments.thread_arguments(threads)
         settings, _ = prepare(quiet=True)
@@ -78,7 +79,7 @@ def cancel(threads: Threads, reason: Reason, as_json: Json = False) -> None:
 
 def _run_each(operation: ThreadOperation, threads: Sequence[str], reason: str, *, as_json: bool) -> None:
     """Run the operation on each thread and print the results. Exit 1 unless all were done."""
-    command = OperatorCommand(arguments.current_actor(), arguments.reason_option(reason))
+    command = OperatorCommand(arguments.current_actor(), arguments.reason_option(reason), via=Via.CLI)
     names = arguments.thread_arguments(threads)
     settings, _ = prepare(quiet=True)
     results = run(_operate(settings, operation, command, names))

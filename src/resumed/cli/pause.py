@@ -9,6 +9,7 @@ from resumed.cli import arguments
 from resumed.cli.context import prepare, run_on_session
 from resumed.cli.options import Json, OptionalWorkflow, Reason
 from resumed.cli.output import escape_text, print_json, print_line
+from resumed.model import Via
 from resumed.operations.pause import PauseResult, pause_workflow, unpause_workflow
 from resumed.store.connection import Session
 
@@ -19,7 +20,7 @@ def pause(reason: Reason, workflow: OptionalWorkflow = None, as_json: Json = Fal
     Attempts that are running end at their next superstep; nothing is charged. Runs of the application are not affected.
     """
     name, actor, why = arguments.workflow_argument(workflow), arguments.current_actor(), arguments.reason_option(reason)
-    _run(lambda session: pause_workflow(session, name, actor, why), as_json=as_json)
+    _run(lambda session: pause_workflow(session, name, actor, why, via=Via.CLI), as_json=as_json)
 
 
 def unpause(workflow: OptionalWorkflow = None, as_json: Json = False) -> None:
@@ -28,7 +29,7 @@ def unpause(workflow: OptionalWorkflow = None, as_json: Json = False) -> None:
     Exit 1 if nothing was paused.
     """
     name, actor = arguments.workflow_argument(workflow), arguments.current_actor()
-    _run(lambda session: unpause_workflow(session, name, actor), as_json=as_json)
+    _run(lambda session: unpause_workflow(session, name, actor, via=Via.CLI), as_json=as_json)
 
 
 def _run(operation: Callable[[Session], Coroutine[Any, Any, PauseResult]], *, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""Owns the control process's session: one user at a time, opened again when it is lost."""
+"""Owns a session of the control process: one user at a time, opened again when it is lost."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,10 +16,11 @@ class ControlSession:
     be about to take them again.
     """
 
-    def __init__(self, target: Target, grace: timedelta) -> None:
-        """Open nothing yet; `grace` is for how long free locks are not trusted."""
+    def __init__(self, target: Target, grace: timedelta, name: str = "resumed control") -> None:
+        """Open nothing yet; `grace` is for how long free locks are not trusted, `name` is shown by the server."""
         self._target = target
         self._grace = grace
+        self._name = name
         self._session: Session | None = None
         self._turn = asyncio.Lock()
         self._connects = 0
@@ -44,7 +45,7 @@ class ControlSession:
             await self._session.close()
 
     async def _connect(self) -> Session:
-        session = await connect(self._target, "resumed control")
+        session = await connect(self._target, self._name)
         now = asyncio.get_running_loop().time()
         grace = self._grace if self._connects else max(self._grace - await watermark.uptime(session), timedelta(0))
         self._trusted_from = max(self._trusted_from, now + grace.total_seconds())

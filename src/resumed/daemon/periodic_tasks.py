@@ -72,7 +72,6 @@ class SweepTask:
                 context.events.sweep_finished(report.rows, report.written, timedelta(seconds=took), report.lag)
                 for workflow, group in report.quarantined.items():
                     context.events.cases_quarantined(workflow, group.threads, group.first, group.reason)
-            context.events.threads_counted(await statistics.count_cases(session))
         return report
 
     def _on_unjudged(self, thread_id: str, error: ErrorReport) -> None:

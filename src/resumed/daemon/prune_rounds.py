@@ -12,12 +12,12 @@ from datetime import timedelta
 
 from resumed.daemon.worker_replies import WorkerReplies
 from resumed.judge.retention import PolicyGroup, PrunePolicy
-from resumed.model import PruneStrategy, Refusal, Registration
+from resumed.model import Act, PruneStrategy, Refusal, Registration, Via
 from resumed.operations.assess import SweepContext
 from resumed.operations.retention import Candidate, next_candidates
 from resumed.operations.step_durations import longest_steps
 from resumed.store import audit, retention
-from resumed.store.audit import Act, Entry
+from resumed.store.audit import Entry
 from resumed.store.connection import Session
 from resumed.store.retention import PruneMark, PrunePosition
 from resumed.workers.pool import WorkerPool
@@ -183,7 +183,8 @@ class Pruner:
             found = tuple(result for one, result in results if one == policy)
             report = PruneReport(policy.workflow, policy.strategy, found)
             if report.done and not self.dry_run:
-                entry = Entry(self.actor, Act.PRUNE, workflow=policy.workflow, reason=report.sentence())
+                via = Via.CLI if self.asked else Via.DAEMON
+                entry = Entry(self.actor, Act.PRUNE, workflow=policy.workflow, reason=report.sentence(), via=via)
                 await audit.write(session, [entry])
             self.report(report)
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 from resumed.config.settings import Settings
 from resumed.daemon.clock_check import ClockCheck
 from resumed.daemon.control_session import ControlSession
-from resumed.daemon.measurements import LongestStepTask
+from resumed.daemon.measurements import DatabaseReadTask, LongestStepTask
 from resumed.daemon.periodic_tasks import (
     AnnouncementTask,
     DispatchTask,
@@ -37,6 +37,7 @@ from resumed.workers.pool import WorkerPool, replica_name
 _ANNOUNCE_EVERY = timedelta(seconds=20)
 _SELF_TEST_EVERY = timedelta(seconds=60)
 _RETENTION_EVERY = timedelta(seconds=10)
+_READ_EVERY = timedelta(seconds=10)
 _MEASURE_STEPS_EVERY = timedelta(minutes=10)
 _RETRY_CONNECT = timedelta(seconds=1)
 _RECOVERY_LIMIT = timedelta(seconds=1)
@@ -75,6 +76,9 @@ class Service:
         self._announcement = AnnouncementTask(self.context)
         self._self_test = SelfTestTask(self.context, self._clocks)
         self._longest_step = LongestStepTask(self.context)
+        self._read_session = ControlSession(self.target, settings.reconnect_grace, "resumed metrics")
+        read_every = min(settings.poll_interval, _READ_EVERY)
+        self._database_read = DatabaseReadTask(self._read_session, events, read_every)
         self.retention = RetentionTask(self.context, retention_rules(settings), dry_run=settings.dry_run)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -122,11 +126,17 @@ class Service:
         self.monitor.expect_exits()
         await self.pool.close()
         await self._control_session.close()
+        await self._read_session.close()
 
     # The daemon
 
     async def _work(self) -> None:
         await self._wait_for_database()
+        reads = ScheduledCall(self._database_read.run_once, self._database_read.every, timedelta(0))
+        async with run_scheduler([reads]):
+            await self._work_with_workers()
+
+    async def _work_with_workers(self) -> None:
         self.pool.start()
         await self.pool.registered.wait()
         self.readiness.unblock(Blocker.WORKERS)
@@ -217,6 +227,7 @@ class Service:
                 return await self._open()
             except DatabaseUnreachableError as error:
                 self._events.database_failed("self_test", error)
+                self._events.threads_uncounted()
                 self.readiness.block(Blocker.DATABASE, str(error))
             await asyncio.sleep(_RETRY_CONNECT.total_seconds())
 
@@ -244,6 +255,7 @@ class Service:
         await self.pool.close()
         await self._close_open_attempts()
         await self._control_session.close()
+        await self._read_session.close()
 
     async def _close_open_attempts(self) -> None:
         """Close the attempts of killed workers; the server takes a moment to see that their sessions are gone."""

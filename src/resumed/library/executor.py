@@ -24,6 +24,7 @@ from resumed.library.lock_manager import AsyncPostgresLockManager
 from resumed.library.runs.coordinator import RunCoordinator
 from resumed.library.runs.run_request import RunRequest, build_graph_request, build_submit_request
 from resumed.library.runs.supervision import RegisteredRun, supervise, supervise_stream
+from resumed.model import Via
 from resumed.operations import containment
 from resumed.operations.containment import OperatorCommand
 from resumed.runtime.call_mode import CallMode
@@ -225,7 +226,9 @@ class AsyncWorkflowExecutor:
         """
         with explaining():
             async with open_session(self._target, "resumed executor") as session:
-                cancelled = await containment.cancel_run(session, OperatorCommand(self._owner, reason), thread_id)
+                cancelled = await containment.cancel_run(
+                    session, OperatorCommand(self._owner, reason, via=Via.LIBRARY), thread_id
+                )
         self._coordinator.stop_run(thread_id)
         return cancelled
 

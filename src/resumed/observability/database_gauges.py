@@ -1,7 +1,13 @@
-"""Owns the gauges of the whole database, which are the same on every replica that can read it."""
+"""Owns the gauges of the whole database, which are the same on every replica that can read it.
 
+A count holds for a while. When that is over, or a count has failed, the gauges are gone until the next one: a replica
+that lost the database must not repeat what it was. Time decides, not only errors: a database may hang without one.
+"""
+
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
@@ -11,6 +17,8 @@ from resumed.model import State, ThreadCount, Verdict
 from resumed.observability.metric_descriptions import Description, Scope
 
 UNCLAIMED = ""
+HOLD = timedelta(seconds=15)
+"""How long a count holds that was quickly made."""
 
 _OPEN = tuple(state for state in State if state is not State.CLOSED)
 _STATES = {
@@ -52,9 +60,13 @@ SUSPECTS = _gauge(
 
 @dataclass(slots=True, eq=False)
 class DatabaseGauges(Collector):
-    """Gives the last counts to Prometheus; what was there once and is gone falls to 0."""
+    """Gives the last counts to Prometheus while they hold; what was there once and is gone falls to 0.
+
+    To begin with they are 0, until there has been time for a first count.
+    """
 
     _counts: list[ThreadCount] = field(default_factory=list)
+    _hold_until: float = field(default_factory=lambda: time.monotonic() + HOLD.total_seconds())
     _known: set[tuple[str, str, str]] = field(default_factory=set)
 
     descriptions = (THREADS, DUE, OLDEST_UNFINISHED, OLDEST, SUSPECTS)
@@ -63,13 +75,21 @@ class DatabaseGauges(Collector):
         """Have every child of a workflow from now on."""
         self._known |= {(workflow, state, verdict) for verdict, states in _STATES.items() for state in states}
 
-    def set(self, counts: Iterable[ThreadCount]) -> None:
-        """Replace the counts by newer ones."""
+    def set(self, counts: Iterable[ThreadCount], hold: timedelta) -> None:
+        """Replace the counts by newer ones, which hold for so long."""
         self._counts = list(counts)
+        self._hold_until = time.monotonic() + hold.total_seconds()
         self._known |= {(one.workflow, one.state, one.verdict) for one in self._counts}
 
+    def withdraw(self) -> None:
+        """Give nothing until the next counts."""
+        self._hold_until = 0.0
+
     def collect(self) -> Iterator[Metric]:
-        """Return the gauges as they are now."""
+        """Return the gauges as they are now; each is there without a value when the counts no longer hold."""
+        if time.monotonic() >= self._hold_until:
+            yield from (_family(one, {}) for one in self.descriptions)
+            return
         threads = {(one.workflow, one.state, one.verdict): one.threads for one in self._counts}
         yield _family(THREADS, {labels: threads.get(labels, 0) for labels in sorted(self._known)})
         workflows = sorted({workflow for workflow, _, _ in self._known})

@@ -11,7 +11,7 @@ from resumed import durations
 from resumed.model import Attempt, Outcome, Registration, ThreadCount
 from resumed.observability import redaction
 from resumed.observability.logs import configure, write_event
-from resumed.observability.metrics import UNCLAIMED
+from resumed.observability.metrics import HOLD, UNCLAIMED
 from resumed.observability.redaction import ErrorReport
 from resumed.observability.retention_events import RetentionEvents
 
@@ -125,9 +125,17 @@ class Events(RetentionEvents):
         """Log an attempt that a person ends: by a cancel, a quarantine or a pause of the workflow."""
         write_event("stop.requested", thread_id=thread_id, cancelled=cancelled)
 
-    def threads_counted(self, counts: Iterable[ThreadCount]) -> None:
-        """Set the gauges of the whole database."""
-        self.metrics.threads_counted(counts)
+    def threads_counted(self, counts: Iterable[ThreadCount], hold: timedelta = HOLD) -> None:
+        """Set the gauges of the whole database, and withdraw them after `hold` unless the next count has come."""
+        self.metrics.threads_counted(counts, hold)
+
+    def threads_uncounted(self) -> None:
+        """Withdraw the gauges of the whole database: it cannot be read."""
+        self.metrics.threads_uncounted()
+
+    def acts_counted(self, acts: Mapping[tuple[str, str | None], int]) -> None:
+        """Count entries that are new in the audit, by action and by way; the audit itself tells more of them."""
+        self.metrics.acts_counted(acts)
 
     # Sweeps
 

@@ -15,16 +15,17 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from resumed.model import Outcome, PruneStrategy, Refusal, Registration, ThreadCount
-from resumed.observability.database_gauges import UNCLAIMED, DatabaseGauges
-from resumed.observability.metric_descriptions import Description
+from resumed.model import Act, Outcome, PruneStrategy, Refusal, Registration, ThreadCount, Via
+from resumed.observability.database_gauges import HOLD, UNCLAIMED, DatabaseGauges
+from resumed.observability.metric_descriptions import Description, Scope
 
 OPERATIONS = ("sweep", "dispatch", "attempt", "close", "self_test", "http")
+OTHER = "other"
 WORKER_STATES = ("starting", "ready", "draining", "isolation")
 CONSOLE_CODES = ("200", "202", "303", "304", "400", "401", "403", "404", "409", "429", "500", "503")
 BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 10_800, 43_200, 86_400)
 
-__all__ = ["BUCKETS", "UNCLAIMED", "Metrics"]
+__all__ = ["BUCKETS", "HOLD", "UNCLAIMED", "Metrics"]
 
 _BUILD = {"version": "resumed", "langgraph": "langgraph", "checkpoint_postgres": "langgraph-checkpoint-postgres"}
 
@@ -52,6 +53,12 @@ class Metrics:
         self.attempts = self._counter("attempts", "Attempts that ended, by outcome.", "workflow", "outcome")
         self.quarantined = self._counter(
             "quarantined", "Cases that this replica has put into quarantine; a person's are acts.", "workflow"
+        )
+        self.acts = self._counter(
+            "acts",
+            "Entries that the audit has got since this replica's first look at it.",
+            *("action", "via"),
+            scope=Scope.DATABASE,
         )
         self.sweep_rows = self._counter("sweep_rows", "Heads that sweeps have read.")
         self.lock_contention = self._counter(
@@ -118,8 +125,8 @@ class Metrics:
             "circuit_open", "1 while only single probes of the workflow are attempted.", "workflow"
         )
 
-    def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
-        described = self._described(f"{name}_total", "counter", meaning, labels)
+    def _counter(self, name: str, meaning: str, *labels: str, scope: Scope = Scope.REPLICA) -> Counter:
+        described = self._described(f"{name}_total", "counter", meaning, labels, scope)
         return Counter(described.name, meaning, labels, registry=self.registry)
 
     def _histogram(self, name: str, meaning: str, *labels: str) -> Histogram:
@@ -129,9 +136,11 @@ class Metrics:
     def _gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
         return Gauge(self._described(name, "gauge", meaning, labels).name, meaning, labels, registry=self.registry)
 
-    def _described(self, name: str, kind: str, meaning: str, labels: tuple[str, ...]) -> Description:
+    def _described(
+        self, name: str, kind: str, meaning: str, labels: tuple[str, ...], scope: Scope = Scope.REPLICA
+    ) -> Description:
         """Note a metric for the table of all of them."""
-        self.descriptions.append(Description(f"resumed_{name}", kind, meaning, labels))
+        self.descriptions.append(Description(f"resumed_{name}", kind, meaning, labels, scope))
         return self.descriptions[-1]
 
     def _fill(self) -> None:
@@ -145,6 +154,9 @@ class Metrics:
             self.prune_refused.labels(reason)
         for code in CONSOLE_CODES:
             self.console_requests.labels(code)
+        for action in (*Act, OTHER):
+            for via in (*Via, OTHER):
+                self.acts.labels(action, via)
         self.paused.labels(UNCLAIMED)
         self.database.add_workflow(UNCLAIMED)
 
@@ -168,15 +180,24 @@ class Metrics:
             self.min_age.labels(one.name).set(one.numbers.min_age.total_seconds())
             self.workflow_info.labels(one.name, one.version).set(1)
 
+    def acts_counted(self, acts: Mapping[tuple[str, str | None], int]) -> None:
+        """Count new entries of the audit by action and way; words that this release does not know are `other`."""
+        for (action, via), count in acts.items():
+            self.acts.labels(action if action in [*Act] else OTHER, via if via in [*Via] else OTHER).inc(count)
+
     def steps_measured(self, longest: Mapping[str, timedelta]) -> None:
         """Set the longest step of each workflow, where it is longer than the longest before."""
         for workflow, took in longest.items():
             known = self._longest_steps[workflow] = max(took, self._longest_steps.get(workflow, took))
             self.longest_step.labels(workflow).set(known.total_seconds())
 
-    def threads_counted(self, counts: Iterable[ThreadCount]) -> None:
-        """Set the gauges of the database to these counts."""
-        self.database.set(counts)
+    def threads_counted(self, counts: Iterable[ThreadCount], hold: timedelta) -> None:
+        """Set the gauges of the database to these counts, which hold for so long."""
+        self.database.set(counts, hold)
+
+    def threads_uncounted(self) -> None:
+        """Withdraw the gauges of the database until the next count."""
+        self.database.withdraw()
 
     def workers_counted(self, counts: Mapping[str, int]) -> None:
         """Set how many workers are in each state; a state that is not named has none."""

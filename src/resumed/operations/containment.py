@@ -5,11 +5,11 @@ that moment is stopped by its replica (`daemon/stop_requests.py`), and its concl
 """
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from resumed.judge.case import CaseUpdate, decide_case, vanished_case
 from resumed.judge.verdict import Circumstances, ThreadSnapshot, is_unchanged
-from resumed.model import Attempt, Case, State, Verdict
+from resumed.model import Act, Attempt, Case, State, Verdict, Via
 from resumed.operations.assess import (
     JudgingContext,
     SweepRules,
@@ -18,7 +18,7 @@ from resumed.operations.assess import (
     build_unconfigured_context,
 )
 from resumed.store import attempts, audit, case_commands, cases, runs
-from resumed.store.audit import Act, Entry
+from resumed.store.audit import Entry
 from resumed.store.connection import Session
 
 PAGE = 500
@@ -29,14 +29,15 @@ _NOT_QUARANTINED = "it is not in quarantine"
 
 @dataclass(frozen=True, slots=True)
 class OperatorCommand:
-    """Who asks, and why, in the person's own words."""
+    """Who asks, why, in the person's own words, and through what."""
 
     actor: str
     reason: str | None = None
+    via: Via = field(kw_only=True)
 
     def entry(self, action: Act, thread_id: str) -> Entry:
         """Return the audit entry of this command on a thread."""
-        return Entry(self.actor, action, thread_id, reason=self.reason)
+        return Entry(self.actor, action, thread_id, reason=self.reason, via=self.via)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from resumed.model import Act, Via
 from resumed.store import audit, pauses, workflow_versions
-from resumed.store.audit import Act, Entry
+from resumed.store.audit import Entry
 from resumed.store.connection import Session
 from resumed.store.pauses import EVERYTHING
 
@@ -19,11 +20,11 @@ class PauseResult:
     warning: str | None = None
 
 
-async def pause_workflow(session: Session, workflow: str, actor: str, reason: str) -> PauseResult:
+async def pause_workflow(session: Session, workflow: str, actor: str, reason: str, *, via: Via) -> PauseResult:
     """Pause a workflow, or everything where the name is empty."""
     async with session.transaction():
         was_paused = await pauses.pause(session, workflow, actor, reason)
-        await audit.write(session, [Entry(actor, Act.PAUSE, workflow=workflow or None, reason=reason)])
+        await audit.write(session, [Entry(actor, Act.PAUSE, workflow=workflow or None, reason=reason, via=via)])
         pause = pauses.covering_pause(await pauses.current_pauses(session), workflow)
         warning = await _warn_unknown(session, workflow)
     what = pauses.subject(workflow)
@@ -33,12 +34,12 @@ async def pause_workflow(session: Session, workflow: str, actor: str, reason: st
     return PauseResult(workflow, said, warning=warning)
 
 
-async def unpause_workflow(session: Session, workflow: str, actor: str) -> PauseResult:
+async def unpause_workflow(session: Session, workflow: str, actor: str, *, via: Via) -> PauseResult:
     """End the pause of a workflow, or the one of everything where the name is empty."""
     async with session.transaction():
         done = await pauses.unpause(session, workflow, actor)
         if done:
-            await audit.write(session, [Entry(actor, Act.UNPAUSE, workflow=workflow or None)])
+            await audit.write(session, [Entry(actor, Act.UNPAUSE, workflow=workflow or None, via=via)])
         current = await pauses.current_pauses(session)
     said = f"{pauses.subject(workflow)} is {'paused no longer' if done else 'not paused by itself'}"
     said += "".join(f"; but {pause}" for pause in current if EVERYTHING in (workflow, pause.workflow))
