@@ -17,14 +17,14 @@ import yaml
 
 from resumed import durations
 from resumed.config.settings import Settings
-from support.deployment import ROOT, RULES, composed, needs_promtool, tool
+from support.deployment import ROOT, RULES, composed, needs_linux, needs_promtool, tool
 
 DOCKERFILES = sorted([ROOT / "Dockerfile", *(ROOT / "deploy" / "docker").glob("Dockerfile.*")])
 OVERLAYS = ["base", "overlays/sidecar"]
 GRACE: timedelta = Settings.model_fields["shutdown_grace"].default
 PORT = Settings.model_fields["http_port"].default
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the lock has the tools that read the files for Linux")
+pytestmark = needs_linux
 needs_systemd = pytest.mark.skipif(
     not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed (apt: systemd)"
 )
