@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def alerts() -> dict[str, dict[str, Any]]:
     return {rule["alert"]: rule for rule in rules() if "alert" in rule}
 
 
+@cache
 def metric_labels() -> dict[str, set[str]]:
     """The labels of each series that a daemon has, by its name."""
     metrics = Metrics()
@@ -73,6 +75,10 @@ def unknown_to_metrics(query: str) -> set[str]:
 
 def unguarded(query: str) -> list[str]:
     """Gauges of the whole database that a query takes from a replica which may have lost it."""
-    shared = {one.name for one in Metrics().descriptions if one.scope is Scope.DATABASE}
     found = [(match[1], query[match.end() :]) for match in _METRIC.finditer(query)]
-    return [name for name, rest in found if name in shared and not GUARD.match(rest)]
+    return [name for name, rest in found if name in _shared() and not GUARD.match(rest)]
+
+
+@cache
+def _shared() -> set[str]:
+    return {one.name for one in Metrics().descriptions if one.scope is Scope.DATABASE}
