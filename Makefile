@@ -6,7 +6,7 @@ BIN := .venv/bin
 PYTEST_ARGS ?= -n 4 --dist worksteal --record-durations=.pytest_cache/durations.json
 # Where it is set, each of the hundreds of processes of a run compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: demo test test-all check deploy-check prometheusrule image-test compat oracle soak lint format install lock clean
+.PHONY: demo test test-all check deploy-check image-test compat oracle soak generated lint format install lock clean
 
 demo: .venv/example ## the whole story on a private Postgres
 	@PYTHONPATH="$(CURDIR)/.venv/example" $(BIN)/resumed demo $(DEMO_ARGS)
@@ -29,17 +29,14 @@ check: lint test-all ## everything that CI checks
 deploy-check: install ## the files of deployment, each by the tool that reads it
 	@$(BIN)/python -m pytest tests/deploy
 
-RULES := deploy/prometheus/rules.yml
-PROMETHEUSRULE := deploy/kubernetes/monitoring/prometheusrule.yaml
-prometheusrule: ## make the PrometheusRule of Kubernetes anew from deploy/prometheus/rules.yml
-	@{ sed '/^spec:/q' $(PROMETHEUSRULE); sed -n '/^groups:/,$$p' $(RULES) | sed 's/^./  &/'; } > $(PROMETHEUSRULE).new
-	@mv $(PROMETHEUSRULE).new $(PROMETHEUSRULE)
-
 image-test: install ## build the images and run them once (needs root and Debian's packages; docs/image-test.md)
 	@$(BIN)/python -m pytest tests/image/images.py --timeout 1800 -x -s
 
 compat: install ## the crash points under other versions of LangGraph, which pip installs (half an hour; docs/reliability.md)
 	@$(BIN)/python -m pytest tests/compat/versions.py --timeout 3000 -s
+
+generated: install ## write what is made from the code and from other files: tables of documents, the PrometheusRule
+	@PYTHONPATH=tests $(BIN)/python tests/support/generated.py
 
 # Fetches nothing of LangGraph's: LANGGRAPH names a checkout of its repository, TESTS narrows the files.
 oracle: install ## LangGraph's own tests as the judge of verdicts, attempts and checkpointers (half an hour; docs/reliability.md)

@@ -152,11 +152,9 @@ def test_where_the_database_hangs_its_gauges_are_gone_in_bounded_time_and_come_b
     hold = {"RESUMED_TEST_TIMINGS": "counts_hold=1s"}
     daemon = apart.daemon(["linear"], RESUMED_DRY_RUN="true", **hold).until_ready()
     eventually(lambda: is_counted(daemon, due=1))
-    failed = len(daemon.lines("database.failed"))
     signal_all(server, signal.SIGSTOP)
     try:
         eventually(lambda: told(daemon) == set(), 20)
-        assert len(daemon.lines("database.failed")) == failed  # nobody was told that it hangs
     finally:
         signal_all(server, signal.SIGCONT)
     eventually(lambda: is_counted(daemon, due=1))

@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import textwrap
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -18,6 +17,7 @@ import yaml
 from resumed import durations
 from resumed.config.settings import Settings
 from support.deployment import ROOT, RULES, composed, needs_linux, needs_promtool, tool
+from support.generated import PROMETHEUS_RULE, prometheus_rule
 
 DOCKERFILES = sorted([ROOT / "Dockerfile", *(ROOT / "deploy" / "docker").glob("Dockerfile.*")])
 OVERLAYS = ["base", "overlays/sidecar"]
@@ -170,11 +170,8 @@ def test_the_service_finds_the_pods_of_the_daemon_and_not_the_one_that_migrates(
 
 
 def test_the_rules_for_the_prometheus_operator_are_those_of_prometheus() -> None:
-    header, _, body = (ROOT / "deploy/kubernetes/monitoring/prometheusrule.yaml").read_text().partition("spec:\n")
-    assert "make prometheusrule" in header
-    plain = RULES.read_text()
-    assert body == textwrap.indent(plain[plain.index("groups:") :], "  "), "run `make prometheusrule`"
-    assert built("monitoring")["PrometheusRule"]["spec"] == yaml.safe_load(plain)
+    assert PROMETHEUS_RULE.read_text() == prometheus_rule(), "run `make generated`"
+    assert built("monitoring")["PrometheusRule"]["spec"] == yaml.safe_load(RULES.read_text())
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

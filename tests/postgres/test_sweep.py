@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from psycopg.pq import TransactionStatus
 
 from resumed.daemon import sweep
-from resumed.daemon.sweep import PAGE_ROWS, AnswerSearch, run_sweep
+from resumed.daemon.sweep import PAGE_ROWS, AnswerSearch, QuarantinedGroup, run_sweep
 from resumed.judge.checkpoint_id import first_at
 from resumed.model import Case, PolicyLimits, Registration, State, Verdict
 from resumed.observability.redaction import ErrorReport
@@ -233,3 +234,24 @@ async def test_an_answer_is_noticed_although_the_look_at_its_thread_is_far_off(
     assert noticed == [{"orders_2"}, {"orders_2", "orders_6"}, {"orders_2", "orders_6"}]
     await run_sweep(session, RULES, NOW + 7 * MINUTE)  # quiet for min_age since
     assert {one.thread_id for one in await cases.list_open(session, State.DUE.value)} == {"orders_2", "orders_6"}
+
+
+async def test_what_goes_into_quarantine_is_reported_once_and_only_when_it_is_committed(session: Session) -> None:
+    told: list[tuple[str, int, str, bool]] = []
+
+    def tell(group: QuarantinedGroup) -> None:
+        idle = session.info.transaction_status is TransactionStatus.IDLE
+        told.append((group.workflow, group.threads, group.reason, idle))
+
+    await registered(session)
+    for number in range(3):
+        await saved(session, f"orders_{number}", NOW - 10 * MINUTE, version="2")
+    await saved(session, "orders_fine", NOW - 10 * MINUTE, version="1")
+    await run_sweep(session, RULES, NOW, on_quarantined=tell)
+    found = await case(session, "orders_0")
+    assert found is not None
+    assert found.state is State.QUARANTINED
+    assert told == [("orders", 3, found.quarantine_reason, True)]
+    for minutes in (1, 30):
+        await run_sweep(session, RULES, NOW + minutes * MINUTE, on_quarantined=tell)
+    assert len(told) == 1

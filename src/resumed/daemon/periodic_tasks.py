@@ -15,7 +15,7 @@ from resumed.daemon.dispatch import DispatchTurn, WorkflowShare, dispatch_due
 from resumed.daemon.readiness import Blocker
 from resumed.daemon.recovery import Closer, close_orphan, suspect_thread
 from resumed.daemon.stop_requests import StopRequests
-from resumed.daemon.sweep import AnswerSearch, SweepReport, run_sweep
+from resumed.daemon.sweep import AnswerSearch, QuarantinedGroup, SweepReport, run_sweep
 from resumed.daemon.task_context import TaskContext, database_failure
 from resumed.errors import DatabaseError
 from resumed.judge.circuit_breaker import CircuitRecord, allowance, is_open
@@ -55,7 +55,13 @@ class SweepTask:
         report: SweepReport | None = None
         async with context.surviving(Blocker.SWEEP, "sweep"), context.session() as session:
             self.unjudged.clear()
-            report = await run_sweep(session, context.rules, on_unjudged=self._on_unjudged, search=self._search)
+            report = await run_sweep(
+                session,
+                context.rules,
+                on_unjudged=self._on_unjudged,
+                search=self._search,
+                on_quarantined=self._on_quarantined,
+            )
             self.swept_at = await watermark.database_clock(session)
             self.clocks.compare_host(self.swept_at)
             took = asyncio.get_running_loop().time() - began
@@ -70,13 +76,14 @@ class SweepTask:
             self._had_index = has_index
             if report is not None:
                 context.events.sweep_finished(report.rows, report.written, timedelta(seconds=took), report.lag)
-                for workflow, group in report.quarantined.items():
-                    context.events.cases_quarantined(workflow, group.threads, group.first, group.reason)
         return report
 
     def _on_unjudged(self, thread_id: str, error: ErrorReport) -> None:
         self.unjudged.add(thread_id)
         self.context.events.thread_failed(thread_id, error)
+
+    def _on_quarantined(self, group: QuarantinedGroup) -> None:
+        self.context.events.cases_quarantined(group.workflow, group.threads, group.first, group.reason)
 
 
 @dataclass(slots=True)

@@ -6,8 +6,8 @@ A page and the watermark that it moves are one transaction, so that after a cras
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from resumed.judge.case import CaseUpdate, enters_quarantine, vanished_case
@@ -33,41 +33,39 @@ _SEARCH_TIME = timedelta(milliseconds=250)
 
 
 @dataclass(frozen=True, slots=True)
-class QuarantinedGroup:
-    """How many cases of a workflow were put into quarantine, the first of them and its reason."""
-
-    threads: int
-    first: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class SweepReport:
-    """What a sweep did: checkpoint rows and threads read, cases written, and how far the watermark lags behind.
-
-    `quarantined` maps workflows to the cases that it put into quarantine; the empty name is unclaimed.
-    """
+    """What a sweep did: checkpoint rows and threads read, cases written, and how far the watermark lags behind."""
 
     rows: int = 0
     threads: int = 0
     written: int = 0
     lag: timedelta = timedelta(0)
-    quarantined: Mapping[str, QuarantinedGroup] = field(default_factory=dict)
 
-    def with_pass(self, other: "SweepReport") -> "SweepReport":
-        """Return what this pass and a later one of the same sweep did together."""
-        both = {
-            name: replace(group, threads=group.threads + self.quarantined[name].threads)
-            for name, group in other.quarantined.items()
-            if name in self.quarantined
-        }
-        return replace(
-            self,
-            rows=self.rows + other.rows,
-            threads=self.threads + other.threads,
-            written=self.written + other.written,
-            quarantined={**self.quarantined, **other.quarantined, **both},
-        )
+
+@dataclass(frozen=True, slots=True)
+class QuarantinedGroup:
+    """How many cases of a workflow (empty: unclaimed) were put into quarantine, the first of them and its reason."""
+
+    workflow: str
+    threads: int
+    first: str
+    reason: str
+
+
+OnQuarantined = Callable[[QuarantinedGroup], None]
+
+
+def _ignore_quarantined(_: QuarantinedGroup) -> None:
+    """Do not report what is put into quarantine."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """What one transaction of a sweep wrote."""
+
+    threads: int = 0
+    written: int = 0
+    quarantined: tuple[QuarantinedGroup, ...] = ()
 
 
 @dataclass(slots=True)
@@ -93,33 +91,38 @@ async def run_sweep(
     now: datetime | None = None,
     on_unjudged: OnUnjudged = ignore_unjudged,
     search: AnswerSearch | None = None,
+    *,
+    on_quarantined: OnQuarantined = _ignore_quarantined,
 ) -> SweepReport | None:
     """Make one pass; return None if another replica is making one. `now` replaces the database's clock in tests.
 
-    A thread that cannot be judged is passed over, and reported to `on_unjudged`. The search for answers continues where
-    `search` says, and from the first thread where that is None.
+    A thread that cannot be judged is passed over, and reported to `on_unjudged`. What goes into quarantine is reported
+    to `on_quarantined` once that is committed. The search for answers continues where `search` says, and from the first
+    thread where that is None.
     """
     sweep_context = replace(await build_sweep_context(session, rules, now), on_unjudged=on_unjudged)
-    found = await _sweep_window(session, sweep_context)
+    found = await _sweep_window(session, sweep_context, on_quarantined)
     if found is None:
         return None
-    again = await _revisit_cases(session, sweep_context, search or AnswerSearch())
+    again = await _revisit_cases(session, sweep_context, search or AnswerSearch(), on_quarantined)
     lag = (
         sweep_context.now
         - _shortest_min_age(sweep_context)
         - (await watermark.watermark_position(session) or sweep_context.now)
     )
-    return replace(found.with_pass(again), lag=max(lag, timedelta(0)))
+    return SweepReport(found.rows, found.threads + again.threads, found.written + again.written, max(lag, timedelta(0)))
 
 
-async def _sweep_window(session: Session, sweep_context: SweepContext) -> SweepReport | None:
-    report = SweepReport()
+async def _sweep_window(
+    session: Session, sweep_context: SweepContext, on_quarantined: OnQuarantined
+) -> SweepReport | None:
+    rows = threads = written = 0
     window: Window | None = None
     while True:
         async with session.transaction():
             mark = await watermark.take_watermark(session, sweep_context.now - sweep_context.rules.defaults.max_age)
             if mark is None:
-                return None if window is None else report
+                return None if window is None else SweepReport(rows, threads, written)
             window = window or _window(mark, sweep_context)
             page = await checkpoints.window_page(session, window.after, window.upper, PAGE_ROWS)
             timeless: list[str] = []
@@ -129,9 +132,10 @@ async def _sweep_window(session: Session, sweep_context: SweepContext) -> SweepR
             found = await _record(session, sweep_context, [*page.threads, *timeless])
             reached = None if page.is_last else page.last_id
             await watermark.move_watermark(session, _watermark_after(mark, window, reached, sweep_context))
-        report = report.with_pass(replace(found, rows=page.rows))
+        _report(found, on_quarantined)
+        rows, threads, written = rows + page.rows, threads + found.threads, written + found.written
         if page.is_last:
-            return report
+            return SweepReport(rows, threads, written)
         window = Window(page.last_id or window.after, window.upper, window.until, wide=window.wide)
 
 
@@ -156,18 +160,23 @@ def _shortest_min_age(sweep_context: SweepContext) -> timedelta:
     )
 
 
-async def _revisit_cases(session: Session, sweep_context: SweepContext, search: AnswerSearch) -> SweepReport:
+async def _revisit_cases(
+    session: Session, sweep_context: SweepContext, search: AnswerSearch, on_quarantined: OnQuarantined
+) -> SweepReport:
     """Look again at cases whose look is due, at those that have got an answer, and at runs that nobody continues."""
     looks = await cases.find_due_looks(session, sweep_context.now, LOOK_ROWS)
     threads = sorted({*looks, *await find_answered(session, search)})
     report = SweepReport()
     if threads:
         async with session.transaction():
-            report = await _record(session, sweep_context, threads)
+            found = await _record(session, sweep_context, threads)
+        _report(found, on_quarantined)
+        report = SweepReport(threads=found.threads, written=found.written)
     async for page in runs.abandoned_runs(session, PAGE_ROWS):
         async with session.transaction():
             found = await _record(session, sweep_context, page)
-        report = report.with_pass(found)
+        _report(found, on_quarantined)
+        report = SweepReport(threads=report.threads + found.threads, written=report.written + found.written)
     return report
 
 
@@ -187,9 +196,15 @@ async def find_answered(session: Session, search: AnswerSearch) -> list[str]:
     return found
 
 
-async def _record(session: Session, sweep_context: SweepContext, threads: Sequence[str]) -> SweepReport:
+def _report(found: _Recorded, on_quarantined: OnQuarantined) -> None:
+    """Report what a transaction has put into quarantine, after it was committed."""
+    for group in found.quarantined:
+        on_quarantined(group)
+
+
+async def _record(session: Session, sweep_context: SweepContext, threads: Sequence[str]) -> _Recorded:
     if not threads:
-        return SweepReport()
+        return _Recorded()
     known = await cases.of_threads(session, threads)
     assessed = await assess(session, sweep_context, threads, known)
     present = assessed.seen.keys() | assessed.unread
@@ -208,16 +223,16 @@ async def _record(session: Session, sweep_context: SweepContext, threads: Sequen
     put_away = [
         update for update, before in changed if update.thread_id in recorded and enters_quarantine(update, before)
     ]
-    return SweepReport(threads=len(threads), written=len(changed), quarantined=_grouped(put_away))
+    return _Recorded(len(threads), len(changed), _grouped(put_away))
 
 
-def _grouped(updates: Sequence[CaseUpdate]) -> dict[str, QuarantinedGroup]:
+def _grouped(updates: Sequence[CaseUpdate]) -> tuple[QuarantinedGroup, ...]:
     counts = Counter(one.workflow or "" for one in updates)
     firsts = {one.workflow or "": one for one in reversed(updates)}
-    return {
-        name: QuarantinedGroup(count, firsts[name].thread_id, firsts[name].placement.quarantine_reason or "")
+    return tuple(
+        QuarantinedGroup(name, count, firsts[name].thread_id, firsts[name].placement.quarantine_reason or "")
         for name, count in counts.items()
-    }
+    )
 
 
 def _needs_writing(found: CaseUpdate, known: Case | None) -> bool:

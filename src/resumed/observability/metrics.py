@@ -50,9 +50,13 @@ class Metrics:
         self._fill()
 
     def _create_counters(self) -> None:
-        self.attempts = self._counter("attempts", "Attempts that ended, by outcome.", "workflow", "outcome")
+        self.attempts = self._counter(
+            "attempts", "Attempts that this replica has closed, by outcome.", "workflow", "outcome"
+        )
         self.quarantined = self._counter(
-            "quarantined", "Cases that this replica has put into quarantine; a person's are acts.", "workflow"
+            "quarantined",
+            "Cases that sweeps, attempts and recovery here have put into quarantine; a person's are acts.",
+            "workflow",
         )
         self.acts = self._counter(
             "acts",
@@ -60,15 +64,24 @@ class Metrics:
             *("action", "via"),
             scope=Scope.DATABASE,
         )
-        self.sweep_rows = self._counter("sweep_rows", "Heads that sweeps have read.")
+        self.sweep_rows = self._counter("sweep_rows", "Rows of checkpoints that sweeps have read.")
         self.lock_contention = self._counter(
             "lock_contention", "Attempts not made because the thread's lock was held elsewhere.", "workflow"
         )
         self.locks_lost = self._counter("locks_lost", "Locks lost during an attempt because their session was lost.")
-        self.worker_restarts = self._counter("worker_restarts", "Worker processes that replaced one that ended.")
-        self.database_errors = self._counter("database_errors", "Database operations that failed.", "operation")
-        self.pruned_threads = self._counter("pruned_threads", "Threads pruned.", "workflow", "strategy")
-        self.prune_refused = self._counter("prune_refused", "Threads passed over by retention.", "reason")
+        self.worker_restarts = self._counter(
+            "worker_restarts", "Worker processes that replaced one that ended, for whatever reason."
+        )
+        self.database_errors = self._counter(
+            "database_errors", "Database operations that failed; `http` is reading for the metrics.", "operation"
+        )
+        self.pruned_threads = self._counter(
+            "pruned_threads",
+            "Threads of which retention has deleted rows, by what is left of them.",
+            "workflow",
+            "strategy",
+        )
+        self.prune_refused = self._counter("prune_refused", "Threads passed over by retention, by reason.", "reason")
         self.console_requests = self._counter(
             "console_requests", "Requests to the console, by status; 0 in a release without one.", "code"
         )
@@ -77,11 +90,11 @@ class Metrics:
         )
 
     def _create_histograms(self) -> None:
-        self.attempt_duration = self._histogram("attempt_duration", "Duration of attempts.", "workflow")
+        self.attempt_duration = self._histogram("attempt_duration", "Duration of closed attempts.", "workflow")
         self.recovery_duration = self._histogram(
             "recovery_duration", "Time from the last sign of life before the stop to finished.", "workflow"
         )
-        self.sweep_duration = self._histogram("sweep_duration", "Duration of sweeps.")
+        self.sweep_duration = self._histogram("sweep_duration", "Duration of this replica's sweeps.")
 
     def _create_gauges(self) -> None:
         self.workers = self._gauge("workers", "Worker processes, by state.", "state")
@@ -92,37 +105,50 @@ class Metrics:
             "attempt_ceiling",
             "Attempts that may run at once now: fewer than slots while workers are missing or sessions are refused.",
         )
-        self.ready = self._gauge("ready", "1 while attempts can be made.")
+        self.ready = self._gauge("ready", "1 while /readyz says so: the database is usable and a worker is ready.")
         self.dry_run = self._gauge("dry_run", "1 where nothing is resumed by the settings.")
         self.sweep_lag = self._gauge(
-            "sweep_lag_seconds", "How far the newest checkpoint that sweeps have read lags behind what is quiet by now."
+            "sweep_lag_seconds",
+            "At the end of this replica's last sweep: how far the watermark lagged behind what was quiet by then.",
         )
-        self.last_sweep = self._gauge("last_sweep_timestamp_seconds", "When the last sweep ended, in Unix time.")
+        self.last_sweep = self._gauge(
+            "last_sweep_timestamp_seconds", "When this replica's last sweep ended; 0 before the first."
+        )
         self.clock_skew = self._gauge(
             "clock_skew_seconds", "This host's clock minus the database's: negative where this host is behind."
         )
         self.index_present = self._gauge(
             "index_present", "1 while checkpoint ids have an index; 0 too before the first sweep."
         )
-        self.build_info = self._gauge("build_info", "Installed versions.", *_BUILD)
+        self.build_info = self._gauge("build_info", "1, with the installed versions.", *_BUILD)
 
     def _create_workflow_gauges(self) -> None:
-        self.inflight_attempts = self._gauge("inflight_attempts", "Attempts running now.", "workflow")
-        self.workflow_loaded = self._gauge("workflow_loaded", "1 if a worker has loaded the workflow.", "workflow")
+        self.inflight_attempts = self._gauge(
+            "inflight_attempts", "Attempts running now, the one of the isolation worker included.", "workflow"
+        )
+        self.workflow_loaded = self._gauge(
+            "workflow_loaded",
+            "1 while a worker of this replica has the workflow, 0 where it could not be loaded.",
+            "workflow",
+        )
         self.workflow_info = self._gauge(
-            "workflow_info", "1 for the version that this replica has; none while it has not loaded.",
+            "workflow_info", "1 for the version that this replica has loaded; no child for any other.",
             "workflow", "version",
         )  # fmt: skip
         self.min_age = self._gauge(
-            "min_age_seconds", "Silence after which a thread counts as dead; none while the workflow has not loaded.",
+            "min_age_seconds", "Silence after which a thread may count as dead; no child while it has not loaded.",
             "workflow",
         )  # fmt: skip
         self.longest_step = self._gauge(
-            "longest_step_seconds", "Longest step found in finished threads since the start, 0 before any.", "workflow"
+            "longest_step_seconds",
+            "Longest step found in lately finished threads since this process began; 0 while none was found.",
+            "workflow",
         )
-        self.paused = self._gauge("paused", "1 while the workflow is paused.", "workflow")
+        self.paused = self._gauge(
+            "paused", "1 while the workflow, or everything, is paused; the empty name is everything.", "workflow"
+        )
         self.circuit_open = self._gauge(
-            "circuit_open", "1 while only single probes of the workflow are attempted.", "workflow"
+            "circuit_open", "1 while only single probes of the workflow are attempted; 0 in a dry run.", "workflow"
         )
 
     def _counter(self, name: str, meaning: str, *labels: str, scope: Scope = Scope.REPLICA) -> Counter:
