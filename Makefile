@@ -35,7 +35,7 @@ image-test: install ## build the images and run them once (needs root and Debian
 compat: install ## the crash points under other versions of LangGraph, which pip installs (half an hour; docs/reliability.md)
 	@$(BIN)/python -m pytest tests/compat/versions.py --timeout 3000 -s
 
-generated: install ## write the parts of the documents that are made from the code
+generated: install ## write what is made from the code and from other files: tables of documents, the PrometheusRule
 	@PYTHONPATH=tests $(BIN)/python tests/support/generated.py
 
 # Fetches nothing of LangGraph's: LANGGRAPH names a checkout of its repository, TESTS narrows the files.

@@ -1,6 +1,7 @@
 """The files of deployment, each taken by the tool that will read it, and what of them is ours to promise."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -15,32 +16,18 @@ import yaml
 
 from resumed import durations
 from resumed.config.settings import Settings
+from support.deployment import ROOT, RULES, composed, needs_linux, needs_promtool, tool
+from support.generated import PROMETHEUS_RULE, prometheus_rule
 
-ROOT = Path(__file__).parents[2]
 DOCKERFILES = sorted([ROOT / "Dockerfile", *(ROOT / "deploy" / "docker").glob("Dockerfile.*")])
 OVERLAYS = ["base", "overlays/sidecar"]
 GRACE: timedelta = Settings.model_fields["shutdown_grace"].default
 PORT = Settings.model_fields["http_port"].default
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the lock has the tools that read the files for Linux")
-needs_promtool = pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed (apt: prometheus)")
+pytestmark = needs_linux
 needs_systemd = pytest.mark.skipif(
     not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed (apt: systemd)"
 )
-
-
-def tool(name: str, *arguments: str | Path) -> str:
-    """Run a tool of the environment, else of the system, and give what it said."""
-    beside = Path(sys.executable).parent / name
-    command = [str(beside) if beside.exists() else name, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def composed() -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(tool("docker-compose", "config", "--format", "json"))
-    return told
 
 
 def built(overlay: str) -> dict[str, dict[str, Any]]:
@@ -142,8 +129,9 @@ def test_prometheus_takes_the_scrape_configuration_and_asks_both_daemons() -> No
     jobs = yaml.safe_load(path.read_text())["scrape_configs"]
     targets = [target for job in jobs for config in job["static_configs"] for target in config["targets"]]
     assert targets == [f"sidecar:{PORT}", f"replica:{PORT}"]
-    mounted = [volume["source"] for volume in composed()["services"]["prometheus"]["volumes"]]
-    assert mounted == [str(path)]
+    mounted = {volume["source"]: volume["target"] for volume in composed()["services"]["prometheus"]["volumes"]}
+    assert mounted == {str(one): f"/etc/prometheus/{one.name}" for one in (path, RULES)}
+    assert yaml.safe_load(path.read_text())["rule_files"] == [RULES.name]
 
 
 @pytest.mark.parametrize("version", ["1.29", None], ids=["an old cluster", "a new cluster"])
@@ -181,6 +169,24 @@ def test_the_service_finds_the_pods_of_the_daemon_and_not_the_one_that_migrates(
     assert not selector <= told["Job"]["spec"]["template"]["metadata"].get("labels", {}).items()
 
 
+def test_the_rules_for_the_prometheus_operator_are_those_of_prometheus() -> None:
+    assert PROMETHEUS_RULE.read_text() == prometheus_rule(), "run `make generated`"
+    assert built("monitoring")["PrometheusRule"]["spec"] == yaml.safe_load(RULES.read_text())
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_pod_monitor_finds_the_pods_of_the_daemon_and_calls_their_job_as_the_rules_do(overlay: str) -> None:
+    told, monitor = built(overlay), built("monitoring")["PodMonitor"]["spec"]
+    selector = monitor["selector"]["matchLabels"].items()
+    assert selector <= told["Deployment"]["spec"]["template"]["metadata"]["labels"].items()
+    assert not selector <= told["Job"]["spec"]["template"]["metadata"].get("labels", {}).items()
+    [endpoint] = monitor["podMetricsEndpoints"]
+    assert endpoint["port"] in {port["name"] for port in daemon_of(overlay)[1]["ports"]}
+    job = {"action": "replace", "targetLabel": "job", "replacement": "resumed"}
+    assert endpoint["relabelings"] == [job]
+    assert set(re.findall(r'job="(\w+)"', RULES.read_text())) == {job["replacement"]}
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_job_migrates_as_the_owner_and_the_daemon_runs_as_the_runner(overlay: str) -> None:
     migrating = built(overlay)["Job"]["spec"]["template"]["spec"]["containers"][0]
@@ -201,10 +207,10 @@ def test_the_unit_is_one_that_systemd_takes_and_lets_it_drain(tmp_path: Path) ->
 
 
 def test_every_setting_that_a_file_names_is_one() -> None:
-    folders = [*(ROOT / "deploy").rglob("*"), ROOT / "Dockerfile", ROOT / "docker-compose.yml"]
+    files = [*(ROOT / "deploy").rglob("*"), ROOT / "Dockerfile", ROOT / "docker-compose.yml"]
     known = {f"RESUMED_{name.upper()}" for name in Settings.model_fields}
-    for path in folders:
-        if path.is_file() and path.suffix != ".sql":
+    for path in files:
+        if path.is_file() and path.suffix != ".sql" and path.parent.name != "__pycache__":
             named = {name.strip("().,;") for name in settings_named_in(path.read_text())}
             assert named - {"RESUMED_PORT"} <= known, path
 

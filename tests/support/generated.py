@@ -1,6 +1,7 @@
-"""The parts of documents that are made from the code: `make generated` writes them, and a test compares them."""
+"""What is made from the code or from another file: `make generated` writes it, and tests compare it."""
 
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from resumed.observability.metric_descriptions import Description, Scope
 from resumed.observability.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
+PROMETHEUS_RULE = ROOT / "deploy" / "kubernetes" / "monitoring" / "prometheusrule.yaml"
 _PART = re.compile(r"(<!-- generated: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _FREE = {"workflow", "version", "langgraph", "checkpoint_postgres"}
 _OF = {Scope.REPLICA: "replica", Scope.DATABASE: "database"}
@@ -16,6 +18,12 @@ _OF = {Scope.REPLICA: "replica", Scope.DATABASE: "database"}
 def written(path: Path) -> str:
     """Return the document with every part as the code has it now."""
     return _PART.sub(lambda part: f"{part[1]}{PARTS[part[2]]()}{part[3]}", path.read_text())
+
+
+def prometheus_rule() -> str:
+    """Return Prometheus's rules as an object of the Prometheus Operator, under the head that the file has."""
+    head, rules = PROMETHEUS_RULE.read_text(), (ROOT / "deploy" / "prometheus" / "rules.yml").read_text()
+    return head.partition("spec:\n")[0] + "spec:\n" + textwrap.indent(rules[rules.index("groups:") :], "  ")
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -69,3 +77,4 @@ DOCUMENTS = sorted(one for one in (ROOT / "docs").glob("*.md") if _PART.search(o
 if __name__ == "__main__":
     for document in DOCUMENTS:
         document.write_text(written(document))
+    PROMETHEUS_RULE.write_text(prometheus_rule())
