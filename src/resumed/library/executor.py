@@ -7,6 +7,7 @@ import asyncio
 import inspect
 import os
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from typing import Any, Self
@@ -19,6 +20,7 @@ from langgraph.pregel import Pregel
 
 from resumed.errors import WorkflowAlreadyRunningError
 from resumed.library import connection_pools
+from resumed.library.bound_graph import Binding, G, bound_graph
 from resumed.library.lock_decorator import OnLocked, on_locked_result
 from resumed.library.lock_manager import AsyncPostgresLockManager
 from resumed.library.runs.coordinator import RunCoordinator
@@ -65,6 +67,7 @@ class AsyncWorkflowExecutor:
     ) -> None:
         """Open nothing yet."""
         self._target = Target(dsn, schema)
+        self._settings: dict[str, Any] = {"schema": schema, "sessions": sessions, "max_runs": max_runs, "serde": serde}
         self._serde = serde or JsonPlusSerializer()
         self._sessions = sessions
         self._owner = f"{socket.gethostname()}-{os.getpid()}"
@@ -72,6 +75,8 @@ class AsyncWorkflowExecutor:
         self._locks = AsyncPostgresLockManager(dsn, min_conn=0)
         self._stack = AsyncExitStack()
         self._checkpointer: AsyncPostgresSaver | None = None
+        self._guard = threading.Lock()
+        self._sync_face: Any = None
 
     async def __aenter__(self) -> Self:
         """Prove that the database locks, make LangGraph's tables where they are missing, connect."""
@@ -92,7 +97,14 @@ class AsyncWorkflowExecutor:
 
     async def __aexit__(self, *_: object) -> None:
         """Cancel what still runs, which leaves it to the daemon, and release every lock."""
-        await self._stack.aclose()
+        with self._guard:
+            self._checkpointer, sync_face = None, self._sync_face
+            self._sync_face = None
+        try:
+            if sync_face is not None:
+                await asyncio.to_thread(sync_face.__exit__)
+        finally:
+            await self._stack.aclose()
 
     @property
     def checkpointer(self) -> AsyncPostgresSaver:
@@ -175,6 +187,41 @@ class AsyncWorkflowExecutor:
                 yield part
 
     stream = astream
+
+    def bind(self, workflow: str, graph: G) -> G:
+        """Return the graph with its runs registered, to be handed to whatever takes a graph and calls it by itself.
+
+        `invoke`, `stream`, `batch`, `astream_events` and their asynchronous and synchronous twins are runs of this
+        executor where a call names a `thread_id`, with the guarantees and errors of `run`; without one the graph runs
+        as without a checkpointer. A call inside of another graph's node is part of that graph's run. All else is the
+        graph's own; threads are read with its checkpointer, or with the executor's.
+
+        Args:
+            workflow: The name under which the daemon has the graph registered.
+            graph: A compiled graph; with this executor's checkpointer, one of the same database, or none.
+
+        Returns:
+            A graph of the same class. It may be bound before the executor is open, and runs while it is.
+
+        Raises:
+            TypeError: The graph is not compiled.
+        """
+        return bound_graph(graph, Binding(workflow, self._open_sync_face, self._this_face, lambda: self._checkpointer))
+
+    async def _this_face(self) -> Self:
+        return self
+
+    def _open_sync_face(self) -> Any:
+        """Return the synchronous executor of these settings, opened where a bound graph is first called that way."""
+        with self._guard:
+            if self._checkpointer is None:
+                message = "the executor is not open: use it with `async with`"
+                raise RuntimeError(message)
+            if self._sync_face is None:
+                from resumed.library.sync_executor import WorkflowExecutor  # noqa: PLC0415 - which imports this module
+
+                self._sync_face = WorkflowExecutor(self._target.dsn, **self._settings).__enter__()
+            return self._sync_face
 
     def build_request(
         self,

@@ -6,8 +6,9 @@ of an event loop of the library's.
 
 import asyncio
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, Self
 from uuid import UUID
 
@@ -19,10 +20,12 @@ from psycopg.rows import DictRow
 from psycopg_pool import ConnectionPool
 
 from resumed.library import connection_pools
+from resumed.library.bound_graph import Binding, G, bound_graph
 from resumed.library.checkpointer_manager import CheckpointerManager
 from resumed.library.event_loop import END, next_part, run_sync
 from resumed.library.executor import MAX_RUNS, SESSIONS, AsyncWorkflowExecutor
 from resumed.library.lock_decorator import OnLocked, on_locked_result
+from resumed.library.loop_executors import LoopExecutors
 from resumed.library.runs.run_request import RunRequest
 from resumed.library.runs.supervision import RegisteredRun, supervise, supervise_stream
 from resumed.library.sync_lock_manager import PostgresLockManager
@@ -56,16 +59,22 @@ class WorkflowExecutor:
         self._guard = threading.Lock()
         self._pool: ConnectionPool[Connection[DictRow]] | None = None
         self._saver: PostgresSaver | None = None
-        self._executor = run_sync(_build(dsn, schema=schema, sessions=sessions, max_runs=max_runs, serde=serde))
+        build = partial(AsyncWorkflowExecutor, dsn, schema=schema, sessions=sessions, max_runs=max_runs, serde=serde)
+        self._executor = run_sync(_on_this_loop(build))
+        self._loop_executors = LoopExecutors(build)
+        self._is_open = False
         self._locks = PostgresLockManager(dsn, min_conn=0)
 
     def __enter__(self) -> Self:
         """Prove that the database locks, and connect. Raises DatabaseError."""
         run_sync(self._executor.__aenter__())
+        self._is_open = True
         return self
 
     def __exit__(self, *_: object) -> None:
         """Leave what still runs to the daemon, and release every lock."""
+        self._is_open = False
+        self._loop_executors.close()
         run_sync(self._executor.__aexit__())
         self._locks.close()
         with self._guard:
@@ -148,6 +157,22 @@ class WorkflowExecutor:
             finally:
                 run_sync(_close(parts))
 
+    def bind(self, workflow: str, graph: G) -> G:
+        """Return the graph with its runs registered, for whatever takes a graph. See `AsyncWorkflowExecutor.bind`.
+
+        An asynchronous call runs on its caller's event loop, by an executor of that loop which is closed with this one.
+        """
+        return bound_graph(graph, Binding(workflow, lambda: self, self._async_face, self._reading_saver))
+
+    async def _async_face(self) -> AsyncWorkflowExecutor:
+        if not self._is_open:
+            message = "the executor is not open: use it with `with`"
+            raise RuntimeError(message)
+        return await self._loop_executors.on_this_loop()
+
+    def _reading_saver(self) -> PostgresSaver | None:
+        return self.checkpointer if self._is_open else None
+
     @contextmanager
     def _registered_run(self, request: RunRequest) -> Iterator[RegisteredRun]:
         """Hold the thread's lock for the length of a block; raises what ended the run, whatever the graph raised."""
@@ -204,8 +229,8 @@ class WorkflowExecutor:
             return workflow_func(*args, **(kwargs or {}))
 
 
-async def _build(dsn: str, **options: Any) -> AsyncWorkflowExecutor:
-    return AsyncWorkflowExecutor(dsn, **options)
+async def _on_this_loop(build: Callable[[], AsyncWorkflowExecutor]) -> AsyncWorkflowExecutor:
+    return build()
 
 
 def _stream(run: RegisteredRun) -> Iterator[Any]:

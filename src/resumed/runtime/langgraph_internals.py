@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Literal, Protocol
 
-from langgraph._internal._config import DEFAULT_RECURSION_LIMIT
+from langgraph._internal._config import DEFAULT_RECURSION_LIMIT, ensure_config
+from langgraph._internal._constants import CONFIG_KEY_TASK_ID
 from langgraph._internal._typing import MISSING
 from langgraph.channels.base import BaseChannel
 from langgraph.channels.delta import DeltaChannel
@@ -224,6 +225,15 @@ def let_unsaved_graphs_run() -> None:
 def recursion_default(limit: int) -> int:
     """Return a recursion limit of the type of LangGraph's own default: a subgraph's own limit precedes it."""
     return type(DEFAULT_RECURSION_LIMIT)(limit)
+
+
+def addressed_thread(graph: Any, config: Any) -> tuple[bool, Any]:
+    """Return whether a call of a graph is part of the node that makes it, and the thread that it names.
+
+    LangGraph puts together what the graph, the call and the calling node's own config say.
+    """
+    configurable = ensure_config(graph.config, config).get("configurable") or {}
+    return CONFIG_KEY_TASK_ID in configurable, configurable.get("thread_id")
 
 
 def calling_loop() -> PregelLoop | None:

@@ -16,6 +16,8 @@ from resumed.workflows.workflow import Breakpoints, Workflow
 
 Graph = Pregel[Any, Any, Any, Any]
 
+# Where a graph that an executor has bound keeps the graph itself: an attempt runs that, under its own lock.
+UNBOUND = "resumed_unbound"
 _BREAKPOINTS = frozenset({"interrupt_before", "interrupt_after"})
 # Options that change only what a call returns, or when it saves: an attempt sets them itself.
 _OUTPUT_OPTIONS = frozenset({"stream_mode", "print_mode", "output_keys", "durability", "subgraphs", "debug", "version"})
@@ -59,7 +61,7 @@ def unwrap_graph(found: object) -> Unwrapped:
     Raises RegistrationError where one of them has functions of its own that run around each call, such as listeners.
     """
     if not isinstance(found, RunnableBinding):
-        return Unwrapped(found)
+        return Unwrapped(getattr(found, UNBOUND, found) if isinstance(found, Pregel) else found)
     inner = unwrap_graph(found.bound)
     if not isinstance(inner.graph, Pregel):
         return Unwrapped(found)
