@@ -229,6 +229,7 @@ def _build_call(context: AttemptContext, approved: Approved, begun: BegunAttempt
         "version": begun.attempt.version or head.metadata_version,
         "attempt": begun.attempt.attempt,
         "resumed_run": head.run.run_id if head.run is not None else head.metadata_run,
+        **approved.trace,
     }
     config = config_of(context.thread_id, approved.configurable, policy.configurable, stamps)
     config["recursion_limit"] = recursion_limit_of(workflow, options.recursion_limit, context.worker.recursion_limit)
