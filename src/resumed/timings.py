@@ -31,6 +31,7 @@ class Timings:
     between_probes: probes of a workflow whose circuit is open.
     busy_delay: a thread whose lock is held elsewhere is looked at again.
     clock_delay: a thread is looked at again where this host's clock was wrong.
+    trace_close: the collector may take the last spans, when the process ends.
     """
 
     worker_silence: timedelta = timedelta(seconds=10)
@@ -49,6 +50,7 @@ class Timings:
     between_probes: timedelta = timedelta(seconds=10)
     busy_delay: timedelta = timedelta(seconds=5)
     clock_delay: timedelta = timedelta(seconds=30)
+    trace_close: timedelta = timedelta(seconds=3)
 
 
 _IN_USE = [Timings()]

@@ -17,6 +17,7 @@ _OWN_METADATA = frozenset({"workflow", "version", "attempt", "resumed_run"})
 _SCALARS = (str, int, float, bool)
 # W3C's, of which later attempts link to the application's trace; they stay in metadata, see `application_trace`.
 _TRACE_CONTEXT = ("traceparent", "tracestate")
+_LONGEST_HEADER = 512
 _TRACING_KEYS = frozenset({*_TRACE_CONTEXT, "baggage"})
 _TRACING_PREFIXES = ("langsmith-",)
 _NEVER_RESTORED = METADATA_KEYS | _OWN_METADATA | _TRACING_KEYS
@@ -74,8 +75,12 @@ def stored_configurable(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 def application_trace(metadata: Mapping[str, Any]) -> dict[str, str]:
     """Return the trace context that the original call left in metadata; no `tracestate` without a `traceparent`."""
-    found = {key: metadata[key] for key in _TRACE_CONTEXT if isinstance(metadata.get(key), str)}
+    found = {key: metadata[key] for key in _TRACE_CONTEXT if _is_header(metadata.get(key))}
     return found if "traceparent" in found else {}
+
+
+def _is_header(value: object) -> bool:
+    return isinstance(value, str) and value.isascii() and value.isprintable() and len(value) <= _LONGEST_HEADER
 
 
 def config_of(
