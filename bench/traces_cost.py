@@ -2,15 +2,20 @@
 
 `python bench/traces_cost.py [THREADS] [--rounds N]` starts a Postgres of its own. In each round each contender works
 off a copy of a database in which THREADS threads stand before the last two of four empty steps. The order of contenders
-turns from round to round. Printed: medians of the processor time a thread, and the ratio to traces off in this run.
+turns from round to round. Printed: medians of the processor time a thread, and the ratio to traces off in this run; and
+what a span costs by itself, built, queued and encoded, which is less than the rounds differ on a busy machine.
 """
 
 import argparse
 import asyncio
+import os
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from statistics import median
 
@@ -29,6 +34,10 @@ from resume_throughput import (
 )
 
 from resumed.demo.postgres import PrivateServer
+from resumed.model import Attempt, Outcome
+from resumed.observability.otel import OtlpExport
+from resumed.observability.traces import Traces
+from resumed.rows import AttemptOrigin
 
 ON = {"RESUMED_TRACES": "true", "OTEL_BSP_SCHEDULE_DELAY": "500"}
 NOWHERE = "http://127.0.0.1:9"
@@ -85,6 +94,24 @@ def replica(server: PrivateServer, database: str, threads: int, traces: dict[str
     return Result(database, threads, row[0], used, used_by)
 
 
+def span_cost(spans: int = 5000) -> float:
+    """Return the processor time of one span in seconds; the collector is away, so no answer is read."""
+    for name, value in {**ON, "OTEL_EXPORTER_OTLP_ENDPOINT": NOWHERE, "OTEL_BSP_MAX_QUEUE_SIZE": str(spans)}.items():
+        os.environ[name] = value
+    now = datetime.now(UTC)
+    attempt = Attempt(
+        "steps-1", 1, "steps", "1", "host-1-0", now, now, Outcome.FINISHED, True, "a" * 36, "b" * 36, None, None, None
+    )
+    origin = AttemptOrigin(f"00-{5:032x}-{6:016x}-01", None, now)
+    export = OtlpExport("host-1", lambda _: None, lambda _: None)
+    traces, used = Traces(export, log_errors=True), time.process_time()
+    for number in range(spans):
+        traces.add(replace(attempt, attempt=number))
+        traces.emit(traces.waiting(), {("steps-1", number): origin})
+    export.close()
+    return (time.process_time() - used) / spans
+
+
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("threads", type=int, nargs="?", default=1000)
@@ -106,6 +133,9 @@ def main() -> None:
             for name in names:
                 results[name].append(replica(server, f"{name}_{number}", given.threads, contenders[name]))
     report(results, given.threads)
+    own = median(sum(run.processes.values()) for run in results["off"]) / given.threads
+    cost = span_cost()
+    print(f"a span   {1e6 * cost:.0f} µs, {cost / own:.3f} of what an attempt costs here with traces off")
 
 
 def report(results: dict[str, list[Result]], threads: int) -> None:

@@ -135,22 +135,22 @@ def test_a_wait_for_a_person_is_no_error_and_an_errors_message_is_told_only_wher
 def test_what_nodes_trace_goes_under_the_span_of_their_attempt_where_that_is_asked_for(
     bench: Bench, collecting: Collector
 ) -> None:
-    workflow = ["telling=traced.graphs:telling"]
+    workflows = ["telling=traced.graphs:telling", "telling_sync=traced.graphs:telling_sync"]
     submit(bench, "telling", "nested", {"told": ""})
-    daemon = bench.daemon(workflow, **collecting.settings(RESUMED_TRACE_NEST="true"))
-    eventually(lambda: bench.all_closed(1))
+    submit(bench, "telling_sync", "nested in invoke", {"told": ""})
+    daemon = bench.daemon(workflows, **collecting.settings(RESUMED_TRACE_NEST="true"))
+    eventually(lambda: bench.all_closed(2))
     assert daemon.terminate() == 0
     submit(bench, "telling", "apart", {"told": ""})
-    other = bench.daemon(workflow, **collecting.settings())
-    eventually(lambda: bench.all_closed(2))
+    other = bench.daemon(workflows, **collecting.settings())
+    eventually(lambda: bench.all_closed(3))
     assert other.terminate() == 0
-    (span,) = collecting.of("nested")
-    told = bench.effects("span")
-    assert {(line["trace_id"], line["span_id"], line["sampled"]) for line in told[:2]} == {
-        (span.trace_id, span.span_id, True)
-    }
-    assert {int(line["span_id"], 16) for line in told[2:]} == {0}
-    assert len(told) == 4
+    told = {(line["thread"], line["node"]): line for line in bench.effects("span")}
+    for thread, node in (("nested", "in_a_thread"), ("nested", "on_the_loop"), ("nested in invoke", "in_a_thread")):
+        (span,) = collecting.of(thread)
+        assert ids(told[thread, node]) == (span.trace_id, span.span_id)
+        assert told[thread, node]["sampled"]
+    assert {int(told["apart", node]["span_id"], 16) for node in ("in_a_thread", "on_the_loop")} == {0}
 
 
 def test_a_collector_that_is_away_costs_one_warning(bench: Bench) -> None:

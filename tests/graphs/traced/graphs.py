@@ -1,4 +1,4 @@
-"""Nodes that say under which span they run, and an application that runs them in a span of its own."""
+"""Nodes that say under which span they run."""
 
 import json
 import os
@@ -7,6 +7,8 @@ from typing import Any, TypedDict
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import START, StateGraph
 from opentelemetry import trace
+
+from resumed import Workflow
 
 
 class Told(TypedDict):
@@ -18,7 +20,7 @@ def tell(node: str, config: RunnableConfig) -> None:
     line = {
         "edge": "span",
         "node": node,
-        "attempt": config["metadata"].get("attempt"),
+        "thread": config["configurable"]["thread_id"],
         "trace_id": f"{context.trace_id:032x}",
         "span_id": f"{context.span_id:016x}",
         "sampled": context.trace_flags.sampled,
@@ -38,5 +40,7 @@ async def on_the_loop(_: Any, config: RunnableConfig) -> Told:
     return {"told": "on_the_loop"}
 
 
+only_sync = StateGraph(Told).add_node(in_a_thread).add_edge(START, "in_a_thread")
+telling_sync = Workflow(graph=only_sync, face="sync")
 telling = StateGraph(Told).add_node(in_a_thread).add_node(on_the_loop)
 telling.add_edge(START, "in_a_thread").add_edge("in_a_thread", "on_the_loop")
