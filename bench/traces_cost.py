@@ -100,8 +100,9 @@ def span_cost(spans: int = 5000) -> float:
         os.environ[name] = value
     now = datetime.now(UTC)
     attempt = Attempt(
-        "steps-1", 1, "steps", "1", "host-1-0", now, now, Outcome.FINISHED, True, "a" * 36, "b" * 36, None, None, None
-    )
+        "steps-1", 1, "steps", "1", "host-1-0", now, now, Outcome.FINISHED, advanced=True, before="a" * 36,
+        after="b" * 36, error_type=None, error_at=None, error=None,
+    )  # fmt: skip
     origin = AttemptOrigin(f"00-{5:032x}-{6:016x}-01", None, now)
     export = OtlpExport("host-1", lambda _: None, lambda _: None)
     traces, used = Traces(export, log_errors=True), time.process_time()
