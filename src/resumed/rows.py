@@ -78,3 +78,12 @@ class ControlRow:
     has_output: bool
     output_order: int | None = None
     task_path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptOrigin:
+    """What an attempt goes on with: the trace context of the application's call, the previous attempt's start."""
+
+    traceparent: str | None = None
+    tracestate: str | None = None
+    previous_at: datetime | None = None

@@ -32,6 +32,7 @@ class Timings:
     busy_delay: a thread whose lock is held elsewhere is looked at again.
     counts_hold: the gauges of the whole database are told after a count, if no other one follows.
     clock_delay: a thread is looked at again where this host's clock was wrong.
+    trace_close: the collector may take the last spans, when the process ends.
     """
 
     worker_silence: timedelta = timedelta(seconds=10)
@@ -51,6 +52,7 @@ class Timings:
     busy_delay: timedelta = timedelta(seconds=5)
     counts_hold: timedelta = timedelta(seconds=15)
     clock_delay: timedelta = timedelta(seconds=30)
+    trace_close: timedelta = timedelta(seconds=3)
 
 
 _IN_USE = [Timings()]

@@ -19,7 +19,8 @@ ATTEMPTS = """
 SAVED = """
     select checkpoint_ns = '' as root, metadata -> 'workflow' as workflow, metadata -> 'version' as version,
         metadata -> 'tenant' as tenant, metadata -> 'owner' as owner, metadata -> 'api_key' as api_key,
-        metadata ? 'checkpoint_mine' as mine
+        metadata ? 'checkpoint_mine' as mine, metadata -> 'traceparent' as traceparent,
+        metadata ?| '{baggage,langsmith-trace,langsmith-project}' as traced_elsewhere
     from checkpoints where thread_id like %(workflow)s || '\\_%%' and metadata ->> 'attempt' = '1'
 """
 
@@ -68,7 +69,8 @@ def test_a_resume_gives_the_call_back_with_what_the_registration_says_of_it(benc
         found = bench.rows("select state, verdict from resumed.cases where workflow = %(workflow)s", workflow=workflow)
         return {(one["state"], one["verdict"]) for one in found}
 
-    # All scalars, whether the call had them in `configurable` or in `metadata`; LangGraph's and our own keys apart.
+    # All scalars, whether the call had them in `configurable` or in `metadata`; LangGraph's, our own and tracing keys
+    # apart, even where the registration's list names them.
     assert [one["configurable"] for one in calls("plain")] == [
         {**SCALARS, **OWNER, "thread_id": one["thread"]} | inner(one) for one in calls("plain")
     ]
@@ -82,6 +84,9 @@ def test_a_resume_gives_the_call_back_with_what_the_registration_says_of_it(benc
             assert (one["workflow"], one["version"]) == (workflow, version)
             assert (one["tenant"], one["owner"], one["api_key"]) == ("acme", "ann", "sk-live-hunter2")
             assert not one["mine"]
+            # The next attempt links to the application's trace as well; nothing else hangs under it.
+            assert one["traceparent"] == "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+            assert not one["traced_elsewhere"]
     # A superstep is saved before the next one starts.
     assert {one["saved"] for name in ("plain", "nested") for one in calls(name, "third")} == {2, 1}
     assert {one["context"] for one in calls("plain")} == {"None"}

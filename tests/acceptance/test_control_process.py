@@ -38,6 +38,7 @@ def test_a_daemon_that_has_resumed_threads_has_loaded_no_langgraph_and_no_graph(
     roots = {name.partition(".")[0] for name in loaded}
     assert "resumed.daemon.service" in loaded
     assert roots & {"langgraph", "langchain_core", "langsmith", "zoo"} == set()
+    assert "opentelemetry" not in roots  # traces are off
     assert not [name for name in loaded if name.startswith(("resumed.runtime", "resumed.workflows", "resumed.library"))]
     mapped = {Path(one.path).name for one in psutil.Process(daemon.process.pid).memory_maps()}
     assert not [name for name in mapped if name.startswith(("ormsgpack", "xxhash"))]

@@ -242,6 +242,7 @@ ATTEMPT = {
 RUN = {
     "attempt_workflow": "orders", "attempt_version": "1", "rows_before": None, "run_id": "r", "run_state": "finished",
 }  # fmt: skip
+ORIGINS = {"threads": _some(16), "attempts": [2] * 16, "before": ["head"] * 16, "after": ["head"] * 16}
 CLAIM = {
     "workflows": ["orders"],
     "versions": ["1"],
@@ -277,6 +278,7 @@ BY_INDEX: list[tuple[str, str, dict[str, Any]]] = [
     ("attempts", "open", {"thread": "orders-7"}),
     ("attempts", "orphans", {"except": _some(16), "rows": 200}),
     ("attempts", "of_thread", {"thread": "orders-7"}),
+    ("attempts", "origins", ORIGINS),
     ("locks", "held", {"threads": _some(PAGE_ROWS), "keys": list(range(PAGE_ROWS))}),
     ("statistics", "open_cases", {}),
 ]

@@ -133,6 +133,8 @@ class Settings(BaseSettings):
         default=timedelta(days=30), description="How long our closed cases, attempts and ended runs are kept."
     )
     audit_history: AuditHistory = Field(default=timedelta(days=365), description="How long the audit is kept.")
+    traces: bool = Field(default=False, description="A span an attempt, by OpenTelemetry; needs the extra otel.")
+    trace_nest: bool = Field(default=False, description="Whether what nodes trace goes under the attempt's span.")
     dry_run: bool = Field(default=False, description="Sweep, judge and report; resume nothing.")
     pg_bin: Path | None = Field(
         default=None, description="Folder of initdb and postgres; demo and tests only, environment only."
@@ -157,6 +159,9 @@ class Settings(BaseSettings):
         _require_order(self, "min_age", "max_age")
         _require_order(self, "retry_base", "retry_cap")
         _require_order(self, "max_attempts", "max_total_attempts")
+        if self.trace_nest and not self.traces:
+            sentence = "RESUMED_TRACE_NEST (true) needs RESUMED_TRACES (false), set both or neither"
+            raise ValueError(sentence)
         return self
 
     @property

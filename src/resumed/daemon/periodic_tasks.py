@@ -180,7 +180,7 @@ class RecoveryTask:
             closer = Closer(
                 context.claimant,
                 Outcome.DRAINED if context.monitor.abandoned.was_retired(orphan) else outcome,
-                ours=self._is_ours(orphan),
+                ours=self._is_ours(orphan.worker),
                 alone=orphan.worker == f"{context.claimant}-{ISOLATION}",
             )
             if closed := await close_orphan(session, sweep_context, orphan, closer):
@@ -194,11 +194,13 @@ class RecoveryTask:
         """Return our own orphans, and others' that were there last time: their replica has had time to close them."""
         before, self._orphans_before = self._orphans_before, {(attempt.thread_id, attempt.attempt) for attempt in found}
         return [
-            attempt for attempt in found if self._is_ours(attempt) or (attempt.thread_id, attempt.attempt) in before
+            attempt
+            for attempt in found
+            if self._is_ours(attempt.worker) or (attempt.thread_id, attempt.attempt) in before
         ]
 
-    def _is_ours(self, attempt: Attempt) -> bool:
-        return attempt.worker.startswith(f"{self.context.claimant}-")
+    def _is_ours(self, worker: str) -> bool:
+        return worker.startswith(f"{self.context.claimant}-")
 
     async def _mark_suspects(self, session: Session) -> int:
         """Suspect what a worker had in hand without an attempt on record: loading its state may have killed it."""
@@ -238,7 +240,7 @@ class RecoveryTask:
                 if attempt.finished_at is None or not context.monitor.is_open(attempt):
                     continue
                 count += 1
-                if attempt.closed_by == attempt.worker:
+                if self._is_ours(attempt.closed_by or ""):
                     context.monitor.finish_attempt(attempt)
                 else:
                     context.monitor.forget_attempt(attempt)

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
 from resumed.config.settings import Settings
+from resumed.daemon.attempt_spans import SpanTask
 from resumed.daemon.clock_check import ClockCheck
 from resumed.daemon.control_session import ControlSession
 from resumed.daemon.measurements import DatabaseReadTask, LongestStepTask
@@ -67,6 +68,9 @@ class Service:
             self.target, self._control_session, self.pool, self.monitor, self.readiness, events,
             sweep_rules(settings), replica_name(),
         )  # fmt: skip
+        if settings.traces:
+            events.open_traces(self.context.claimant)
+        self._spans = SpanTask(self.context)
         self._clocks = ClockCheck(self.readiness, events)
         self.sweep = SweepTask(self.context, self._clocks)
         self._dispatch = DispatchTask(self.context, self.sweep, dry_run=settings.dry_run)
@@ -125,6 +129,7 @@ class Service:
         """Kill the workers and close the session."""
         self.monitor.expect_exits()
         await self.pool.close()
+        await self._spans.close()
         await self._control_session.close()
         await self._read_session.close()
 
@@ -147,6 +152,7 @@ class Service:
             ScheduledCall(self._self_test.run_once, _SELF_TEST_EVERY, _SELF_TEST_EVERY),
             ScheduledCall(self.retention.run_once, _RETENTION_EVERY, _RETENTION_EVERY),
             ScheduledCall(self._longest_step.run_once, _MEASURE_STEPS_EVERY, timedelta(0)),
+            ScheduledCall(self._spans.run_once, self._settings.poll_interval, self._settings.poll_interval),
         ]
         async with run_scheduler(calls):
             await asyncio.gather(self._keep_dispatching(), self._keep_recovering())
@@ -254,6 +260,7 @@ class Service:
         await self.pool.drain(self._settings.shutdown_grace)
         await self.pool.close()
         await self._close_open_attempts()
+        await self._spans.close()
         await self._control_session.close()
         await self._read_session.close()
 

@@ -68,6 +68,7 @@ def worker_plan(settings: Settings, dsn: str) -> WorkerPlan:
         recursion_limit=settings.recursion_limit,
         defaults=default_limits(settings),
         timings=timings.current(),
+        nests_traces=settings.trace_nest,
     )
     workflows = tuple(settings.workflows) if settings.workflows is not None else None
     environment = {"LANGGRAPH_STRICT_MSGPACK": "true"} if settings.strict_msgpack else {}

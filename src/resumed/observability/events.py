@@ -8,12 +8,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from resumed import durations
+from resumed.errors import SettingsError
 from resumed.model import Attempt, Outcome, Registration, ThreadCount
 from resumed.observability import redaction
 from resumed.observability.logs import configure, write_event
 from resumed.observability.metrics import HOLD, UNCLAIMED
 from resumed.observability.redaction import ErrorReport
 from resumed.observability.retention_events import RetentionEvents
+from resumed.observability.traces import Traces, span_ids
 
 __all__ = ["Events", "configure"]
 
@@ -28,6 +30,24 @@ class Events(RetentionEvents):
         super().__init__(log_errors=log_errors)
         self._inflight: set[tuple[str, int]] = set()
         self._paused: set[str] = set()
+        self.traces: Traces | None = None
+
+    def open_traces(self, instance: str) -> None:
+        """Trace the attempts that are closed here from now on; `instance` names this process.
+
+        Raises SettingsError where OpenTelemetry is not installed, or does not take its own settings.
+        """
+        try:
+            from resumed.observability.otel import OtlpExport  # noqa: PLC0415 - imported only where traces are on
+        except ImportError:
+            message = "RESUMED_TRACES=true needs OpenTelemetry: install resumed[otel], or set RESUMED_TRACES=false"
+            raise SettingsError(message) from None
+        try:
+            export = OtlpExport(instance, self.trace_export_failed, self.trace_export_recovered)
+        except ValueError as error:
+            reason = redaction.redact_message(str(error))
+            raise SettingsError(f"OpenTelemetry cannot be set up, correct its OTEL_ variables: {reason}") from None
+        self.traces = Traces(export, log_errors=self._log_errors)
 
     def render(self) -> tuple[bytes, str]:
         """Return the metrics as Prometheus reads them, and their content type."""
@@ -47,6 +67,8 @@ class Events(RetentionEvents):
         self._count(attempt, stopped_at)
         is_warning = attempt.outcome in _WARNED or attempt.error_type is not None
         write_event("attempt.finished", "warning" if is_warning else "info", **self._facts(attempt))
+        if self.traces is not None and attempt.outcome is not None:
+            self.traces.add(attempt)
 
     def attempt_forgotten(self, attempt: Attempt) -> None:
         """Stop counting an attempt as in flight."""
@@ -72,8 +94,9 @@ class Events(RetentionEvents):
             recovery.observe(_seconds(stopped_at, attempt.finished_at))
 
     def _facts(self, attempt: Attempt) -> dict[str, Any]:
-        """Return the keys of the contract, the same on both lines."""
+        """Return the keys of the contract, the same on both lines; with traces on also the ids of the span."""
         ended = attempt.finished_at
+        ids = span_ids(attempt.thread_id, attempt.attempt, attempt.started_at) if self.traces is not None else None
         return {
             "thread_id": attempt.thread_id,
             "workflow": attempt.workflow,
@@ -86,6 +109,7 @@ class Events(RetentionEvents):
             "error_type": attempt.error_type,
             "error_at": attempt.error_at,
             "error": self._message(attempt.error),
+            **(ids.to_fields() if ids is not None else {}),
         }
 
     def lock_contended(self, thread_id: str, workflow: str) -> None:
@@ -244,6 +268,14 @@ class Events(RetentionEvents):
     def application_clock_doubted(self, ahead: timedelta) -> None:
         """Log that an application makes checkpoints in the future: their threads wait until that time has come."""
         write_event("application_clock.doubted", "warning", ahead_ms=round(ahead / timedelta(milliseconds=1)))
+
+    def trace_export_failed(self, reason: str | None) -> None:
+        """Log that the collector takes no spans; attempts go on, and the next lines are of its return."""
+        write_event("trace_export.failed", "warning", reason=self._message(reason))
+
+    def trace_export_recovered(self, lost: int) -> None:
+        """Log that the collector takes spans again, and how many it refused meanwhile."""
+        write_event("trace_export.recovered", lost=lost)
 
     def settings_ignored(self, reasons: Iterable[str]) -> None:
         """Log what was set without effect."""

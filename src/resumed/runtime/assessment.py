@@ -33,7 +33,7 @@ from resumed.judge.verdict import (
 from resumed.model import NEEDS_A_PERSON, RESUMABLE, Judgement, State, Verdict
 from resumed.rows import Run
 from resumed.runtime import preflight
-from resumed.runtime.call_restore import CallOptions, options_of, stored_configurable
+from resumed.runtime.call_restore import CallOptions, application_trace, options_of, stored_configurable
 from resumed.runtime.context import AttemptRequest
 from resumed.runtime.fenced_saver import FencedSaver
 from resumed.runtime.graph_positions import GraphReader, due_tasks
@@ -69,7 +69,8 @@ class Approved:
     `workflow` is the one that the graph was bound from; `configurable` holds the scalars of the original call;
     `graph_input` is None, an answer, or the input of a registered run; `options` are those of the application's call,
     where a registered run stored them. `unfinished` are the namespaces of inner graphs under the head that have work
-    left. `rows_before` is the fingerprint of the control rows where a run begins with a `Command`.
+    left. `rows_before` is the fingerprint of the control rows where a run begins with a `Command`. `trace` is the trace
+    context of the original call, for the metadata of new checkpoints.
     """
 
     workflow: LoadedWorkflow
@@ -79,6 +80,7 @@ class Approved:
     options: CallOptions = field(default_factory=CallOptions)
     unfinished: Collection[str] = ()
     rows_before: str | None = None
+    trace: Mapping[str, str] = field(default_factory=dict)
 
 
 def assess_thread(rows: ThreadRows, request: AttemptRequest, *, skip_silence: bool = False) -> Assessment | None:
@@ -186,7 +188,8 @@ async def _examine(reader: GraphReader, assessment: Assessment, workflow: Loaded
         return result
     answer: Command[Any] | None = Command(resume={result.question: result.value}) if result is not None else None
     call = stored_configurable(loaded.metadata)
-    return Approved(workflow, reader.graph, call, answer, unfinished=reader.unfinished)
+    trace = application_trace(loaded.metadata)
+    return Approved(workflow, reader.graph, call, answer, unfinished=reader.unfinished, trace=trace)
 
 
 def _starts_nothing(graph: Graph, assessment: Assessment) -> bool:
@@ -213,6 +216,7 @@ async def _approve_first_input(
         {**before, **stored_configurable(stored.call)},
         graph_input,
         rows_before=await _rows_before(reader) if isinstance(graph_input, Command) else None,
+        trace=application_trace(stored.call),
     )
 
 

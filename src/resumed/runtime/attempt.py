@@ -213,7 +213,8 @@ async def _begin(context: AttemptContext, assessment: Assessment, approved: Appr
 async def _run(context: AttemptContext, saver: FencedSaver, approved: Approved, begun: BegunAttempt) -> RunResult:
     """Run the graph under watch until it ends or is stopped, and its nodes have ended or cannot be waited for."""
     saver.watch(RunGuard(begun.attempt.before, approved.unfinished, commanded=approved.rows_before is not None))
-    result = await run_graph(_build_call(context, approved, begun), saver, context.request)
+    with context.worker.trace_context(begun.attempt):
+        result = await run_graph(_build_call(context, approved, begun), saver, context.request)
     on_memory_exhausted = context.worker.on_memory_exhausted
     if result.error is not None and on_memory_exhausted is not None and memory.exhausted(result.error):
         on_memory_exhausted(result.error)
@@ -229,6 +230,7 @@ def _build_call(context: AttemptContext, approved: Approved, begun: BegunAttempt
         "version": begun.attempt.version or head.metadata_version,
         "attempt": begun.attempt.attempt,
         "resumed_run": head.run.run_id if head.run is not None else head.metadata_run,
+        **approved.trace,
     }
     config = config_of(context.thread_id, approved.configurable, policy.configurable, stamps)
     config["recursion_limit"] = recursion_limit_of(workflow, options.recursion_limit, context.worker.recursion_limit)

@@ -15,6 +15,13 @@ from resumed.workflows.workflow import Breakpoints, Workflow
 
 _OWN_METADATA = frozenset({"workflow", "version", "attempt", "resumed_run"})
 _SCALARS = (str, int, float, bool)
+# W3C's, of which later attempts link to the application's trace; they stay in metadata, see `application_trace`.
+_TRACE_CONTEXT = ("traceparent", "tracestate")
+_LONGEST_HEADER = 512
+_TRACING_KEYS = frozenset({*_TRACE_CONTEXT, "baggage"})
+_TRACING_PREFIXES = ("langsmith-",)
+_NEVER_RESTORED = METADATA_KEYS | _OWN_METADATA | _TRACING_KEYS
+_PREFIXES_NEVER_RESTORED = METADATA_PREFIXES + _TRACING_PREFIXES
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +62,25 @@ def _nodes(found: object) -> Breakpoints:
 
 
 def stored_configurable(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the scalars that the original call left in metadata, without LangGraph's keys and our own."""
+    """Return the scalars that the original call left in metadata, without LangGraph's keys, our own and tracing keys.
+
+    Given back, a tracing key would hang what the resume traces under a parent that may never have been exported.
+    """
     return {
         key: value
         for key, value in metadata.items()
-        if isinstance(value, _SCALARS)
-        and key not in METADATA_KEYS | _OWN_METADATA
-        and not key.startswith(METADATA_PREFIXES)
+        if isinstance(value, _SCALARS) and key not in _NEVER_RESTORED and not key.startswith(_PREFIXES_NEVER_RESTORED)
     }
+
+
+def application_trace(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Return the trace context that the original call left in metadata; no `tracestate` without a `traceparent`."""
+    found = {key: metadata[key] for key in _TRACE_CONTEXT if _is_header(metadata.get(key))}
+    return found if "traceparent" in found else {}
+
+
+def _is_header(value: object) -> bool:
+    return isinstance(value, str) and value.isascii() and value.isprintable() and len(value) <= _LONGEST_HEADER
 
 
 def config_of(

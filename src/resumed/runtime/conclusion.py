@@ -55,7 +55,7 @@ async def recover_open_attempt(context: AttemptContext, rows: ThreadRows, left_o
     after = await checkpoints.root_head(session, thread_id)
     ending = Ending(Outcome.CRASHED, advanced=after not in (None, left_open.before), after=after)
     async with session.transaction():
-        closed = await attempts.finish(session, left_open, ending)
+        closed = await attempts.finish(session, left_open, ending, context.worker.name)
         await case_commands.resolve_cancel(session, thread_id, after)
     if closed is not None:
         context.worker.send(AttemptFinished(closed))

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass, field
 
 from langgraph.runtime import RunControl
 
 from resumed.judge.workflow_match import WorkflowMatch
-from resumed.model import Registration
+from resumed.model import Attempt, Registration
 from resumed.runtime.attempt_sessions import AttemptSessions
 from resumed.runtime.node_threads import TrackedExecutor
 from resumed.store.connection import Session, Target
@@ -22,7 +22,7 @@ class WorkerContext:
     """The worker process that attempts run in.
 
     `recursion_limit` counts supersteps; `send` sends a message to the control process; `on_memory_exhausted` is called
-    where a run ended because the process has no memory left.
+    where a run ended because the process has no memory left; a graph runs inside of `trace_context`.
     """
 
     target: Target
@@ -32,6 +32,7 @@ class WorkerContext:
     executor: TrackedExecutor
     send: Tell
     on_memory_exhausted: Callable[[BaseException], None] | None = None
+    trace_context: Callable[[Attempt], AbstractContextManager[None]] = lambda _: nullcontext()
 
 
 @dataclass(slots=True)

@@ -7,11 +7,12 @@ import asyncio
 import os
 import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from resumed import timings
-from resumed.model import Judgement, Refusal
+from resumed.model import Attempt, Judgement, Refusal
 from resumed.observability.redaction import describe_error
 from resumed.runtime.attempt import run_attempt
 from resumed.runtime.attempt_sessions import AttemptSessions
@@ -72,6 +73,7 @@ class Worker:
             executor,
             channel.send,
             self._end_out_of_memory,
+            _trace_context(nests=settings.nests_traces),
         )
         self._requests: dict[str, AttemptRequest] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -220,6 +222,15 @@ class Worker:
             return None
         registration = self._host.registration_of(workflow)
         return AttemptRequest(thread_id, workflow, registration, graph_may_close=self._host.may_close(name))
+
+
+def _trace_context(*, nests: bool) -> Callable[[Attempt], AbstractContextManager[None]]:
+    """Return what sets the context of an attempt's span around its graph; nothing where nodes trace by themselves."""
+    if not nests:
+        return lambda _: nullcontext()
+    from resumed.observability.otel import SpanContexts  # noqa: PLC0415 - imported only where traces are on
+
+    return SpanContexts().around
 
 
 def _run(loop: asyncio.AbstractEventLoop, worker: Worker) -> None:

@@ -10,7 +10,7 @@ from resumed.judge.case import AttemptOutcomeFields, CaseUpdate, begin_case, set
 from resumed.judge.circuit_breaker import WINDOW, CircuitRecord, RecentAttempt
 from resumed.judge.retry_policy import Tally, is_charged
 from resumed.model import Attempt, Case, Ending, Outcome
-from resumed.rows import Run
+from resumed.rows import AttemptOrigin, Run
 from resumed.store import cases, runs, text_encoding
 from resumed.store.connection import Cursor, Session
 from resumed.store.sql_files import load_sql
@@ -132,6 +132,18 @@ async def of_thread(session: Session, thread_id: str) -> list[Attempt]:
     """Read all attempts on a thread, in their order."""
     cursor = await session.execute(_SQL["of_thread"], {"thread": thread_id})
     return [_attempt(row) async for row in cursor]
+
+
+async def origins(session: Session, ended: Sequence[Attempt]) -> dict[tuple[str, int], AttemptOrigin]:
+    """Read what these attempts went on with, by thread and number."""
+    parameters = {
+        "threads": [attempt.thread_id for attempt in ended],
+        "attempts": [attempt.attempt for attempt in ended],
+        "before": [attempt.before for attempt in ended],
+        "after": [attempt.after for attempt in ended],
+    }
+    cursor = await session.execute(_SQL["origins"], parameters)
+    return {(row.pop("thread_id"), row.pop("attempt")): AttemptOrigin(**row) async for row in cursor}
 
 
 def _end_columns(session: Session, attempt: Attempt, ending: Ending, closer: str | None = None) -> dict[str, object]:

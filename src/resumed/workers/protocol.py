@@ -43,7 +43,10 @@ class RequestResult(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """What every worker of a pool is told at its start; `graphs` is the path of a langgraph.json."""
+    """What every worker of a pool is told at its start; `graphs` is the path of a langgraph.json.
+
+    `nests_traces`: what nodes trace goes under the attempt's span.
+    """
 
     dsn: str
     schema: str
@@ -52,6 +55,7 @@ class WorkerSettings:
     recursion_limit: int
     defaults: PolicyLimits
     timings: Timings = field(default_factory=Timings)
+    nests_traces: bool = False
 
 
 # To a worker

@@ -65,7 +65,8 @@ class Workflow:
         recursion_limit: Supersteps of one attempt. Default: `RESUMED_RECURSION_LIMIT`.
         store: The store that the graph is given. Default: the graph's own.
         cache: The cache that the graph is given. Default: the graph's own.
-        configurable: Names of the stored scalars that are restored as `config["configurable"]`. Default: all.
+        configurable: Names of the stored scalars that are restored as `config["configurable"]`. Default: all. Never
+            restored are LangGraph's keys, our own and tracing keys.
         context: A callable from the thread's id to the context of the run. Default: no context.
         serde: The serializer of the checkpoints. Default: LangGraph's.
         per_thread: Whether a callable that takes `config` is called for each thread, with what the thread's call

@@ -21,6 +21,11 @@ CALL: dict[str, Any] = {
     "dry": True,
     "api_key": API_KEY,
     "delta_days": 7,
+    "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    "tracestate": "vendor=1",
+    "baggage": "customer=17",
+    "langsmith-trace": "20261126T000000000000Z00000000-0000-0000-0000-000000000001",
+    "langsmith-project": "shop",
     "checkpoint_mine": "left out by LangGraph's prefix",
     "listed": ["no", "scalar"],
 }

@@ -125,7 +125,9 @@ cache = InMemoryCache[Any]()
 
 ALL: dict[str, Workflow] = {
     "plain": Workflow(graph=chain(), version="2", accepts=["1"]),
-    "narrowed": Workflow(graph=chain(), configurable=["tenant", "version", "checkpoint_mine", "absent"]),
+    "narrowed": Workflow(
+        graph=chain(), configurable=["tenant", "version", "checkpoint_mine", "absent", "traceparent", "langsmith-trace"]
+    ),
     "contextual": Workflow(graph=chain(context=Tenant), context=by_name),
     "contextual_later": Workflow(graph=chain(context=Tenant), context=by_name_later),
     "contextless": Workflow(graph=chain(context=Tenant), context=nobody, max_attempts=1),

@@ -3,6 +3,7 @@
 With ZOO_SUBMIT it stores the runs and writes a thread's id into that file once it has it. ZOO_DIE=`before:K` or
 `after:K` kills it around the K-th statement that it sends after the executor is open, or around the first one with the
 text K; with ZOO_SQL it writes each down. ZOO_GIVEN is another input, as JSON; ZOO_ANSWER a person's answer, likewise.
+With ZOO_TRACE each thread runs in a span of the application, and the ids of its trace go into that file.
 """
 
 import asyncio
@@ -10,6 +11,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +79,22 @@ async def run(executor: AsyncWorkflowExecutor, name: str, thread: str) -> None:
     if answer := os.environ.get("ZOO_ANSWER"):
         given = Command(resume=json.loads(answer))
     config: Any = {"configurable": {"tenant": "acme"}}
-    await executor.run(name, compiled(name, executor.checkpointer), given, thread_id=thread, config=config)
+    with span_of(thread):
+        await executor.run(name, compiled(name, executor.checkpointer), given, thread_id=thread, config=config)
+
+
+@contextmanager
+def span_of(thread: str) -> Iterator[None]:
+    if not (place := os.environ.get("ZOO_TRACE")):
+        yield
+        return
+    from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 - most applications do not trace
+
+    with TracerProvider().get_tracer("zoo").start_as_current_span(thread) as span:
+        context = span.get_span_context()
+        with Path(place).open("a") as file:
+            file.write(f"{thread} {context.trace_id:032x} {context.span_id:016x}\n")
+        yield
 
 
 if __name__ == "__main__":

@@ -11,9 +11,10 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.pregel import Pregel
 
 from resumed.errors import RegistrationError
+from resumed.library.runs.current_trace import current_trace
 from resumed.library.thread_ids import generate_thread_id
 from resumed.runtime.call_mode import CallMode
-from resumed.runtime.call_restore import options_of, stored_configurable
+from resumed.runtime.call_restore import application_trace, options_of, stored_configurable
 from resumed.store.runs import OPTIONS, NewRun
 from resumed.workflows.loaded_workflow import Graph, Unwrapped, breakpoints, unwrap_graph
 from resumed.workflows.workflow import Breakpoints
@@ -34,6 +35,7 @@ class RunRequest:
         graph: The compiled graph; None where the daemon begins the run.
         mode: How the graph is called.
         options: What else its `invoke` or `stream` is given.
+        trace: The trace context of the call, which attempts link to.
     """
 
     workflow: str
@@ -44,6 +46,7 @@ class RunRequest:
     graph: Graph | None = None
     mode: CallMode | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    trace: Mapping[str, str] = field(default_factory=current_trace)
 
     def build_record(self, owner: str) -> NewRun:
         """Return what is recorded of a new run: its input serialised as LangGraph does, and the scalars of its call."""
@@ -60,7 +63,7 @@ class RunRequest:
 
     def build_config(self, run_id: str) -> RunnableConfig:
         """Return the config under which the graph runs: with the thread's id, and stamped with its run and workflow."""
-        stamps = {"workflow": self.workflow, "resumed_run": run_id}
+        stamps = {"workflow": self.workflow, "resumed_run": run_id, **self._trace()}
         config: dict[str, Any] = {
             **self.config,
             "configurable": {**self._given("configurable"), "thread_id": self.thread_id},
@@ -70,13 +73,11 @@ class RunRequest:
 
     def _stored_call(self) -> dict[str, Any]:
         """Return what the daemon needs of the call: the scalars that a checkpoint would keep, and its options."""
-        given = {
-            **self._bound("configurable"),
-            **self._given("configurable"),
-            **self._bound("metadata"),
-            **self._given("metadata"),
+        scalars = {
+            name: value
+            for name, value in stored_configurable(self._all_given()).items()
+            if "\0" not in f"{name}{value}"
         }
-        scalars = {name: value for name, value in stored_configurable(given).items() if "\0" not in f"{name}{value}"}
         bound_limit = ((self.graph.config if self.graph is not None else None) or {}).get("recursion_limit")
         options = options_of(
             {
@@ -86,7 +87,15 @@ class RunRequest:
                 "recursion_limit": self.config.get("recursion_limit") or bound_limit,
             }
         )
-        return {**scalars, OPTIONS: options.to_json()}
+        return {**scalars, **self._trace(), OPTIONS: options.to_json()}
+
+    def _trace(self) -> Mapping[str, str]:
+        """Return the trace context that the call itself names, else that of the application's current span."""
+        return application_trace(self._all_given()) or self.trace
+
+    def _all_given(self) -> dict[str, Any]:
+        parts = [of(part) for part in ("configurable", "metadata") for of in (self._bound, self._given)]
+        return {name: value for part in parts for name, value in part.items()}
 
     def _given(self, part: str) -> Mapping[str, Any]:
         return self.config.get(part) or {}

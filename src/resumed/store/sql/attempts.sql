@@ -96,3 +96,24 @@ select
 from resumed.attempts
 where thread_id = %(thread)s::text
 order by attempt
+
+-- name: origins
+-- What the spans of attempts link to: when the previous attempt began, and the trace context that the application's call
+-- left. That is in the run whose input was still to be applied, else in the checkpoint that the attempt itself saved
+-- last, which repeats it, else in the one that it began on.
+select a.thread_id, a.attempt, previous.started_at as previous_at,
+    left(call.metadata ->> 'traceparent', 200) as traceparent, left(call.metadata ->> 'tracestate', 512) as tracestate
+from unnest(%(threads)s::text[], %(attempts)s::int[], %(before)s::text[], %(after)s::text[])
+    as a (thread_id, attempt, before, after)
+left join resumed.attempts previous on previous.thread_id = a.thread_id and previous.attempt = a.attempt - 1
+left join resumed.runs run
+    on run.thread_id = a.thread_id and run.ended_at is null and run.head_before = a.before
+left join checkpoints own
+    on own.thread_id = a.thread_id and own.checkpoint_ns = '' and own.checkpoint_id = a.after
+    and own.metadata ->> 'attempt' = a.attempt::text
+left join checkpoints begun
+    on begun.thread_id = a.thread_id and begun.checkpoint_ns = '' and begun.checkpoint_id = a.before
+cross join lateral (
+    select case when own.thread_id is not null then own.metadata when run.run_id is not null then run.call
+        else begun.metadata end as metadata
+) call
