@@ -42,11 +42,13 @@ class Fire:
         self.bench = bench
         self.rounds = bench.folder / "rounds"
         self.writers: list[subprocess.Popen[str]] = []
+        self.begun: list[Path] = []
         self.pruners: list[subprocess.Popen[bytes]] = []
         self.logs: list[Path] = []
 
     def write(self, how: str, names: list[str]) -> None:
-        command = [sys.executable, "-m", "kept.writer", self.bench.dsn, how, *names]
+        self.begun.append(self.bench.folder / f"begun-{how}")
+        command = [sys.executable, "-m", "kept.writer", self.bench.dsn, how, str(self.begun[-1]), *names]
         process = subprocess.Popen(
             command, env=self.bench.environment(WORKFLOWS), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
@@ -135,7 +137,7 @@ def test_no_thread_loses_anything_that_it_may_keep_while_applications_write(benc
         for how in threads.FOREIGN:
             fire.write(how, [one for one in names if f"_{how}_" in one])
         first, _ = fire.prune(), fire.prune()
-        eventually(lambda: fire.events("threads.pruned"))
+        eventually(lambda: fire.events("threads.pruned") and all(one.exists() for one in fire.begun))
         burns_until = time.monotonic() + FIRE.total_seconds()
         while time.monotonic() < burns_until or not all_pruned(bench):
             pass_time(bench)

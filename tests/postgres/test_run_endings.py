@@ -4,7 +4,9 @@ import asyncio
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any
 
@@ -227,22 +229,54 @@ class Worker:
     """A synchronous node that takes its time and counts how many of it work at once."""
 
     def __init__(self, seconds: float) -> None:
-        self.seconds, self.working, self.most = seconds, 0, 0
-        self.enough = threading.Event()
+        self.seconds, self.working, self.most, self.thread = seconds, 0, 0, ""
+        self.begun, self.enough = threading.Event(), threading.Event()
 
     def __call__(self, state: State) -> State:
         self.working += 1
+        self.thread = threading.current_thread().name
+        self.begun.set()
         self.most = max(self.most, self.working)
         self.enough.wait(self.seconds)
         self.working -= 1
         return {"steps": [*state["steps"], "middle"]}
 
 
+async def cancel_at_work(run: Coroutine[Any, Any, Any], begun: threading.Event) -> None:
+    """Cancel a run once its synchronous node works."""
+    running = asyncio.create_task(run)
+    while not begun.is_set():
+        await asyncio.sleep(0.01)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+@pytest.mark.parametrize("before", ["threads of its own", "another executor", "one that was chosen"])
+async def test_a_cancelled_run_keeps_its_lock_whatever_its_loop_had_before(database: str, before: str) -> None:
+    worker = Worker(60)
+    async with AsyncExitStack() as stack:
+        if before == "threads of its own":
+            await asyncio.to_thread(int)
+        elif before == "another executor":
+            await stack.enter_async_context(AsyncWorkflowExecutor(database))
+        else:
+            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(4, "chosen"))
+        executor = await stack.enter_async_context(AsyncWorkflowExecutor(database))
+        run = executor.run("orders", graph(worker), {"steps": []}, thread_id="orders-1")
+        await cancel_at_work(run, worker.begun)
+        assert not await lock_is_free(database, "orders-1")
+        worker.enough.set()
+        await until_free(database, "orders-1")
+        names = {"threads of its own": "asyncio", "another executor": "resumed", "one that was chosen": "chosen"}
+        assert worker.thread.startswith(names[before])
+
+
 async def test_a_thread_is_not_begun_again_while_a_cancelled_run_of_the_same_process_works(database: str) -> None:
     worker = Worker(60)
     async with AsyncWorkflowExecutor(database, sessions=1) as executor:
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(executor.run("orders", graph(worker), {"steps": []}, thread_id="orders-1"), 0.5)
+        run = executor.run("orders", graph(worker), {"steps": []}, thread_id="orders-1")
+        await cancel_at_work(run, worker.begun)
         with pytest.raises(WorkflowAlreadyRunningError, match="this process is running the thread already"):
             await executor.run("orders", graph(worker), None, thread_id="orders-1")
         worker.enough.set()
@@ -254,8 +288,8 @@ async def test_a_thread_is_not_begun_again_while_a_cancelled_run_of_the_same_pro
 async def test_a_run_whose_node_still_works_can_be_cancelled_for_good(database: str) -> None:
     worker = Worker(1.5)
     async with AsyncWorkflowExecutor(database, sessions=1) as executor:
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(executor.run("orders", graph(worker), {"steps": []}, thread_id="orders-1"), 0.5)
+        run = executor.run("orders", graph(worker), {"steps": []}, thread_id="orders-1")
+        await cancel_at_work(run, worker.begun)
         assert await executor.cancel("orders-1", "not wanted")
         await until_free(database, "orders-1")
         head = (await executor.checkpointer.aget_tuple({"configurable": {"thread_id": "orders-1"}})).checkpoint["id"]
@@ -270,16 +304,16 @@ async def test_an_executor_closes_in_bounded_time_whatever_still_works(
     database: str, seconds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("resumed.library.runs.coordinator._RELEASE_PATIENCE", timedelta(seconds=2))
-    done = threading.Event()
+    begun, done = threading.Event(), threading.Event()
 
     def slow(_: State) -> State:
+        begun.set()
         done.wait(seconds)
         return {}
 
     began = time.monotonic()
     async with AsyncWorkflowExecutor(database) as executor:
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(executor.run("orders", graph(slow), {"steps": []}, thread_id="orders-1"), 0.5)
+        await cancel_at_work(executor.run("orders", graph(slow), {"steps": []}, thread_id="orders-1"), begun)
     assert time.monotonic() - began < 10
     done.set()
     assert rows(database)[0]["state"] == "open"

@@ -6,11 +6,11 @@ else may run the workflow's thread.
 
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from functools import partial
 from threading import Lock
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
 
@@ -28,9 +28,15 @@ class TrackedExecutor(ThreadPoolExecutor):
     Checkpointers serialise in threads of their own: every node may wait in its thread for a checkpoint to be loaded.
     """
 
-    def __init__(self, max_workers: int) -> None:
-        """Allow `max_workers` threads for nodes, and as many for checkpointers; they are made as they are needed."""
+    def __init__(self, max_workers: int, chosen: Executor | None = None) -> None:
+        """Allow `max_workers` threads for nodes, and as many for checkpointers; they are made as they are needed.
+
+        Args:
+            max_workers: How many threads of each kind there may be.
+            chosen: The executor in whose threads nodes run, where an application or its event loop has one already.
+        """
         super().__init__(max_workers, thread_name_prefix="resumed-node")
+        self._chosen = chosen
         self._savers = ThreadPoolExecutor(max_workers, thread_name_prefix="resumed-saver")
         self._running: Counter[str | None] = Counter()
         self._count_lock = Lock()
@@ -40,13 +46,23 @@ class TrackedExecutor(ThreadPoolExecutor):
         attempt = CURRENT_THREAD_ID.get()
         with self._count_lock:
             self._running[attempt] += 1
-        submit = self._savers.submit if _is_saver_method(fn) else super().submit
-        future = submit(_call_with_loop, fn, *args, **kwargs)
+        try:
+            future = self._submitting(fn)(_call_with_loop, fn, *args, **kwargs)
+        except BaseException:
+            self._done(attempt)
+            raise
         future.add_done_callback(lambda _: self._done(attempt))
         return future
 
+    def _submitting(self, fn: object) -> Callable[..., Future[Any]]:
+        if _is_saver_method(fn):
+            return self._savers.submit
+        return super().submit if self._chosen is None else self._chosen.submit
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - its base's
-        """Take no more work."""
+        """Take no more work, in the chosen executor neither: its event loop ends, and would have ended it."""
+        if self._chosen is not None:
+            self._chosen.shutdown(wait, cancel_futures=cancel_futures)
         super().shutdown(wait, cancel_futures=cancel_futures)
         self._savers.shutdown(wait, cancel_futures=cancel_futures)
 

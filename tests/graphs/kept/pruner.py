@@ -24,8 +24,10 @@ async def _timed(self: RetentionTask, session: Any) -> None:
     with Path(sys.argv[1]).open("a") as file:
         file.write(f"begin {os.getpid()} {time.monotonic()}\n")
         file.flush()
-        await _ROUND(self, session)
-        file.write(f"end {os.getpid()} {time.monotonic()}\n")
+        try:
+            await _ROUND(self, session)
+        finally:  # SIGTERM cancels it
+            file.write(f"end {os.getpid()} {time.monotonic()}\n")
 
 
 async def main() -> None:

@@ -1,13 +1,15 @@
-"""An application at work on threads that are pruned meanwhile: `python -m kept.writer DSN HOW THREAD…`, until SIGTERM.
+"""An application at work on threads that are pruned meanwhile, until SIGTERM.
 
-HOW is `locked` (through the executor), `unlocked` (as plain LangGraph does) or `vanishing` (deletes its threads and
-makes them anew). After each turn the thread is made old again. It ends with 1, and a line that says why, where a turn
-did not find what the one before had left; a thread that a policy deletes may begin anew, whole.
+`python -m kept.writer DSN HOW BEGUN THREAD…`: HOW is `locked` (through the executor), `unlocked` (as plain LangGraph
+does) or `vanishing` (deletes its threads and makes them anew). After each turn the thread is made old again, and the
+file BEGUN is touched. It ends with 1, and a line that says why, where a turn did not find what the one before had
+left; a thread that a policy deletes may begin anew, whole.
 """
 
 import random
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -32,7 +34,7 @@ def age(connection: psycopg.Connection[Any], thread: str) -> None:
         except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
             continue
         else:
-            return
+            return Path(sys.argv[3]).touch()
 
 
 def check(thread: str, before: dict[str, Any], after: dict[str, Any], turn: int) -> None:
@@ -100,4 +102,4 @@ def main(dsn: str, how: str, threads: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3:])
+    main(sys.argv[1], sys.argv[2], sys.argv[4:])

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -196,10 +197,12 @@ async def answer(saver: Any, thread: str, known: set[str]) -> str:
     """Answer by id where LangGraph has no null row to give away, else by a null answer, which replaces it.
 
     Where it has one and takes no null answer, it would itself give the old one to the next question (langgraph issue
-    8837): the person stops there, `exposed`.
+    8837): the person stops there, `exposed`. Of several questions the one that was answered least often comes first:
+    LangGraph keeps an answer by id only where its task is begun again, which may wait for another question's task.
     """
     graph = compiled(flow_of(thread), saver)
     config: Any = {"configurable": {"thread_id": thread}, "metadata": {"workflow": flow_of(thread)}}
+    told: Counter[str] = Counter()
     for _ in range(MANY):
         state, writes = await graph.aget_state(config, subgraphs=True), writes_of(await saver.aget_tuple(config))
         asked_now = asking(state, writes)
@@ -213,5 +216,9 @@ async def answer(saver: Any, thread: str, known: set[str]) -> str:
         alone = asked_now.one and len(state.tasks) == 1
         if old and not alone:
             return "exposed"
-        await graph.ainvoke(answered("null" if old else "map", Asked(left, alone))[0], config)
+        fewest = min(told[text] for text in left.values())
+        next_ones = {one: text for one, text in left.items() if told[text] == fewest}
+        turn, said = answered("null" if old else "map", Asked(next_ones, alone))
+        told.update(said)
+        await graph.ainvoke(turn, config)
     return "asks for ever"

@@ -66,10 +66,7 @@ class RegisteredRun:
 
 
 class NodeThreads:
-    """The threads in which synchronous nodes work, counted per run.
-
-    Where the application chose an executor for its event loop, nothing is known of that executor's threads.
-    """
+    """The threads in which synchronous nodes work, counted per run."""
 
     def __init__(self) -> None:
         """Count nothing yet."""
@@ -77,10 +74,15 @@ class NodeThreads:
         self._own = TrackedExecutor(_MAX_THREADS)
 
     def track(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Count the threads of a loop that has made none yet and was given no executor."""
-        if getattr(loop, "_default_executor", loop) is None:
-            self._loops = TrackedExecutor(_MAX_THREADS)
-            loop.set_default_executor(self._loops)
+        """Count what a loop's default executor runs, whoever made or chose it; it goes on running it.
+
+        A loop that does not tell its executor (uvloop) is given ours.
+        """
+        found = getattr(loop, "_default_executor", None)
+        if not isinstance(found, TrackedExecutor):
+            found = TrackedExecutor(_MAX_THREADS, found)
+            loop.set_default_executor(found)
+        self._loops = found
 
     def is_busy(self, run_id: str) -> bool:
         """Return whether a thread is known to work for this run."""
