@@ -227,3 +227,16 @@ def test_a_replica_that_is_killed_is_told_apart_from_all_of_them(bench: Bench, w
     eventually(lambda: len(prometheus.query("resumed_ready == 1")) == 2)
     os.kill(killed.process.pid, signal.SIGKILL)
     assert prometheus.until_firing("ReplicaNotReady") == {"ReplicaNotReady": [name]}
+
+
+def test_replicas_with_different_versions_of_langgraph_are_told(bench: Bench, watch: Watch) -> None:
+    described = bench.folder / "older" / "langgraph_checkpoint_postgres-3.1.0.dist-info"
+    described.mkdir(parents=True)
+    described.joinpath("METADATA").write_text(
+        "Metadata-Version: 2.1\nName: langgraph-checkpoint-postgres\nVersion: 3.1.0\n"
+    )
+    path = os.pathsep.join([str(described.parent), bench.environment(["linear"])["PYTHONPATH"]])
+    newer, older = bench.daemon(["linear"]), bench.daemon(["linear"], PYTHONPATH=path)
+    prometheus = watch(newer.until_ready(), older.until_ready())
+    assert prometheus.until_firing("VersionSkew").keys() == {"VersionSkew"}
+    assert {labels["checkpoint_postgres"] for labels, _ in prometheus.query("resumed_build_info")} > {"3.1.0"}
