@@ -6,7 +6,11 @@ BIN := .venv/bin
 PYTEST_ARGS ?= -n 4 --dist worksteal --record-durations=.pytest_cache/durations.json
 # Where it is set, each of the hundreds of processes of a run compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
+<<<<<<< HEAD
 .PHONY: demo test test-all check deploy-check image-test compat oracle soak generated lint format install lock clean
+=======
+.PHONY: demo test test-all check deploy-check image-test compat oracle soak bench lint format install lock clean
+>>>>>>> perf
 
 demo: .venv/example ## the whole story on a private Postgres
 	@PYTHONPATH="$(CURDIR)/.venv/example" $(BIN)/resumed demo $(DEMO_ARGS)
@@ -44,6 +48,16 @@ oracle: install ## LangGraph's own tests as the judge of verdicts, attempts and 
 
 soak: install ## twenty minutes of random faults (SOAK_MINUTES says how many; docs/reliability.md)
 	@$(BIN)/python -m pytest tests/soak/soak.py -s -x -n 0
+
+BENCHES ?= resume_throughput attempt_cost death_to_resumption run_overhead discovery claim held_looks sweep_growth survey idle_cost
+
+# DBOS is installed beside the environment: it is measured, never imported.
+bench: install .venv/bench ## every benchmark, a quarter of an hour; BENCHES names some of them (docs/performance.md)
+	@for bench in $(BENCHES); do echo "-- $$bench"; PYTHONPATH=bench $(BIN)/python bench/$$bench.py || exit 1; done
+
+.venv/bench: .venv/installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target .venv/bench "dbos>=3.4,<4"
+	@touch .venv/bench
 
 lint: install ## format, lint, types, imports
 	@$(BIN)/ruff format --check .

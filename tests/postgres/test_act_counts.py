@@ -87,12 +87,12 @@ async def test_words_that_this_release_does_not_know_break_nothing_and_are_other
     assert await counted(task) == {}
     with psycopg.connect(database, autocommit=True) as session:
         session.execute(OF_AN_OLDER_RELEASE, ("cancel",))
-        session.execute(INSERT, ("adopt", "console"))
+        session.execute(INSERT, ("transfer", "console"))
         session.execute("update resumed.audit set thread_id = 't'")
     assert await counted(task) == {("cancel", "other"): 1, ("other", "other"): 1}
     async with open_session(Target(database)) as reading:
         for entries in (await audit.of_thread(reading, "t"), (await audit.since(reading, timedelta(days=1), 10))[::-1]):
-            assert [(one.action, one.via) for one in entries] == [("cancel", None), ("adopt", "console")]
+            assert [(one.action, one.via) for one in entries] == [("cancel", None), ("transfer", "console")]
 
 
 async def test_after_a_backup_was_restored_counting_goes_on(task: DatabaseReadTask, database: str) -> None:
