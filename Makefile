@@ -6,11 +6,7 @@ BIN := .venv/bin
 PYTEST_ARGS ?= -n 4 --dist worksteal --record-durations=.pytest_cache/durations.json
 # Where it is set, each of the hundreds of processes of a run compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
-<<<<<<< HEAD
-.PHONY: demo test test-all check deploy-check image-test compat oracle soak generated lint format install lock clean
-=======
-.PHONY: demo test test-all check deploy-check image-test compat oracle soak bench lint format install lock clean
->>>>>>> perf
+.PHONY: demo test test-all check deploy-check image-test compat oracle soak bench generated lint format install lock clean
 
 demo: .venv/example ## the whole story on a private Postgres
 	@PYTHONPATH="$(CURDIR)/.venv/example" $(BIN)/resumed demo $(DEMO_ARGS)
