@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -16,7 +17,7 @@ import psycopg
 from psycopg import AsyncCursor
 
 from kept import graphs
-from resumed.model import PolicyLimits, PruneStrategy
+from resumed.model import PolicyLimits, PruneStrategy, Refusal
 from resumed.runtime.attempt_sessions import AttemptSessions
 from resumed.runtime.context import AttemptRequest, WorkerContext
 from resumed.runtime.node_threads import TrackedExecutor
@@ -26,6 +27,7 @@ from resumed.store.connection import Target
 from resumed.workers.prune_messages import MarkedState, PruneThread, ThreadPruned
 from resumed.workflows.loaded_workflow import load_workflow
 
+BUSY = 75
 HOUR = timedelta(hours=1)
 NUMBERS = PolicyLimits(timedelta(0), HOUR, 5, 5, HOUR, HOUR, HOUR, 4)
 
@@ -82,9 +84,12 @@ def main(dsn: str, thread: str, step: str) -> None:
         child = os.fork()
         if not child:
             die_around(deaths + 1)
-            asyncio.run(prune(dsn, thread, strategy, mark))
-            os._exit(0)
+            done = asyncio.run(prune(dsn, thread, strategy, mark))
+            os._exit(BUSY if done.refusal is Refusal.LOCKED else 0)
         _, status = os.waitpid(child, 0)
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status) == BUSY:
+            time.sleep(0.05)  # until the server has noticed the last death
+            continue
         if (found := rows(dsn)) not in states:
             states.append(found)
         if not os.WIFSIGNALED(status):
