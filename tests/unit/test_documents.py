@@ -19,6 +19,13 @@ def test_every_file_that_the_architecture_names_exists() -> None:
     assert [name for name in named if not (ROOT / "src" / "resumed" / name).exists()] == []
 
 
+def test_every_place_that_the_architecture_names_is_there() -> None:
+    places = re.findall(r"`([\w/]+\.py)::(\w+)`", ARCHITECTURE)
+    assert len(places) > 10
+    sources = {file: (ROOT / "src" / "resumed" / file).read_text() for file, _ in places}
+    assert [one for one in places if not re.search(rf"(?:def|class) {one[1]}\b", sources[one[0]])] == []
+
+
 def test_every_package_has_its_row_in_the_architecture() -> None:
     rows = set(re.findall(r"^\| `(\w+)/` \|", ARCHITECTURE, re.MULTILINE))
     packages = {path.parent.name for path in (ROOT / "src" / "resumed").glob("*/__init__.py")}
@@ -26,7 +33,8 @@ def test_every_package_has_its_row_in_the_architecture() -> None:
 
 
 def test_a_walk_names_no_file_twice() -> None:
-    walks = re.split(r"^### ", ARCHITECTURE.partition("## Reading order")[0], flags=re.MULTILINE)[1:]
+    section = re.split(r"^## ", ARCHITECTURE.partition("## Five walks")[2], flags=re.MULTILINE)[0]
+    walks = re.split(r"^### ", section, flags=re.MULTILINE)[1:]
     assert len(walks) == 5
     for walk in walks:
         named = re.findall(r"`([\w/]+\.py)`", walk)
