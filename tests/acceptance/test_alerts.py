@@ -161,12 +161,12 @@ def test_steps_that_come_near_to_min_age_are_too_long(bench: Bench, watch: Watch
 
 
 def test_threads_that_kill_their_worker_one_after_the_other(bench: Bench, watch: Watch) -> None:
-    mischief(bench, killing=6)
     settings: Any = {"MISCHIEF": "1", "ZOO_DELAY": "0.05", "RESUMED_CONCURRENCY": "1", "RESUMED_MAX_ATTEMPTS": "1"}
     daemon = bench.daemon(["killing = faults.mischief:killing"], **settings).until_ready()
-    prometheus = watch(daemon)
+    prometheus = watch(daemon)  # before anything dies: it counts from its first look
+    mischief(bench, killing=8)
     assert "WorkersCrashing" in prometheus.until_firing("WorkersCrashing", deadline=120)
-    eventually(lambda: bench.one("select count(*) from resumed.cases where state = 'quarantined'") == 6, 120)
+    eventually(lambda: bench.one("select count(*) from resumed.cases where state = 'quarantined'") == 8, 120)
     assert prometheus.until_firing("ThreadsQuarantined")["ThreadsQuarantined"] == ["killing"]
     assert daemon.process.poll() is None
 

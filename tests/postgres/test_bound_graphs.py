@@ -63,6 +63,8 @@ def shape(part: Any) -> str:
 def _without_stamps(part: Any) -> Any:
     if isinstance(part, dict):
         kept = {str(name): _without_stamps(value) for name, value in part.items() if name not in STAMPS}
+        if isinstance(kept.get("__interrupt__"), list):
+            kept["__interrupt__"].sort(key=repr)  # of parallel branches
         return {name: value for name, value in kept.items() if name != "metadata" or value}
     return [_without_stamps(one) for one in part] if isinstance(part, list | tuple) else part
 
