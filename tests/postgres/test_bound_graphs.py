@@ -24,6 +24,7 @@ from resumed.errors import WorkflowAlreadyRunningError
 from resumed.library.executor import AsyncWorkflowExecutor
 from resumed.library.sync_executor import WorkflowExecutor
 from support.bench import GRAPHS
+from support.waiting import eventually
 
 if str(GRAPHS) not in sys.path:
     sys.path.insert(0, str(GRAPHS))
@@ -141,6 +142,20 @@ async def test_each_executor_binds_for_callers_of_both_kinds(database: str, face
         await bound.ainvoke({"steps": []}, config("a"))
     with pytest.raises(RuntimeError, match="is not open"):
         bound.invoke({"steps": []}, config("a"))
+
+
+def test_a_loop_for_each_call_leaves_no_sessions_behind(database: str) -> None:
+    query = (
+        "select count(*)::int as open from pg_stat_activity"
+        " where datname = current_database() and backend_type = 'client backend'"
+    )
+    with WorkflowExecutor(database) as executor:
+        bound = executor.bind("orders", graph())
+        before = rows(database, query)[0]["open"]
+        for number in range(4):
+            asyncio.run(bound.ainvoke({"steps": []}, config(f"orders-{number}")))
+        eventually(lambda: rows(database, query)[0]["open"] == before)
+    assert states(database) == ["finished"] * 4
 
 
 def asks(_: State) -> State:

@@ -3,13 +3,32 @@
 import asyncio
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import timedelta
-from weakref import WeakKeyDictionary
 
 from resumed.library.executor import AsyncWorkflowExecutor
 
 _CLOSE_PATIENCE = timedelta(seconds=15)
+
+
+class _LoopExecutor:
+    """An executor that a task of its loop keeps open: what ends the loop cancels its tasks, and so closes it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, build: Callable[[], AsyncWorkflowExecutor]) -> None:
+        self.opened: asyncio.Future[AsyncWorkflowExecutor] = loop.create_future()
+        self.closed = threading.Event()
+        self.task = loop.create_task(self._keep_open(build))
+
+    async def _keep_open(self, build: Callable[[], AsyncWorkflowExecutor]) -> None:
+        try:
+            async with build() as executor:
+                self.opened.set_result(executor)
+                await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.opened.cancel()
+        except Exception as error:
+            if self.opened.done():
+                raise
+            self.opened.set_exception(error)
 
 
 class LoopExecutors:
@@ -19,34 +38,36 @@ class LoopExecutors:
         """Open nothing yet."""
         self._build = build
         self._guard = threading.Lock()
-        self._opening: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[AsyncWorkflowExecutor]] = (
-            WeakKeyDictionary()
-        )
+        self._kept: dict[asyncio.AbstractEventLoop, _LoopExecutor] = {}
 
     async def on_this_loop(self) -> AsyncWorkflowExecutor:
         """Return the executor of the running loop. Raises DatabaseError, and tries again at the next call."""
         loop = asyncio.get_running_loop()
         with self._guard:
-            opening = self._opening.get(loop)
-            if opening is None or (opening.done() and (opening.cancelled() or opening.exception() is not None)):
-                opening = self._opening[loop] = loop.create_task(self._build().__aenter__())
-        return await asyncio.shield(opening)
+            kept = self._kept.get(loop)
+            if kept is None:
+                kept = self._kept[loop] = _LoopExecutor(loop, self._build)
+                kept.task.add_done_callback(lambda _: self._forget(loop))
+        return await asyncio.shield(kept.opened)
 
     def close(self) -> None:
-        """Close them all, each on its loop, and wait for those of other threads; a loop's end has ended its own."""
+        """Close them all, each on its loop, and wait for those of other threads."""
         with self._guard:
-            opened, self._opening = dict(self._opening), WeakKeyDictionary()
-        for loop, opening in opened.items():
-            if loop.is_closed() or not loop.is_running():
-                continue
-            closing = asyncio.run_coroutine_threadsafe(_close(opening), loop)
-            if not _is_running_here(loop):
-                with suppress(TimeoutError):
-                    closing.result(_CLOSE_PATIENCE.total_seconds())
+            kept = dict(self._kept)
+        for loop, one in kept.items():
+            if loop.is_closed():
+                self._forget(loop)
+            else:
+                loop.call_soon_threadsafe(one.task.cancel)
+        for loop, one in kept.items():
+            if loop.is_running() and not _is_running_here(loop):
+                one.closed.wait(_CLOSE_PATIENCE.total_seconds())
 
-
-async def _close(opening: asyncio.Task[AsyncWorkflowExecutor]) -> None:
-    await (await opening).__aexit__()
+    def _forget(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._guard:
+            kept = self._kept.pop(loop, None)
+        if kept is not None:
+            kept.closed.set()
 
 
 def _is_running_here(loop: asyncio.AbstractEventLoop) -> bool:
