@@ -151,10 +151,11 @@ def test_a_loop_for_each_call_leaves_no_sessions_behind(database: str) -> None:
     )
     with WorkflowExecutor(database) as executor:
         bound = executor.bind("orders", graph())
+        asyncio.run(bound.ainvoke({"steps": []}, config("orders-0")))  # what all of a process share stays
         before = rows(database, query)[0]["open"]
-        for number in range(4):
+        for number in range(1, 4):
             asyncio.run(bound.ainvoke({"steps": []}, config(f"orders-{number}")))
-        eventually(lambda: rows(database, query)[0]["open"] == before)
+        eventually(lambda: rows(database, query)[0]["open"] <= before)
     assert states(database) == ["finished"] * 4
 
 
