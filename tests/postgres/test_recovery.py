@@ -54,11 +54,14 @@ async def test_how_a_worker_ended_counts_also_where_its_session_ends_later(
         assert [attempt.outcome for attempt in await attempts.of_thread(session, "orders_1")] == [outcome]
 
 
-@pytest.mark.parametrize(("closer", "told"), [("other-1", 0), ("test-2", 1)])
+@pytest.mark.parametrize(("closer", "told"), [("other-1", 0), ("test-2", 1), ("test", 1)])
 async def test_an_attempt_is_reported_only_by_the_replica_whose_worker_closed_it(
     database: str, place: Place, monkeypatch: pytest.MonkeyPatch, closer: str, told: int
 ) -> None:
-    """That worker died before it could report it, or belongs to another replica, which has reported it."""
+    """That worker died before it could report it, or belongs to another replica, which has reported it.
+
+    Or this replica closed it itself, and lost its session before it was told of the commit.
+    """
     exited = WorkerExit(-9, registered=True, loading=None, retired=False, dismissed=False)
     async with open_session(Target(database)) as session:
         attempt = await left_open(session, "1", [version("1", PATIENT)], version="1")

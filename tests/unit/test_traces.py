@@ -1,5 +1,6 @@
 """The span of an attempt: its ids, what it tells and does not tell, and what becomes of too many."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -166,6 +167,18 @@ def test_the_log_lines_of_an_attempt_have_the_ids_only_where_traces_are_on(capsy
     events.attempt_started(ENDED)
     events.attempt_finished(ENDED)
     assert capsys.readouterr().err.count(span_ids("t", 2, AT).to_fields()["trace_id"]) == 2
+
+
+@pytest.mark.usefixtures("collecting")
+def test_headers_that_cannot_be_read_are_not_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    library = logging.getLogger("opentelemetry")
+    monkeypatch.setattr(library, "handlers", [])
+    monkeypatch.setattr(library, "propagate", True)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "hunter2hunter2")
+    export().close()
+    assert "hunter2" not in caplog.text
 
 
 def test_variables_that_exclude_each_other_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -231,7 +231,7 @@ class RecoveryTask:
             return len(threads)
 
     async def _report_silent_ends(self, session: Session) -> int:
-        """Report attempts that a worker closed before it died, without having reported it."""
+        """Report attempts that one of ours closed without their end having been reported."""
         context, count = self.context, 0
         inflight = context.pool.inflight_threads()
         lost = [attempt.thread_id for attempt in context.monitor.open_attempts() if attempt.thread_id not in inflight]
@@ -240,7 +240,8 @@ class RecoveryTask:
                 if attempt.finished_at is None or not context.monitor.is_open(attempt):
                     continue
                 count += 1
-                if self._is_ours(attempt.closed_by or ""):
+                closer = attempt.closed_by or ""  # ourselves, where the commit was made and its answer was lost
+                if closer == context.claimant or self._is_ours(closer):
                     context.monitor.finish_attempt(attempt)
                 else:
                     context.monitor.forget_attempt(attempt)

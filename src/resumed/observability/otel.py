@@ -81,7 +81,10 @@ class OtlpExport:
         """
         own = {"service.name": "resumed", "service.version": version("resumed"), "service.instance.id": instance}
         self._spans = _Spans(Resource.create({**own, **OTELResourceDetector().detect().attributes}))
-        exporter = _ReportingExporter(OTLPSpanExporter(), on_failed, on_recovered)
+        warnings = _LastWarning()
+        library = logging.getLogger("opentelemetry")  # quiet before it reads its variables: it logs whole bad headers
+        library.handlers, library.propagate = [warnings], False
+        exporter = _ReportingExporter(OTLPSpanExporter(), warnings, on_failed, on_recovered)
         self._processor = BatchSpanProcessor(exporter)
         self._spans.provider.add_span_processor(self._processor)
 
@@ -102,13 +105,15 @@ class _ReportingExporter(SpanExporter):
     """Reports that a collector is away once, and once that it is back, where its exporter would log every batch."""
 
     def __init__(
-        self, inner: SpanExporter, on_failed: Callable[[str | None], None], on_recovered: Callable[[int], None]
+        self,
+        inner: SpanExporter,
+        last_warning: "_LastWarning",
+        on_failed: Callable[[str | None], None],
+        on_recovered: Callable[[int], None],
     ) -> None:
-        self._inner, self._on_failed, self._on_recovered = inner, on_failed, on_recovered
+        self._inner, self._last_warning = inner, last_warning
+        self._on_failed, self._on_recovered = on_failed, on_recovered
         self._lost, self._failing = 0, False
-        self._last_warning = _LastWarning()
-        library = logging.getLogger("opentelemetry")
-        library.handlers, library.propagate = [self._last_warning], False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         self._last_warning.text = None
