@@ -87,7 +87,8 @@ def test_a_storm_of_kills_harms_no_thread(bench: Bench, dice: random.Random, sto
     every(*storm.kills, fleet.kill_one)
     eventually(lambda: not checks.unfinished(bench), 60)
     print(fleet.done, checks.outcomes(bench))
-    assert checks.outcomes(bench)["crashed"] > 0
+    # In a short one each attempt may have ended before the kill.
+    assert storm is SHORT or checks.outcomes(bench)["crashed"] > 0
     storm.assert_unharmed(bench)
     assert fleet.lines("workflow.failed") == []
     assert fleet.stop() == 0
