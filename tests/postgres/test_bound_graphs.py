@@ -2,12 +2,15 @@
 
 import asyncio
 import copy
+import gc
 import json
 import pickle
 import re
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,6 +24,7 @@ from langgraph.types import Command, interrupt
 
 from postgres.test_executor import State, graph, lock_is_free, rows
 from resumed.errors import WorkflowAlreadyRunningError
+from resumed.library import event_loop
 from resumed.library.executor import AsyncWorkflowExecutor
 from resumed.library.sync_executor import WorkflowExecutor
 from support.bench import GRAPHS
@@ -254,6 +258,36 @@ def test_a_stream_that_is_left_gives_its_lock_back_and_stays_open(database: str,
         del stream
         assert asyncio.run(lock_is_free(database, "orders-1"))
     assert states(database) == ["open"]
+
+
+def test_a_stream_that_the_collector_finds_in_the_librarys_own_thread_gives_its_lock_back(database: str) -> None:
+    with WorkflowExecutor(database) as executor:
+        for number, begin in enumerate(
+            (executor.bind("orders", graph()).stream, partial(executor.stream, "orders", graph()))
+        ):
+            stream: Any = begin({"steps": []}, config=config(f"orders-{number}"))
+            next(stream)
+            forgotten = [stream]
+            forgotten.append(forgotten)  # as an exception and its traceback refer to each other
+            del stream, forgotten
+            collected = Future[int]()
+            event_loop._LOOP.get_running().call_soon_threadsafe(lambda: collected.set_result(gc.collect()))  # noqa: B023, SLF001
+            collected.result(10)
+            eventually(lambda: asyncio.run(lock_is_free(database, f"orders-{number}")))  # noqa: B023
+    assert states(database) == ["open"] * 2
+
+
+def test_a_synchronous_call_in_a_node_that_the_library_awaits_is_refused(database: str) -> None:
+    with WorkflowExecutor(database) as executor:
+        inner = executor.bind("inner", graph())
+
+        async def node(_: State) -> Any:
+            return inner.invoke({"steps": []}, config("inner-1"))
+
+        with pytest.raises(RuntimeError, match="by `ainvoke`"):
+            executor.bind("outer", graph(node)).invoke({"steps": []}, config("outer-1"))
+        assert inner.invoke({"steps": []}, config("inner-1"))["steps"] == ["one", "middle", "two"]
+    assert states(database) == ["failed", "finished"]
 
 
 async def test_a_cancelled_call_leaves_its_run_to_the_daemon(database: str) -> None:
