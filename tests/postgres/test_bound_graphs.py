@@ -7,8 +7,9 @@ import json
 import pickle
 import re
 import sys
+import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -17,13 +18,13 @@ import pytest
 from langchain_core.runnables import RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
-from langgraph.graph import START, StateGraph
+from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel import Pregel
 from langgraph.types import Command, interrupt
 
 from postgres.test_executor import State, graph, lock_is_free, rows
-from resumed.errors import WorkflowAlreadyRunningError
+from resumed.errors import ExecutorClosedError, WorkflowAlreadyRunningError
 from resumed.library import event_loop
 from resumed.library.executor import AsyncWorkflowExecutor
 from resumed.library.sync_executor import WorkflowExecutor
@@ -161,6 +162,65 @@ def test_a_loop_for_each_call_leaves_no_sessions_behind(database: str) -> None:
             asyncio.run(bound.ainvoke({"steps": []}, config(f"orders-{number}")))
         eventually(lambda: rows(database, query)[0]["open"] <= before)
     assert states(database) == ["finished"] * 4
+
+
+async def test_a_call_that_opens_while_its_executor_is_closed_is_told_so(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opening = asyncio.Event()
+
+    async def opens(*_: Any) -> None:
+        opening.set()
+        await asyncio.Event().wait()
+
+    executor = await asyncio.to_thread(WorkflowExecutor(database).__enter__)
+    monkeypatch.setattr(AsyncWorkflowExecutor, "_open", opens)
+    running = asyncio.create_task(executor.bind("orders", graph()).ainvoke({"steps": []}, config("orders-1")))
+    await opening.wait()
+    await asyncio.to_thread(executor.__exit__)
+    with pytest.raises(ExecutorClosedError):
+        await running
+
+
+async def test_an_executor_closes_although_the_loop_of_a_caller_is_closed_at_that_moment(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(*_: Any) -> None:
+        raise RuntimeError("Event loop is closed")
+
+    executor = await asyncio.to_thread(WorkflowExecutor(database).__enter__)
+    await executor.bind("orders", graph()).ainvoke({"steps": []}, config("orders-1"))
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio.get_running_loop(), "call_soon_threadsafe", closed)
+        executor.__exit__()
+
+
+async def test_an_executor_closes_while_synchronous_calls_have_all_threads_of_its_loop(database: str) -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    begun, enough = threading.Event(), threading.Event()
+
+    def turns(_: State) -> State:
+        begun.set()
+        return {}
+
+    built = StateGraph(State)
+    built.add_node("turns", turns)
+    built.add_edge(START, "turns")
+    built.add_conditional_edges("turns", lambda _: END if enough.is_set() else "turns")
+    executor = await AsyncWorkflowExecutor(database).__aenter__()
+    bound = executor.bind("orders", built.compile())
+    call = partial(bound.invoke, {"steps": []}, {**config("orders-1"), "recursion_limit": 1_000_000})
+    running = asyncio.create_task(asyncio.to_thread(call))
+    while not begun.is_set():
+        await asyncio.sleep(0.01)
+    closing = asyncio.create_task(executor.__aexit__())
+    done, _ = await asyncio.wait({closing}, timeout=10)
+    enough.set()
+    await closing
+    with pytest.raises(ExecutorClosedError):
+        await running
+    assert done
+    assert states(database) == ["open"]
 
 
 def asks(_: State) -> State:
