@@ -258,6 +258,26 @@ async def test_a_thread_that_is_bound_to_the_graph_counts(database: str) -> None
     assert [run["thread_id"] for run in rows(database)] == ["orders-9"]
 
 
+@pytest.mark.parametrize("face", FACES)
+async def test_what_a_call_inherits_is_on_record_as_what_it_is_given(database: str, face: str) -> None:
+    given: Any = {**config("orders-1", tenant="blue"), "metadata": {"version": "7"}, "recursion_limit": 77}
+    async with AsyncWorkflowExecutor(database) as executor:
+        bound = executor.bind("orders", graph())
+
+        async def called(_: Any) -> Any:
+            return await bound.ainvoke({"steps": []}) if face == "asynchronous" else bound.invoke({"steps": []})
+
+        await RunnableLambda(called).ainvoke(None, given)
+        if face == "asynchronous":
+            await bound.ainvoke({"steps": []}, given)
+        else:
+            bound.invoke({"steps": []}, given)
+    inherited, explicit = rows(database)
+    assert inherited["version"] == "7"
+    assert inherited["call"]["tenant"] == "blue"
+    assert (inherited["version"], inherited["call"]) == (explicit["version"], explicit["call"])
+
+
 @pytest.mark.parametrize("saved", [True, False], ids=["a supervisor that saves", "one that does not"])
 async def test_a_bound_graph_inside_of_another_is_part_of_its_run(database: str, saved: bool) -> None:
     async with AsyncWorkflowExecutor(database) as executor:
