@@ -131,6 +131,27 @@ async def test_only_so_many_and_only_of_one_workflow(session: Session) -> None:
     assert (report.found.keys(), await due(session)) == ({"orders"}, ["orders_0", "orders_1"])
 
 
+async def test_nothing_more_is_judged_once_the_limit_is_reached(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adoption, "_PAGE_ROWS", 2)
+    await registered(session)
+    await workflow_versions.announce_versions(session, [Registration("zeta", "1", (), (), NUMBERS, NOW)])
+    await saved(session, "zeta_1", OLD)
+    await crowd(session, 10)
+    judged = []
+
+    async def counting(*given: Any) -> Any:
+        judged.append(given[2])
+        return await operations.assess.assess(*given)
+
+    one = Adoption(session, RULES, OperatorCommand("ada@desk", via=Via.CLI), AdoptionRequest(30 * DAY, limit=1))
+    await one.find()
+    monkeypatch.setattr(adoption, "assess", counting)
+    await one.adopt()
+    assert (one.report.threads, len(judged)) == (1, 2)  # a page, and its batch under the lock
+
+
 async def test_two_at_once_adopt_each_thread_once(session: Session, other: Session) -> None:
     await registered(session)
     threads = [f"orders_{number:02}" for number in range(60)]

@@ -2,25 +2,30 @@
 
 import asyncio
 import copy
+import gc
 import json
 import pickle
 import re
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import pytest
 from langchain_core.runnables import RunnableLambda
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
-from langgraph.graph import START, StateGraph
+from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel import Pregel
 from langgraph.types import Command, interrupt
 
 from postgres.test_executor import State, graph, lock_is_free, rows
-from resumed.errors import WorkflowAlreadyRunningError
+from resumed.errors import ExecutorClosedError, WorkflowAlreadyRunningError
+from resumed.library import event_loop
 from resumed.library.executor import AsyncWorkflowExecutor
 from resumed.library.sync_executor import WorkflowExecutor
 from support.bench import GRAPHS
@@ -160,6 +165,65 @@ def test_a_loop_for_each_call_leaves_no_sessions_behind(database: str) -> None:
     assert states(database) == ["finished"] * 4
 
 
+async def test_a_call_that_opens_while_its_executor_is_closed_is_told_so(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opening = asyncio.Event()
+
+    async def opens(*_: Any) -> None:
+        opening.set()
+        await asyncio.Event().wait()
+
+    executor = await asyncio.to_thread(WorkflowExecutor(database).__enter__)
+    monkeypatch.setattr(AsyncWorkflowExecutor, "_open", opens)
+    running = asyncio.create_task(executor.bind("orders", graph()).ainvoke({"steps": []}, config("orders-1")))
+    await opening.wait()
+    await asyncio.to_thread(executor.__exit__)
+    with pytest.raises(ExecutorClosedError):
+        await running
+
+
+async def test_an_executor_closes_although_the_loop_of_a_caller_is_closed_at_that_moment(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(*_: Any) -> None:
+        raise RuntimeError("Event loop is closed")
+
+    executor = await asyncio.to_thread(WorkflowExecutor(database).__enter__)
+    await executor.bind("orders", graph()).ainvoke({"steps": []}, config("orders-1"))
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio.get_running_loop(), "call_soon_threadsafe", closed)
+        executor.__exit__()
+
+
+async def test_an_executor_closes_while_synchronous_calls_have_all_threads_of_its_loop(database: str) -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    begun, enough = threading.Event(), threading.Event()
+
+    def turns(_: State) -> State:
+        begun.set()
+        return {}
+
+    built = StateGraph(State)
+    built.add_node("turns", turns)
+    built.add_edge(START, "turns")
+    built.add_conditional_edges("turns", lambda _: END if enough.is_set() else "turns")
+    executor = await AsyncWorkflowExecutor(database).__aenter__()
+    bound = executor.bind("orders", built.compile())
+    call = partial(bound.invoke, {"steps": []}, {**config("orders-1"), "recursion_limit": 1_000_000})
+    running = asyncio.create_task(asyncio.to_thread(call))
+    while not begun.is_set():
+        await asyncio.sleep(0.01)
+    closing = asyncio.create_task(executor.__aexit__())
+    done, _ = await asyncio.wait({closing}, timeout=10)
+    enough.set()
+    await closing
+    with pytest.raises(ExecutorClosedError):
+        await running
+    assert done
+    assert states(database) == ["open"]
+
+
 def asks(_: State) -> State:
     return {"said": interrupt("which?")}
 
@@ -193,6 +257,26 @@ async def test_a_thread_that_is_bound_to_the_graph_counts(database: str) -> None
         await bound.ainvoke({"steps": []})
         assert isinstance(bound, CompiledStateGraph)
     assert [run["thread_id"] for run in rows(database)] == ["orders-9"]
+
+
+@pytest.mark.parametrize("face", FACES)
+async def test_what_a_call_inherits_is_on_record_as_what_it_is_given(database: str, face: str) -> None:
+    given: Any = {**config("orders-1", tenant="blue"), "metadata": {"version": "7"}, "recursion_limit": 77}
+    async with AsyncWorkflowExecutor(database) as executor:
+        bound = executor.bind("orders", graph())
+
+        async def called(_: Any) -> Any:
+            return await bound.ainvoke({"steps": []}) if face == "asynchronous" else bound.invoke({"steps": []})
+
+        await RunnableLambda(called).ainvoke(None, given)
+        if face == "asynchronous":
+            await bound.ainvoke({"steps": []}, given)
+        else:
+            bound.invoke({"steps": []}, given)
+    inherited, explicit = rows(database)
+    assert inherited["version"] == "7"
+    assert inherited["call"]["tenant"] == "blue"
+    assert (inherited["version"], inherited["call"]) == (explicit["version"], explicit["call"])
 
 
 @pytest.mark.parametrize("saved", [True, False], ids=["a supervisor that saves", "one that does not"])
@@ -255,6 +339,36 @@ def test_a_stream_that_is_left_gives_its_lock_back_and_stays_open(database: str,
         del stream
         assert asyncio.run(lock_is_free(database, "orders-1"))
     assert states(database) == ["open"]
+
+
+def test_a_stream_that_the_collector_finds_in_the_librarys_own_thread_gives_its_lock_back(database: str) -> None:
+    with WorkflowExecutor(database) as executor:
+        for number, begin in enumerate(
+            (executor.bind("orders", graph()).stream, partial(executor.stream, "orders", graph()))
+        ):
+            stream: Any = begin({"steps": []}, config=config(f"orders-{number}"))
+            next(stream)
+            forgotten = [stream]
+            forgotten.append(forgotten)  # as an exception and its traceback refer to each other
+            del stream, forgotten
+            collected = Future[int]()
+            event_loop._LOOP.get_running().call_soon_threadsafe(lambda: collected.set_result(gc.collect()))  # noqa: B023, SLF001
+            collected.result(10)
+            eventually(lambda: asyncio.run(lock_is_free(database, f"orders-{number}")))  # noqa: B023
+    assert states(database) == ["open"] * 2
+
+
+def test_a_synchronous_call_in_a_node_that_the_library_awaits_is_refused(database: str) -> None:
+    with WorkflowExecutor(database) as executor:
+        inner = executor.bind("inner", graph())
+
+        async def node(_: State) -> Any:
+            return inner.invoke({"steps": []}, config("inner-1"))
+
+        with pytest.raises(RuntimeError, match="by `ainvoke`"):
+            executor.bind("outer", graph(node)).invoke({"steps": []}, config("outer-1"))
+        assert inner.invoke({"steps": []}, config("inner-1"))["steps"] == ["one", "middle", "two"]
+    assert states(database) == ["failed", "finished"]
 
 
 async def test_a_cancelled_call_leaves_its_run_to_the_daemon(database: str) -> None:

@@ -272,6 +272,66 @@ async def test_a_cancelled_run_keeps_its_lock_whatever_its_loop_had_before(datab
         assert worker.thread.startswith(names[before])
 
 
+async def test_a_cancelled_run_keeps_its_lock_though_its_loop_was_given_another_executor_meanwhile(
+    database: str,
+) -> None:
+    worker = Worker(60)
+    async with AsyncWorkflowExecutor(database) as executor:
+        await executor.run("orders", graph(), {"steps": []}, thread_id="orders-0")
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(4, "chosen"))
+        run = executor.run("orders", graph(worker), {"steps": []}, thread_id="orders-1")
+        await cancel_at_work(run, worker.begun)
+        assert not await lock_is_free(database, "orders-1")
+        worker.enough.set()
+        await until_free(database, "orders-1")
+        assert worker.thread.startswith("chosen")
+
+
+class UntoldLoop(asyncio.SelectorEventLoop):
+    """A loop that does not tell its default executor, as uvloop's."""
+
+    _chosen: Any = None
+    _closing = False
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "_default_executor" and not self._closing:
+            raise AttributeError(name)
+        return super().__getattribute__(name)
+
+    def close(self) -> None:
+        self._closing = True  # the base class asks for it here
+        super().close()
+
+    def set_default_executor(self, executor: Any) -> None:
+        self._chosen = executor
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+        if executor is None and self._chosen is None:
+            self._chosen = ThreadPoolExecutor()
+        return super().run_in_executor(executor or self._chosen, func, *args)
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        if self._chosen is not None:
+            self._chosen.shutdown(wait=True)
+
+
+def test_a_cancelled_run_keeps_its_lock_beside_another_executor_of_a_loop_that_tells_nothing(database: str) -> None:
+    worker = Worker(60)
+
+    async def work() -> None:
+        async with AsyncWorkflowExecutor(database) as executor, AsyncWorkflowExecutor(database) as other:
+            await executor.run("orders", graph(), {"steps": []}, thread_id="orders-0")
+            await other.run("orders", graph(), {"steps": []}, thread_id="orders-2")
+            run = executor.run("orders", graph(worker), {"steps": []}, thread_id="orders-1")
+            await cancel_at_work(run, worker.begun)
+            assert not await lock_is_free(database, "orders-1")
+            worker.enough.set()
+            await until_free(database, "orders-1")
+
+    with asyncio.Runner(loop_factory=UntoldLoop) as runner:
+        runner.run(work())
+
+
 async def test_a_thread_is_not_begun_again_while_a_cancelled_run_of_the_same_process_works(database: str) -> None:
     worker = Worker(60)
     async with AsyncWorkflowExecutor(database, sessions=1) as executor:

@@ -298,15 +298,20 @@ def test_the_default_recursion_limit_is_known_by_its_type() -> None:
     assert type(limit) is not int
 
 
+def addressed(graph: Any, config: Any) -> tuple[bool, Any]:
+    call = internals.addressed_call(graph, config)
+    return call.nested, call.thread
+
+
 def test_a_config_is_put_together_of_graph_call_and_calling_node() -> None:
     graph = compiled().with_config(configurable={"thread_id": "bound"})
     assert _constants.CONFIG_KEY_TASK_ID == "__pregel_task_id"
-    assert internals.addressed_thread(graph, None) == (False, "bound")
-    assert internals.addressed_thread(graph, {"configurable": {"thread_id": "called"}}) == (False, "called")
+    assert addressed(graph, None) == (False, "bound")
+    assert addressed(graph, {"configurable": {"thread_id": "called"}}) == (False, "called")
     with runnable_config.set_config_context({"configurable": {"__pregel_task_id": "task"}}) as context:
-        assert context.run(internals.addressed_thread, compiled(), None) == (True, None)
+        assert context.run(addressed, compiled(), None) == (True, None)
         named = {"configurable": {"thread_id": "other"}}
-        assert context.run(internals.addressed_thread, compiled(), named) == (False, "other")
+        assert context.run(addressed, compiled(), named) == (False, "other")
 
 
 def test_a_question_has_an_id_that_is_known_by_its_form() -> None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self, TypeVar
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.pregel import Pregel
 
-from resumed.runtime.langgraph_internals import addressed_thread
+from resumed.runtime.langgraph_internals import addressed_call
 from resumed.workflows.loaded_workflow import UNBOUND, Graph, unwrap_graph, with_changes
 
 G = TypeVar("G", bound=Pregel[Any, Any, Any, Any])
@@ -62,11 +62,11 @@ class BoundGraph:
     def stream(self, input: Any, config: Any = None, **options: Any) -> Iterator[Any]:  # noqa: A002
         """Yield what the graph's `stream` yields, as a registered run of its thread. See `WorkflowExecutor.stream`."""
         graph, binding = self._unbound, self._binding
-        nested, thread = addressed_thread(graph, config)
-        if nested or thread is None:
-            yield from (graph if nested else _without_checkpointer(graph)).stream(input, config, **options)
+        call = addressed_call(graph, config)
+        if call.nested or call.thread is None:
+            yield from (graph if call.nested else _without_checkpointer(graph)).stream(input, config, **options)
         else:
-            options |= {"config": config, "thread_id": thread}
+            options |= {"config": call.config, "thread_id": call.thread}
             yield from binding.sync_face().stream(binding.workflow, graph, input, **options)
 
     async def astream(
@@ -77,11 +77,11 @@ class BoundGraph:
     ) -> AsyncIterator[Any]:
         """Yield what the graph's `astream` yields, as a registered run. See `AsyncWorkflowExecutor.astream`."""
         graph, binding = self._unbound, self._binding
-        nested, thread = addressed_thread(graph, config)
-        if nested or thread is None:
-            parts: Any = (graph if nested else _without_checkpointer(graph)).astream(input, config, **options)
+        call = addressed_call(graph, config)
+        if call.nested or call.thread is None:
+            parts: Any = (graph if call.nested else _without_checkpointer(graph)).astream(input, config, **options)
         else:
-            options |= {"config": config, "thread_id": thread}
+            options |= {"config": call.config, "thread_id": call.thread}
             parts = (await binding.async_face()).astream(binding.workflow, graph, input, **options)
         async with aclosing(parts):
             async for part in parts:

@@ -21,12 +21,14 @@ class _Loop:
         self.guard = threading.Lock()
         self.process = 0
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.thread: threading.Thread | None = None
 
     def get_running(self) -> asyncio.AbstractEventLoop:
         with self.guard:
             if self.loop is None or self.process != os.getpid():
                 self.loop, self.process = asyncio.new_event_loop(), os.getpid()
-                threading.Thread(target=self.loop.run_forever, name="resumed-loop", daemon=True).start()
+                self.thread = threading.Thread(target=self.loop.run_forever, name="resumed-loop", daemon=True)
+                self.thread.start()
             return self.loop
 
 
@@ -35,12 +37,23 @@ _LOOP = _Loop()
 os.register_at_fork(before=_LOOP.guard.acquire, after_in_parent=_LOOP.guard.release, after_in_child=_LOOP.guard.release)
 
 
+def is_loop_thread() -> bool:
+    """Return whether this is the loop's own thread, which must wait for nothing that the loop does."""
+    return _LOOP.process == os.getpid() and threading.current_thread() is _LOOP.thread
+
+
 def run_sync(work: Coroutine[Any, Any, T]) -> T:
     """Do asynchronous work and wait for it; an interrupt of the caller cancels the work and waits for its end.
 
     That wait is bounded, and a second interrupt ends it: the work then goes on to its end by itself.
+
+    Raises RuntimeError on the loop's own thread, where it would wait for itself for ever, and all others with it.
     """
     loop = _LOOP.get_running()
+    if is_loop_thread():
+        work.close()
+        message = "a synchronous call in an awaited node would wait for itself: await it, such as by `ainvoke`"
+        raise RuntimeError(message)
     begun: list[asyncio.Task[T]] = []
     ended: Future[asyncio.Task[T]] = Future()
 

@@ -9,6 +9,7 @@ import os
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from typing import Any, Self
 from uuid import UUID
@@ -102,7 +103,8 @@ class AsyncWorkflowExecutor:
             self._sync_face = None
         try:
             if sync_face is not None:
-                await asyncio.to_thread(sync_face.__exit__)
+                # In a thread of its own: its runs may have all those of the loop, and end only by this.
+                await asyncio.get_running_loop().run_in_executor(ThreadPoolExecutor(1), sync_face.__exit__)
         finally:
             await self._stack.aclose()
 

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from datetime import timedelta
 
+from resumed.errors import ExecutorClosedError
 from resumed.library.executor import AsyncWorkflowExecutor
 
 _CLOSE_PATIENCE = timedelta(seconds=15)
@@ -24,7 +25,9 @@ class _LoopExecutor:
                 self.opened.set_result(executor)
                 await asyncio.Event().wait()
         except asyncio.CancelledError:
-            self.opened.cancel()
+            if not self.opened.done():
+                self.opened.set_exception(ExecutorClosedError(ExecutorClosedError.__doc__))
+                self.opened.exception()  # nobody may be waiting: then nobody is to be told
         except Exception as error:
             if self.opened.done():
                 raise
@@ -55,10 +58,10 @@ class LoopExecutors:
         with self._guard:
             kept = dict(self._kept)
         for loop, one in kept.items():
-            if loop.is_closed():
-                self._forget(loop)
-            else:
+            try:
                 loop.call_soon_threadsafe(one.task.cancel)
+            except RuntimeError:  # its thread has closed it, maybe at this moment
+                self._forget(loop)
         for loop, one in kept.items():
             if loop.is_running() and not _is_running_here(loop):
                 one.closed.wait(_CLOSE_PATIENCE.total_seconds())

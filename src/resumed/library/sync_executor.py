@@ -6,7 +6,7 @@ of an event loop of the library's.
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Self
@@ -29,6 +29,7 @@ from resumed.library.loop_executors import LoopExecutors
 from resumed.library.runs.run_request import RunRequest
 from resumed.library.runs.supervision import RegisteredRun, supervise, supervise_stream
 from resumed.library.sync_lock_manager import PostgresLockManager
+from resumed.library.sync_stream import SyncStream
 from resumed.runtime.call_mode import CallMode
 from resumed.store.connection import Target
 
@@ -139,8 +140,13 @@ class WorkflowExecutor:
     ) -> Iterator[Any]:
         """Run a graph and return what `graph.stream` returns. See `AsyncWorkflowExecutor.astream`."""
         options |= {"thread_id": thread_id, "context": context}
+        return SyncStream(self._parts(workflow, graph, input, config, options))
+
+    def _parts(
+        self, workflow: str, graph: object, given: Any, config: Mapping[str, Any] | None, options: Mapping[str, Any]
+    ) -> Generator[Any, None, None]:
         request = self._executor.build_request(
-            workflow, graph, input, mode=CallMode.SYNC, config=config, options=options
+            workflow, graph, given, mode=CallMode.SYNC, config=config, options=options
         )
         with self._registered_run(request) as run:
             try:

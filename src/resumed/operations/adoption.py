@@ -98,6 +98,8 @@ class Adoption:
         Where one is paused, fails or has no replica the rest of it is left, and the next workflow's turn comes.
         """
         for workflow in sorted(self.report.found):
+            if not self._room_left():
+                return
             if stopped := await self._adopt_workflow(workflow):
                 self.report.stopped[workflow] = stopped
 
@@ -116,6 +118,8 @@ class Adoption:
                 else:
                     await asyncio.sleep(_WAIT.total_seconds())
                 self.tell(self.report)
+            if not self._room_left():
+                break
         return None
 
     def _room_left(self) -> int:

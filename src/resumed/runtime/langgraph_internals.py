@@ -227,13 +227,32 @@ def recursion_default(limit: int) -> int:
     return type(DEFAULT_RECURSION_LIMIT)(limit)
 
 
-def addressed_thread(graph: Any, config: Any) -> tuple[bool, Any]:
-    """Return whether a call of a graph is part of the node that makes it, and the thread that it names.
+@dataclass(frozen=True, slots=True)
+class AddressedCall:
+    """A call of a graph: whether it is part of the node that makes it, the thread that it names, and its config."""
 
-    LangGraph puts together what the graph, the call and the calling node's own config say.
+    nested: bool
+    thread: Any
+    config: Any
+
+
+def addressed_call(graph: Any, config: Any) -> AddressedCall:
+    """Return what LangGraph makes of a call: it puts together what the graph, the call and the runnable around it say.
+
+    A call that only inherits its thread inherits all else beside it, which naming the thread would drop.
     """
-    configurable = ensure_config(graph.config, config).get("configurable") or {}
-    return CONFIG_KEY_TASK_ID in configurable, configurable.get("thread_id")
+    whole = ensure_config(graph.config, config)
+    found = whole.get("configurable") or {}
+    nested, thread = CONFIG_KEY_TASK_ID in found, found.get("thread_id")
+    named = [((part or {}).get("configurable") or {}).get("thread_id") for part in (graph.config, config)]
+    if nested or thread is None or any(one is not None for one in named):
+        return AddressedCall(nested, thread, config)
+    given = dict(config or {})
+    metadata = {name: value for name, value in whole["metadata"].items() if name not in found}
+    inherited = {"configurable": found, "metadata": {**metadata, **(given.get("metadata") or {})}}
+    return AddressedCall(
+        nested=False, thread=thread, config={**given, **inherited, "recursion_limit": whole["recursion_limit"]}
+    )
 
 
 def calling_loop() -> PregelLoop | None:

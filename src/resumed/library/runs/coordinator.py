@@ -41,7 +41,6 @@ class RunCoordinator:
     async def open(self, target: Target, sessions: int) -> AsyncIterator[None]:
         """Keep the sessions for the length of a block; what still runs at its end is left to the daemon."""
         async with AsyncExitStack() as stack:
-            self.node_threads.track(asyncio.get_running_loop())
             for _ in range(sessions):
                 lock_session = LockSession(target)
                 stack.push_async_callback(lock_session.close)
@@ -64,6 +63,7 @@ class RunCoordinator:
         if not self.lock_sessions:
             message = "the executor is not open: use it with `async with`"
             raise RuntimeError(message)
+        self.node_threads.track(asyncio.get_running_loop())
         lock_session = min(self.lock_sessions, key=lambda lock_session: len(lock_session.handles))
         await self._binder.require_same_database(graph, lock_session)
         async with self._room:

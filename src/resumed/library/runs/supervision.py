@@ -6,6 +6,7 @@ from contextvars import Context, copy_context
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.runtime import RunControl
@@ -21,6 +22,8 @@ T = TypeVar("T")
 _GRACE = timedelta(seconds=5)
 _MAX_THREADS = 128
 _BUSY_CHECK_INTERVAL = timedelta(milliseconds=50)
+# What loops that do not tell their executor were given; another executor on such a loop must not take its place.
+_GIVEN: WeakKeyDictionary[asyncio.AbstractEventLoop, TrackedExecutor] = WeakKeyDictionary()
 
 
 @dataclass(slots=True)
@@ -70,23 +73,26 @@ class NodeThreads:
 
     def __init__(self) -> None:
         """Count nothing yet."""
-        self._loops: TrackedExecutor | None = None
         self._own = TrackedExecutor(_MAX_THREADS)
+        self._counted = {self._own}
 
     def track(self, loop: asyncio.AbstractEventLoop) -> None:
         """Count what a loop's default executor runs, whoever made or chose it; it goes on running it.
 
-        A loop that does not tell its executor (uvloop) is given ours.
+        Asked before each run: an application may choose another one at any time, and what the earlier one still runs
+        counts on. A loop that does not tell its executor (uvloop) is given ours, once for all that ask.
         """
-        found = getattr(loop, "_default_executor", None)
+        found = getattr(loop, "_default_executor", _GIVEN.get(loop))
         if not isinstance(found, TrackedExecutor):
             found = TrackedExecutor(_MAX_THREADS, found)
             loop.set_default_executor(found)
-        self._loops = found
+            if not hasattr(loop, "_default_executor"):
+                _GIVEN[loop] = found
+        self._counted.add(found)
 
     def is_busy(self, run_id: str) -> bool:
         """Return whether a thread is known to work for this run."""
-        return self._own.busy(run_id) or (self._loops is not None and self._loops.busy(run_id))
+        return any(executor.busy(run_id) for executor in self._counted)
 
     async def wait_until_idle(self, run_id: str) -> None:
         """Wait until no thread works for this run."""
