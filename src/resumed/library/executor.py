@@ -98,15 +98,19 @@ class AsyncWorkflowExecutor:
 
     async def __aexit__(self, *_: object) -> None:
         """Cancel what still runs, which leaves it to the daemon, and release every lock."""
-        with self._guard:
-            self._checkpointer, sync_face = None, self._sync_face
-            self._sync_face = None
+        self._checkpointer = None
         try:
-            if sync_face is not None:
-                # In a thread of its own: its runs may have all those of the loop, and end only by this.
-                await asyncio.get_running_loop().run_in_executor(ThreadPoolExecutor(1), sync_face.__exit__)
+            # In a thread of its own: its runs may have all those of the loop, and end only by this.
+            await asyncio.get_running_loop().run_in_executor(ThreadPoolExecutor(1), self._close_sync_face)
         finally:
             await self._stack.aclose()
+
+    def _close_sync_face(self) -> None:
+        """Close the synchronous executor, once whoever opens it at this moment has done so."""
+        with self._guard:
+            opened, self._sync_face = self._sync_face, None
+        if opened is not None:
+            opened.__exit__()
 
     @property
     def checkpointer(self) -> AsyncPostgresSaver:
