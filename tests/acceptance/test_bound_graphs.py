@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 
 import psutil
@@ -38,3 +39,18 @@ def test_what_a_framework_ran_is_finished_after_its_death(bench: Bench) -> None:
     ended = {name: sorted(one["node"] for one in bench.effects("end") if one["thread"] == f"{name}_1") for name in ALL}
     assert ended == nodes
     assert daemon.terminate() == 0
+
+
+def test_a_forked_child_is_told_to_open_its_own_and_its_parents_runs_go_on(bench: Bench) -> None:
+    command = [sys.executable, "-m", "bound.forked", bench.dsn]
+    environment = bench.environment(ENTRIES, ZOO_DELAY="0")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    told = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
+    assert [who for who, _ in told] == ["child"] * 3 + ["parent", "child", "parent"]
+    for who, said in told:
+        assert ("after the fork" in said) == (who == "child"), said
+    finished = bench.rows("select thread_id from resumed.runs where state = 'finished' order by 1")
+    threads = ["queued_after", "queued_before", "told_after", "told_before"]
+    assert [row["thread_id"] for row in finished] == threads
+    assert bench.one("select count(*) from resumed.runs") == len(threads)

@@ -1,7 +1,7 @@
 """Threads older than `max_age` are taken in because a person asks: those and no others, no faster than they end."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,6 +10,8 @@ import pytest
 from postgres.test_sweep import NOW, NUMBERS, RULES, case, registered, saved
 from resumed import operations
 from resumed.daemon.sweep import run_sweep
+from resumed.errors import ResumedError
+from resumed.judge import adoption as pace
 from resumed.judge.adoption import BATCH, Hindrance
 from resumed.judge.case import CaseUpdate
 from resumed.judge.verdict import Circumstances, ThreadSnapshot
@@ -37,9 +39,11 @@ async def other(database: str) -> AsyncIterator[Session]:
         yield it
 
 
-async def adopted(session: Session, since: timedelta = 30 * DAY, **request: Any) -> AdoptionReport:
+async def adopted(
+    session: Session, since: timedelta = 30 * DAY, tell: Callable[[AdoptionReport], None] = lambda _: None, **given: Any
+) -> AdoptionReport:
     command = OperatorCommand("ada@desk", via=Via.CLI)
-    one = Adoption(session, RULES, command, AdoptionRequest(since, **request))
+    one = Adoption(session, RULES, command, AdoptionRequest(since, **given), tell)
     await one.find()
     await one.adopt()
     return one.report
@@ -152,14 +156,18 @@ async def test_nothing_more_is_judged_once_the_limit_is_reached(
     assert (one.report.threads, len(judged)) == (1, 2)  # a page, and its batch under the lock
 
 
-async def test_two_at_once_adopt_each_thread_once(session: Session, other: Session) -> None:
+async def test_one_command_adopts_at_a_time(session: Session, other: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adoption, "_WAIT", timedelta(milliseconds=10))
     await registered(session)
-    threads = [f"orders_{number:02}" for number in range(60)]
-    for thread in threads:
-        await saved(session, thread, OLD)
-    reports = await asyncio.gather(adopted(session), adopted(other))
-    assert sum(report.threads for report in reports) == 60
-    assert sorted(await asked(session)) == threads == await due(session)
+    await crowd(session, BATCH + 10)
+    first = asyncio.create_task(adopted(session))
+    while len(await due(other)) < BATCH:
+        await asyncio.sleep(0.02)
+    with pytest.raises(ResumedError, match="another `resumed adopt` is at work"):
+        await adopted(other)
+    await other.execute(CLOSE)
+    assert (await first).threads == BATCH + 10
+    assert len(set(await asked(other))) == BATCH + 10
 
 
 async def test_a_batch_is_taken_in_whole_or_not_at_all(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,10 +196,10 @@ async def test_the_next_batch_waits_until_most_of_the_first_has_ended(
     monkeypatch.setattr(adoption, "_WAIT", timedelta(milliseconds=10))
     await registered(session)
     await crowd(session, BATCH + 10)
-    running = asyncio.create_task(adopted(session))
-    while len(await due(other)) < BATCH:
+    looks = []
+    running = asyncio.create_task(adopted(session, tell=looks.append))
+    while len(looks) < 10:  # the first for what it found, the second for the batch
         await asyncio.sleep(0.02)
-    await asyncio.sleep(0.2)  # it would have gone on by now
     assert len(await due(other)) == BATCH
     assert not running.done()
     await other.execute(CLOSE)
@@ -204,6 +212,15 @@ async def test_without_a_replica_one_batch_is_left_for_the_first(session: Sessio
     await crowd(session, BATCH + 10)
     report = await adopted(session)
     assert (report.threads, report.stopped) == (BATCH, {"orders": Hindrance.NO_REPLICA})
+
+
+async def test_it_stops_where_replicas_attempt_nothing(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adoption, "_WAIT", timedelta(milliseconds=10))
+    monkeypatch.setattr(pace, "IDLE_LIMIT", timedelta(milliseconds=100))
+    await registered(session)
+    await crowd(session, BATCH + 10)
+    report = await adopted(session)
+    assert (report.threads, report.stopped) == (BATCH, {"orders": Hindrance.NOT_ATTEMPTED})
 
 
 async def test_a_paused_workflow_is_left_alone_and_the_next_one_is_not(session: Session) -> None:

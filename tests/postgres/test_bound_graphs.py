@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
 
@@ -222,6 +222,27 @@ async def test_an_executor_closes_while_synchronous_calls_have_all_threads_of_it
         await running
     assert done
     assert states(database) == ["open"]
+
+
+async def test_closing_waits_for_the_other_face_and_the_loop_does_not(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opening, enough, enter = threading.Event(), threading.Event(), WorkflowExecutor.__enter__
+    told: list[bool] = []
+
+    def slow(self: WorkflowExecutor) -> WorkflowExecutor:
+        opening.set()
+        told.append(enough.wait(5))
+        return enter(self)
+
+    monkeypatch.setattr(WorkflowExecutor, "__enter__", slow)
+    async with AsyncWorkflowExecutor(database) as executor:
+        calling = asyncio.create_task(asyncio.to_thread(executor.bind("o", graph()).invoke, {"steps": []}, config("o")))
+        await asyncio.to_thread(opening.wait)
+        asyncio.get_running_loop().call_later(0.1, enough.set)
+    with suppress(ExecutorClosedError, RuntimeError):
+        await calling
+    assert told == [True]
 
 
 def asks(_: State) -> State:

@@ -15,11 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from resumed.model import Attempt, Outcome, PolicyLimits, Registration, State, ThreadCount, Verdict
+from resumed.model import Attempt, Outcome, Registration, State, ThreadCount, Verdict
 from resumed.observability import logs
 from resumed.observability.events import Events, configure
 from resumed.observability.metrics import BUCKETS
 from resumed.observability.redaction import ErrorReport
+from support.limits import DEFAULT_LIMITS
 
 WORKFLOW = {"workflow"}
 CONTRACT = {
@@ -67,16 +68,6 @@ CONTRACT = {
     "process_open_fds": ("gauge", set()),
     "process_max_fds": ("gauge", set()),
 }
-LIMITS = PolicyLimits(
-    min_age=timedelta(minutes=5),
-    max_age=timedelta(hours=24),
-    max_attempts=5,
-    max_total_attempts=50,
-    retry_base=timedelta(seconds=30),
-    retry_cap=timedelta(hours=1),
-    timeout=timedelta(minutes=15),
-    concurrency=16,
-)
 KEYS = {
     "thread_id",
     "workflow",
@@ -133,7 +124,7 @@ def events() -> Events:
 
 
 def registration(name: str, version: str, **limits: Any) -> Registration:
-    return Registration(name, version, (), (), replace(LIMITS, **limits), NOW)
+    return Registration(name, version, (), (), replace(DEFAULT_LIMITS, **limits), NOW)
 
 
 def lines(capture: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:

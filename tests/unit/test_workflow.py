@@ -10,19 +10,10 @@ import pytest
 from resumed.errors import RegistrationError
 from resumed.model import PolicyLimits
 from resumed.workflows.workflow import Workflow
+from support.limits import DEFAULT_LIMITS
 
 GRAPH = object()
 SECOND = timedelta(seconds=1)
-DEFAULTS = PolicyLimits(
-    min_age=timedelta(minutes=5),
-    max_age=timedelta(hours=24),
-    max_attempts=5,
-    max_total_attempts=50,
-    retry_base=timedelta(seconds=30),
-    retry_cap=timedelta(hours=1),
-    timeout=timedelta(minutes=15),
-    concurrency=16,
-)
 
 
 def _with(**fields: Any) -> Workflow:
@@ -34,7 +25,7 @@ def test_what_is_left_out_says_nothing() -> None:
     assert workflow.graph is GRAPH
     assert (workflow.version, workflow.accepts, workflow.isolate) == (None, (), False)
     assert (workflow.interrupt_before, workflow.interrupt_after) == ((), ())
-    assert workflow.numbers(DEFAULTS) == DEFAULTS
+    assert workflow.numbers(DEFAULT_LIMITS) == DEFAULT_LIMITS
 
 
 def test_a_registration_cannot_be_changed_after_it_was_checked() -> None:
@@ -47,8 +38,8 @@ def test_every_number_that_is_given_takes_the_place_of_the_daemons() -> None:
         min_age=SECOND, max_age=2 * SECOND, max_attempts=3, backoff=(4 * SECOND, 5 * SECOND), timeout=6 * SECOND,
         concurrency=7,
     )  # fmt: skip
-    assert workflow.numbers(DEFAULTS) == PolicyLimits(
-        SECOND, 2 * SECOND, 3, DEFAULTS.max_total_attempts, 4 * SECOND, 5 * SECOND, 6 * SECOND, 7
+    assert workflow.numbers(DEFAULT_LIMITS) == PolicyLimits(
+        SECOND, 2 * SECOND, 3, DEFAULT_LIMITS.max_total_attempts, 4 * SECOND, 5 * SECOND, 6 * SECOND, 7
     )
 
 
@@ -66,9 +57,11 @@ def test_every_number_that_is_given_takes_the_place_of_the_daemons() -> None:
     ],
 )
 def test_one_number_that_is_given_changes_no_other(fields: dict[str, Any], name: str, expected: object) -> None:
-    numbers = _with(**fields).numbers(DEFAULTS)
+    numbers = _with(**fields).numbers(DEFAULT_LIMITS)
     assert getattr(numbers, name) == expected
-    changed = {one for one in PolicyLimits.__dataclass_fields__ if getattr(numbers, one) != getattr(DEFAULTS, one)}
+    changed = {
+        one for one in PolicyLimits.__dataclass_fields__ if getattr(numbers, one) != getattr(DEFAULT_LIMITS, one)
+    }
     assert changed <= {name, "retry_base", "retry_cap"} if "backoff" in fields else changed == {name}
 
 
@@ -78,7 +71,7 @@ def test_a_callable_back_off_leaves_the_numbers_to_the_daemon_and_is_kept() -> N
 
     workflow = _with(backoff=wait)
     assert workflow.backoff is wait
-    assert workflow.numbers(DEFAULTS) == DEFAULTS
+    assert workflow.numbers(DEFAULT_LIMITS) == DEFAULT_LIMITS
 
 
 @pytest.mark.parametrize("name", ["min_age", "max_age", "timeout"])

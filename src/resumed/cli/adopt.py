@@ -1,8 +1,5 @@
 """The command `adopt`: threads that were too old when a sweep first saw them, or older than any sweep looks."""
 
-import sys
-import time
-from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
@@ -11,18 +8,18 @@ from resumed.cli import arguments
 from resumed.cli.context import open_command_session, prepare, run
 from resumed.cli.options import Json
 from resumed.cli.output import escape_text, format_time, print_json, print_line, print_table
+from resumed.cli.prompts import Progress, confirm
 from resumed.config.settings import Settings
 from resumed.daemon.worker_plan import sweep_rules
-from resumed.errors import SettingsError
 from resumed.judge.adoption import Hindrance
 from resumed.model import Via
 from resumed.operations.adoption import Adoption, AdoptionReport, AdoptionRequest
 from resumed.operations.containment import OperatorCommand
 
-_PROGRESS_INTERVAL = 2.0
 _REASONS = {
     Hindrance.PAUSED: "it is paused: unpause it, and run the same command again",
     Hindrance.CIRCUIT_OPEN: "most of its last attempts failed: see what raised, and run the same command again",
+    Hindrance.NOT_ATTEMPTED: "its cases are due and no replica attempts any: see whether RESUMED_DRY_RUN is set",
     Hindrance.NO_REPLICA: "no running replica has it: start one, and run the same command again",
 }
 
@@ -41,7 +38,9 @@ def adopt(
     At most a hundred of a workflow are due at once: the next ones follow as attempts end. It stops at a workflow whose
     attempts fail; what has been adopted stays so. Exit 1 if nothing was adopted, or a workflow was stopped.
     """
-    request = AdoptionRequest(_since(since), arguments.workflow_argument(workflow) or None, limit)
+    request = AdoptionRequest(
+        arguments.length_option(since, "--since"), arguments.workflow_argument(workflow) or None, limit
+    )
     command = OperatorCommand(arguments.current_actor(), via=Via.CLI)
     settings, _ = prepare(quiet=True)
     report = run(_adopt(settings, command, request, dry_run=dry_run, yes=yes))
@@ -53,19 +52,17 @@ def adopt(
         raise typer.Exit(1)
 
 
-def _since(given: str) -> timedelta:
-    length = arguments.duration_option(given, "--since")
-    if not length:
-        message = "--since must be longer than 0s: write how far back to look, such as 90d"
-        raise SettingsError(message)
-    return length
-
-
 async def _adopt(
     settings: Settings, command: OperatorCommand, request: AdoptionRequest, *, dry_run: bool, yes: bool
 ) -> AdoptionReport:
     async with open_command_session(settings, "resumed adopt", writing=not dry_run) as session:
-        adoption = Adoption(session, sweep_rules(settings), command, request, _Progress().report)
+        progress = Progress()
+
+        def tell(report: AdoptionReport) -> None:
+            found = sum(one.threads for one in report.found.values())
+            progress.report(f"{found} found, {report.threads} adopted")
+
+        adoption = Adoption(session, sweep_rules(settings), command, request, tell)
         await adoption.find()
         if adoption.report.found and not dry_run:
             _confirm(adoption.report, request, yes=yes)
@@ -79,10 +76,7 @@ def _confirm(report: AdoptionReport, request: AdoptionRequest, *, yes: bool) -> 
         return
     found = ", ".join(f"{one.threads} of {escape_text(name)}" for name, one in sorted(report.found.items()))
     what = f"at most {request.limit} threads of {found}" if request.limit else f"{found} threads"
-    if not sys.stdin.isatty():
-        message = f"this adopts {what}, and nobody can be asked here: add --yes, or --dry-run"
-        raise SettingsError(message)
-    typer.confirm(f"Adopt {what}, so that the daemon resumes them?", abort=True, err=True)
+    confirm(f"adopts {what}", f"Adopt {what}, so that the daemon resumes them?", "say --yes, or --dry-run")
 
 
 def _fields(report: AdoptionReport, *, dry_run: bool) -> dict[str, Any]:
@@ -117,16 +111,3 @@ def _print_report(report: AdoptionReport, *, dry_run: bool) -> None:
         print_line(f"{len(report.unjudged)} threads could not be judged: `resumed show` says why")
     if dry_run:
         print_line("a dry run: nothing was adopted")
-
-
-class _Progress:
-    """Report on stderr how far a long adoption is, every two seconds."""
-
-    def __init__(self) -> None:
-        self._reported_at = time.monotonic()
-
-    def report(self, report: AdoptionReport) -> None:
-        if time.monotonic() - self._reported_at > _PROGRESS_INTERVAL:
-            self._reported_at = time.monotonic()
-            found = sum(one.threads for one in report.found.values())
-            typer.echo(f"resumed: {found} found, {report.threads} adopted", err=True)

@@ -60,6 +60,15 @@ def duration_option(text: str, option: str) -> timedelta:
         raise SettingsError(f"{option}: {error}") from None
 
 
+def length_option(text: str, option: str) -> timedelta:
+    """Parse a duration that must be longer than nothing; `option` names it in the error message."""
+    length = duration_option(text, option)
+    if not length:
+        message = f"{option} must be longer than 0s: write one such as 7d"
+        raise SettingsError(message)
+    return length
+
+
 def reason_option(text: str) -> str:
     """Return the reason, cut to `LONGEST_REASON` characters."""
     reason = require_storable(text, "the reason").strip()

@@ -1,7 +1,5 @@
 """The commands `release`, `quarantine` and `cancel`: allow or forbid attempts on single threads."""
 
-import sys
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -12,6 +10,7 @@ from resumed.cli import arguments
 from resumed.cli.context import open_command_session, prepare, run, run_on_session
 from resumed.cli.options import Json, OptionalThreads, Reason, Threads
 from resumed.cli.output import escape_text, print_json, print_line
+from resumed.cli.prompts import Progress, confirm
 from resumed.config.settings import Settings
 from resumed.daemon.worker_plan import sweep_rules
 from resumed.errors import SettingsError
@@ -19,8 +18,6 @@ from resumed.model import Via
 from resumed.operations import containment
 from resumed.operations.containment import CommandResult, OperatorCommand, OperatorContext
 from resumed.store.case_commands import in_quarantine
-
-_PROGRESS_INTERVAL = 2.0
 
 ThreadOperation = Callable[[OperatorContext, str], Coroutine[Any, Any, CommandResult]]
 
@@ -94,21 +91,21 @@ def _run_each(operation: ThreadOperation, threads: Sequence[str], reason: str, *
 async def _operate(
     settings: Settings, operation: ThreadOperation, command: OperatorCommand, threads: Sequence[str]
 ) -> list[CommandResult]:
-    results, progress = [], _Progress(len(threads))
+    results, progress = [], Progress()
     async with _open_operator(settings, command) as operator:
         for thread in threads:
             results.append(await operation(operator, thread))
-            progress.report(len(results))
+            progress.report(f"{len(results)} of {len(threads)}")
     return results
 
 
 async def _release(settings: Settings, command: OperatorCommand, threads: Sequence[str]) -> list[CommandResult]:
     results: list[CommandResult] = []
-    progress = _Progress(len(threads))
+    progress = Progress()
     async with _open_operator(settings, command) as operator:
         for start in range(0, len(threads), containment.PAGE):
             results += await containment.release_threads(operator, threads[start : start + containment.PAGE])
-            progress.report(len(results))
+            progress.report(f"{len(results)} of {len(threads)}")
     return results
 
 
@@ -116,11 +113,11 @@ async def _release_all(
     settings: Settings, command: OperatorCommand, workflow: str | None, expected: int
 ) -> list[CommandResult]:
     results: list[CommandResult] = []
-    progress = _Progress(expected)
+    progress = Progress()
     async with _open_operator(settings, command) as operator:
         async for page in containment.release_all(operator, workflow):
             results += page
-            progress.report(len(results))
+            progress.report(f"{len(results)} of {expected}")
     return results
 
 
@@ -133,12 +130,8 @@ async def _open_operator(settings: Settings, command: OperatorCommand) -> AsyncI
 def _confirm_release(count: int, workflow: str | None, *, yes: bool) -> None:
     """Ask before many threads are released. Raises SettingsError without a terminal unless `--yes` was given."""
     what = f"{count} threads{f' of the workflow {workflow!r}' if workflow else ''}"
-    if not count or yes:
-        return
-    if not sys.stdin.isatty():
-        message = f"this releases {what}, and stdin is not a terminal to confirm it: add --yes"
-        raise SettingsError(message)
-    typer.confirm(f"Release {what} from quarantine?", abort=True, err=True)
+    if count and not yes:
+        confirm(f"releases {what}", f"Release {what} from quarantine?")
 
 
 def _result_fields(results: Sequence[CommandResult]) -> list[dict[str, Any]]:
@@ -148,16 +141,3 @@ def _result_fields(results: Sequence[CommandResult]) -> list[dict[str, Any]]:
 def _print_results(results: Sequence[CommandResult]) -> None:
     for result in results:
         print_line(f"{escape_text(result.thread_id)}: {escape_text(result.said, arguments.LONGEST_REASON)}")
-
-
-class _Progress:
-    """Report on stderr how far a long command is, every two seconds."""
-
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._reported_at = time.monotonic()
-
-    def report(self, done: int) -> None:
-        if done < self._total and time.monotonic() - self._reported_at > _PROGRESS_INTERVAL:
-            self._reported_at = time.monotonic()
-            typer.echo(f"resumed: {done} of {self._total}", err=True)

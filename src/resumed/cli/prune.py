@@ -19,6 +19,7 @@ from resumed.cli import arguments
 from resumed.cli.context import prepare, run
 from resumed.cli.options import Graphs, Json
 from resumed.cli.output import escape_text, format_bytes, print_json, print_line, print_table
+from resumed.cli.prompts import confirm
 from resumed.daemon.prune_rounds import PruneReport
 from resumed.daemon.service import Service
 from resumed.errors import SettingsError
@@ -78,7 +79,7 @@ def prune(
     settings, events = prepare(quiet=True)
     request = PruneRequest(
         strategy=PruneStrategy.DELETE if delete else PruneStrategy.KEEP_LATEST,
-        older_than=_length(older_than),
+        older_than=arguments.length_option(older_than, "--older-than") if older_than is not None else None,
         workflow=arguments.workflow_argument(workflow) or None,
         dry_run=dry_run,
         default_age=settings.prune_older_than,
@@ -99,26 +100,14 @@ def prune(
     _print(totals, request, as_json=as_json)
 
 
-def _length(given: str | None) -> timedelta | None:
-    if given is None:
-        return None
-    length = arguments.duration_option(given, "--older-than")
-    if not length:
-        message = "--older-than must be longer than 0s"
-        raise SettingsError(message)
-    return length
-
-
 def _ask(policies: list[PrunePolicy]) -> None:
     """Ask before anything is deleted; where nobody can be asked, `--yes` has to say so."""
     lines = "; ".join(
         f"{escape_text(one.workflow)} quiet for {durations.duration_text(one.retain)} ({one.strategy})"
         for one in policies
     )
-    if not sys.stdin.isatty():
-        message = f"this prunes finished threads of {lines}, and nobody can be asked here: say --yes, or --dry-run"
-        raise SettingsError(message)
-    typer.confirm(f"Prune finished threads of {lines}?", abort=True, err=True)
+    what = f"finished threads of {lines}"
+    confirm(f"prunes {what}", f"Prune {what}?", "say --yes, or --dry-run")
 
 
 @contextmanager

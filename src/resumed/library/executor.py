@@ -71,7 +71,8 @@ class AsyncWorkflowExecutor:
         self._settings: dict[str, Any] = {"schema": schema, "sessions": sessions, "max_runs": max_runs, "serde": serde}
         self._serde = serde or JsonPlusSerializer()
         self._sessions = sessions
-        self._owner = f"{socket.gethostname()}-{os.getpid()}"
+        self._process = os.getpid()
+        self._owner = f"{socket.gethostname()}-{self._process}"
         self._coordinator = RunCoordinator(self._owner, max_runs)
         self._locks = AsyncPostgresLockManager(dsn, min_conn=0)
         self._stack = AsyncExitStack()
@@ -79,8 +80,24 @@ class AsyncWorkflowExecutor:
         self._guard = threading.Lock()
         self._sync_face: Any = None
 
+    def is_of_parent(self) -> bool:
+        """Return whether the process was forked since this was made. For the library.
+
+        The sessions are the parent's: a word on one of them would lose the parent's locks.
+        """
+        return self._process != os.getpid()
+
+    def require_own_process(self) -> None:
+        """Raise RuntimeError in a forked child. For the library."""
+        if self.is_of_parent():
+            message = (
+                "the executor belongs to the process that this one was forked from: make and open one after the fork"
+            )
+            raise RuntimeError(message)
+
     async def __aenter__(self) -> Self:
         """Prove that the database locks, make LangGraph's tables where they are missing, connect."""
+        self.require_own_process()
         with explaining():
             async with AsyncExitStack() as stack:
                 await self._open(stack)
@@ -97,20 +114,27 @@ class AsyncWorkflowExecutor:
         stack.push_async_callback(self._locks.close)
 
     async def __aexit__(self, *_: object) -> None:
-        """Cancel what still runs, which leaves it to the daemon, and release every lock."""
-        with self._guard:
-            self._checkpointer, sync_face = None, self._sync_face
-            self._sync_face = None
+        """Cancel what still runs, which leaves it to the daemon, and release every lock; nothing in a forked child."""
+        if self.is_of_parent():
+            return
+        self._checkpointer = None
         try:
-            if sync_face is not None:
-                # In a thread of its own: its runs may have all those of the loop, and end only by this.
-                await asyncio.get_running_loop().run_in_executor(ThreadPoolExecutor(1), sync_face.__exit__)
+            # In a thread of its own: its runs may have all those of the loop, and end only by this.
+            await asyncio.get_running_loop().run_in_executor(ThreadPoolExecutor(1), self._close_sync_face)
         finally:
             await self._stack.aclose()
+
+    def _close_sync_face(self) -> None:
+        """Close the synchronous executor, once whoever opens it at this moment has done so."""
+        with self._guard:
+            opened, self._sync_face = self._sync_face, None
+        if opened is not None:
+            opened.__exit__()
 
     @property
     def checkpointer(self) -> AsyncPostgresSaver:
         """A checkpointer with a pool of connections, to compile graphs with and to read threads with."""
+        self.require_own_process()
         if self._checkpointer is None:
             message = "the executor is not open: use it with `async with`"
             raise RuntimeError(message)
@@ -215,6 +239,7 @@ class AsyncWorkflowExecutor:
 
     def _open_sync_face(self) -> Any:
         """Return the synchronous executor of these settings, opened where a bound graph is first called that way."""
+        self.require_own_process()
         with self._guard:
             if self._checkpointer is None:
                 message = "the executor is not open: use it with `async with`"
@@ -242,6 +267,7 @@ class AsyncWorkflowExecutor:
 
     def registered_run(self, request: RunRequest) -> AbstractAsyncContextManager[RegisteredRun]:
         """Hold a thread's lock and keep its run on record for the length of a block. For the library."""
+        self.require_own_process()
         return self._coordinator.registered_run(request)
 
     async def submit(self, workflow: str, input: Any, *, thread_id: str | int | UUID | None = None) -> str:  # noqa: A002

@@ -73,7 +73,9 @@ class WorkflowExecutor:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave what still runs to the daemon, and release every lock."""
+        """Leave what still runs to the daemon, and release every lock; nothing in a forked child."""
+        if self._executor.is_of_parent():
+            return
         self._is_open = False
         self._loop_executors.close()
         run_sync(self._executor.__aexit__())
@@ -171,6 +173,7 @@ class WorkflowExecutor:
         return bound_graph(graph, Binding(workflow, lambda: self, self._async_face, self._reading_saver))
 
     async def _async_face(self) -> AsyncWorkflowExecutor:
+        self._executor.require_own_process()
         if not self._is_open:
             message = "the executor is not open: use it with `with`"
             raise RuntimeError(message)

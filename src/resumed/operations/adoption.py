@@ -5,11 +5,13 @@ a thread is taken; the attempt judges it again under its lock, as any other.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from resumed.errors import ResumedError
 from resumed.judge.adoption import Hindrance, WorkflowLoad, batch_room, hindrance
 from resumed.judge.case import CaseUpdate, decide_case
 from resumed.judge.checkpoint_id import first_at
@@ -20,9 +22,13 @@ from resumed.model import Act, State, Verdict
 from resumed.observability.redaction import ErrorReport
 from resumed.operations.assess import SweepContext, SweepRules, assess, build_sweep_context
 from resumed.operations.containment import OperatorCommand
-from resumed.store import attempts, audit, case_commands, cases, checkpoints, pauses
+from resumed.store import attempts, audit, case_commands, cases, checkpoints, locks, pauses
 from resumed.store.connection import Session
+from resumed.store.locks import identifier_key
 from resumed.store.pauses import covering_pause
+
+ADOPTION_KEY = identifier_key("resumed adoption")
+"""The advisory lock under which one command adopts at a time."""
 
 _PAGE_ROWS = 1000
 _WAIT = timedelta(seconds=1)
@@ -95,8 +101,12 @@ class Adoption:
     async def adopt(self) -> None:
         """Adopt what `find` has found, a workflow after the other, in batches that its attempts keep up with.
 
-        Where one is paused, fails or has no replica the rest of it is left, and the next workflow's turn comes.
+        Where one is paused, fails or has no replica the rest of it is left, and the next workflow's turn comes. Raises
+        ResumedError where another adoption is at work: each would take the room that the other leaves.
         """
+        if not await locks.try_key(self.session, ADOPTION_KEY):
+            message = "another `resumed adopt` is at work in this database: run it again when that has ended"
+            raise ResumedError(message)
         for workflow in sorted(self.report.found):
             if not self._room_left():
                 return
@@ -104,11 +114,13 @@ class Adoption:
                 self.report.stopped[workflow] = stopped
 
     async def _adopt_workflow(self, workflow: str) -> Hindrance | None:
+        busy_at = time.monotonic()
         async for page in self._pages(workflow):
             waiting = [update.thread_id for update in page]
             while waiting and self._room_left():
                 load = await self._load(workflow)
-                if why := hindrance(load):
+                busy_at = time.monotonic() if load.attempts or not load.due else busy_at
+                if why := hindrance(load, timedelta(seconds=time.monotonic() - busy_at)):
                     return why
                 room = min(batch_room(load), self._room_left())
                 batch, waiting = waiting[:room], waiting[room:]
@@ -146,9 +158,8 @@ class Adoption:
         circuit = (await attempts.circuit_records(session, [workflow]))[workflow]
         paused = covering_pause(await pauses.current_pauses(session), workflow) is not None
         live = any(one.name == workflow and context.now - one.seen_at < LIVE_FOR for one in context.known)
-        return WorkflowLoad(
-            await case_commands.count_due(session, workflow) + circuit.open, paused, is_open(circuit.ended), live
-        )
+        due = await case_commands.count_due(session, workflow)
+        return WorkflowLoad(due, circuit.open, paused, is_open(circuit.ended), live)
 
     async def _adopt_batch(self, threads: Sequence[str]) -> set[str]:
         """Make these threads due in one transaction with its audit; returns those that still could be adopted."""
