@@ -1,6 +1,10 @@
 """Threads that were dead before the daemon came are adopted by a command and finished by the daemon."""
 
 import json
+import subprocess
+import sys
+
+import pytest
 
 from support.bench import Bench
 from support.undisturbed import final_state, undisturbed
@@ -36,3 +40,23 @@ def test_adopt_says_what_is_wrong_with_its_options(bench: Bench) -> None:
         done = bench.resumed("adopt", *options)
         assert done.returncode == 2, options
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.thorough
+def test_a_death_at_any_statement_adopts_a_batch_whole_or_not_at_all(bench: Bench) -> None:
+    bench.crashed_application(3, "linear", ends=4, ZOO_DELAY="0.1")
+
+    def all_too_old() -> bool:
+        assert bench.resumed("once", **OLD).returncode in (0, 1)
+        found = json.loads(bench.resumed("adopt", "--since", "1h", "--dry-run", "--json", **OLD).stdout)
+        return [one["found"] for one in found["workflows"]] == [3]
+
+    eventually(all_too_old)
+    command = [sys.executable, "-m", "kept.adopting", bench.dsn]
+    done = subprocess.run(
+        command, env=bench.environment(**OLD), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["deaths"] > 20
+    assert (told["adopted"], told["torn"], told["code"]) == ([0, 3], [], 0)

@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Any
 
 import psycopg
-from psycopg import AsyncCursor
+from psycopg import AsyncConnection
 
 from kept import graphs
 from resumed.model import PolicyLimits, PruneStrategy, Refusal
@@ -28,15 +28,16 @@ from resumed.workers.prune_messages import MarkedState, PruneThread, ThreadPrune
 from resumed.workflows.loaded_workflow import load_workflow
 
 BUSY = 75
+MARKS = "select thread_id, workflow, head, newest_id, fingerprint from resumed.prune_marks"  # a second mark is as good
 HOUR = timedelta(hours=1)
 NUMBERS = PolicyLimits(timedelta(0), HOUR, 5, 5, HOUR, HOUR, HOUR, 4)
 
 
 def die_around(wanted: int) -> None:
     """Die after the wanted half of a statement: odd ones before it is sent, even ones once it has been answered."""
-    original, seen = AsyncCursor.execute, 0
+    original, seen = AsyncConnection.wait, 0
 
-    async def execute(self: Any, *rest: Any, **named: Any) -> Any:
+    async def wait(self: Any, *rest: Any, **named: Any) -> Any:
         nonlocal seen
         for answered in (False, True):
             done = await original(self, *rest, **named) if answered else None
@@ -45,7 +46,7 @@ def die_around(wanted: int) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
         return done
 
-    AsyncCursor.execute = execute  # type: ignore[method-assign]
+    AsyncConnection.wait = wait  # type: ignore[method-assign]
 
 
 async def prune(dsn: str, thread: str, strategy: str, marked: MarkedState | None) -> ThreadPruned:
@@ -62,8 +63,8 @@ async def prune(dsn: str, thread: str, strategy: str, marked: MarkedState | None
 
 def rows(dsn: str) -> list[Any]:
     with psycopg.connect(dsn, autocommit=True) as connection:
-        tables = ("checkpoints", "checkpoint_writes", "checkpoint_blobs", "resumed.prune_marks")
-        return [sorted(map(str, connection.execute(f"select * from {one}").fetchall())) for one in tables]
+        queries = [*(f"select * from {one}" for one in ("checkpoints", "checkpoint_writes", "checkpoint_blobs")), MARKS]
+        return [sorted(map(str, connection.execute(one).fetchall())) for one in queries]
 
 
 def mark_of(dsn: str) -> MarkedState:
