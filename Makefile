@@ -45,7 +45,7 @@ oracle: install ## LangGraph's own tests as the judge of verdicts, attempts and 
 soak: install ## twenty minutes of random faults (SOAK_MINUTES says how many; docs/reliability.md)
 	@$(BIN)/python -m pytest tests/soak/soak.py -s -x -n 0
 
-BENCHES ?= resume_throughput attempt_cost death_to_resumption run_overhead discovery claim held_looks sweep_growth survey idle_cost
+BENCHES ?= resume_throughput shared_sessions attempt_cost death_to_resumption run_overhead discovery claim held_looks sweep_growth survey idle_cost
 
 # DBOS is installed beside the environment: it is measured, never imported.
 bench: install .venv/bench ## every benchmark, a quarter of an hour; BENCHES names some of them (docs/performance.md)

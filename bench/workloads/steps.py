@@ -1,10 +1,13 @@
-"""A graph of four steps that do next to nothing, and the same workflow for DBOS: what a recovery costs beside them."""
+"""A graph of four steps that do next to nothing, or wait for BENCH_STEP_SECONDS each."""
 
+import asyncio
+import os
 from typing import Any, TypedDict
 
 from langgraph.graph import END, START, StateGraph
 
 STEPS = ("a", "b", "c", "d")
+SECONDS = float(os.environ.get("BENCH_STEP_SECONDS", "0"))
 
 
 class State(TypedDict):
@@ -17,6 +20,8 @@ def four_steps() -> StateGraph[Any, Any, Any, Any]:
     for name in STEPS:
 
         async def step(state: State, name: str = name) -> State:
+            if SECONDS:
+                await asyncio.sleep(SECONDS)
             return {"steps": [*state["steps"], name]}
 
         graph.add_node(name, step)

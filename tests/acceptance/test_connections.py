@@ -44,3 +44,17 @@ def test_too_few_connections_slow_the_work_down_and_charge_nobody(bench: Bench, 
     assert refused > 0
     assert daemon.process.poll() is None
     assert daemon.terminate() == 0
+
+
+def test_attempts_that_share_a_session_need_no_connection_each(bench: Bench, limited: str) -> None:
+    """Sixteen at once over five connections, of which the control process has four."""
+    bench.crashed_application(THREADS, "alinear", ends=THREADS, ZOO_DELAY="0.3")
+    settings = {"RESUMED_DATABASE_URL": limited, "RESUMED_CONCURRENCY": "16", "RESUMED_SESSIONS": "1"}
+    daemon = bench.daemon(["alinear"], **settings, ZOO_DELAY="1").until_ready()
+    eventually(lambda: bench.open_attempts() == 16)
+    eventually(lambda: bench.all_closed(THREADS))
+    assert bench.rows("select outcome from resumed.attempts") == [{"outcome": "finished"}] * THREADS
+    for number in range(THREADS):
+        assert final_state(bench.dsn, f"alinear_{number}") == undisturbed("alinear")
+    assert daemon.lines("attempt.postponed") == []
+    assert daemon.terminate() == 0

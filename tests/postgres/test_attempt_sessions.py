@@ -30,14 +30,14 @@ async def pool(database: str) -> AsyncIterator[AttemptSessions]:
 
 
 async def used(pool: AttemptSessions) -> int:
-    async with pool.session() as session:
+    async with pool.session("t") as session:
         return session.info.backend_pid
 
 
 async def test_a_session_is_used_again_and_never_by_two_at_once(pool: AttemptSessions) -> None:
     first = await used(pool)
     assert await used(pool) == first
-    async with pool.session() as one, pool.session() as other:
+    async with pool.session("t") as one, pool.session("t") as other:
         assert first in (one.info.backend_pid, other.info.backend_pid)
         assert one.info.backend_pid != other.info.backend_pid
 
@@ -73,7 +73,7 @@ async def left_in_a_failed_transaction(session: Session) -> None:
 
 @pytest.mark.parametrize("leave", [left_in_a_transaction, left_in_a_failed_transaction])
 async def test_one_that_is_left_inside_of_something_is_closed(pool: AttemptSessions, leave: Any) -> None:
-    async with pool.session() as session:
+    async with pool.session("t") as session:
         first = session.info.backend_pid
         await leave(session)
     assert await used(pool) != first
@@ -83,7 +83,7 @@ async def test_one_that_an_error_passed_through_is_closed(pool: AttemptSessions)
     seen: list[int] = []
 
     async def stumble() -> None:
-        async with pool.session() as session:
+        async with pool.session("t") as session:
             seen.append(session.info.backend_pid)
             raise ValueError("whatever")
 
@@ -93,14 +93,14 @@ async def test_one_that_an_error_passed_through_is_closed(pool: AttemptSessions)
 
 
 async def test_locks_and_settings_that_an_attempt_left_are_gone(pool: AttemptSessions, database: str) -> None:
-    async with pool.session() as session:
+    async with pool.session("t") as session:
         first = session.info.backend_pid
         assert (await locks.try_lock(session, "t"))[0]
         assert (await locks.try_lock(session, "t"))[0]
         await session.execute("set search_path = pg_catalog")
         await session.execute("set statement_timeout = 5000")
         await session.execute("set timezone = 'Asia/Tokyo'")
-    async with pool.session() as session, open_session(Target(database)) as other:
+    async with pool.session("t") as session, open_session(Target(database)) as other:
         assert session.info.backend_pid == first
         assert (await locks.try_lock(other, "t"))[0]
         settings = "select current_setting(n) as it from unnest(%s::text[]) n"
@@ -189,7 +189,7 @@ async def test_what_an_attempt_leaves_running_saves_and_loads_no_more(
     await graph.compile(checkpointer=saver, interrupt_before=["b"]).ainvoke({"steps": []}, config)
     assert await place.attempt(workflow_of("steps", graph), "t") == "tried"
     late = next(value for value in kept[-1]["configurable"].values() if isinstance(value, FencedSaver))
-    async with place.worker.sessions.session() as session:
+    async with place.worker.sessions.session("another") as session:
         assert session is late.session
         assert (await locks.try_lock(session, "another"))[0]
         with pytest.raises(LockLostError):

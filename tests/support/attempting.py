@@ -72,10 +72,10 @@ class Place:
 
 
 @asynccontextmanager
-async def place_at(dsn: str) -> AsyncIterator[Place]:
+async def place_at(dsn: str, most: int | None = None) -> AsyncIterator[Place]:
     executor = TrackedExecutor(16)
     asyncio.get_running_loop().set_default_executor(executor)
-    sessions = AttemptSessions(Target(dsn), "resumed attempt")
+    sessions = AttemptSessions(Target(dsn), "resumed attempt", most)
     try:
         yield Place(WorkerContext(Target(dsn), sessions, "test-1", 1000, executor, lambda _: None))
     finally:

@@ -25,6 +25,7 @@ CONTRACT = {
     "min_age": timedelta(minutes=5),
     "max_age": timedelta(hours=24),
     "concurrency": 16,
+    "sessions": None,
     "processes": 1,
     "worker_memory": None,
     "max_attempts": 5,

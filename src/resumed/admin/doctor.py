@@ -201,10 +201,12 @@ async def _applications_clock(session: Session) -> list[Finding]:
 
 async def _connections(context: DoctorContext) -> list[Finding]:
     room = await statistics.connections(context.session)
-    needed = context.settings.processes * context.settings.concurrency + _CONTROL_SESSIONS
+    settings = context.settings
+    for_attempts = min(settings.concurrency, settings.sessions or settings.concurrency)
+    needed = settings.processes * for_attempts + _CONTROL_SESSIONS
     said = f"{room.used} of {room.size} connections used; this replica may need {needed}"
     if room.size - room.used < needed:
-        remedy = "lower RESUMED_CONCURRENCY or RESUMED_PROCESSES, or raise max_connections"
+        remedy = "lower RESUMED_CONCURRENCY or RESUMED_PROCESSES, set RESUMED_SESSIONS, or raise max_connections"
         return [Finding("connections", Level.WARNING, said, remedy)]
     return [Finding("connections", Level.OK, said)]
 

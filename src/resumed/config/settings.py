@@ -87,6 +87,9 @@ class Settings(BaseSettings):
         description="Threads already quiet for longer than this when first seen are left alone.",
     )
     concurrency: Count = Field(default=16, description="Attempts at once in one worker process.")
+    sessions: Count | None = Field(
+        default=None, description="Lock sessions that the attempts of a worker share; if unset, one for each attempt."
+    )
     processes: Count = Field(default=1, description="Worker processes; user code never runs in the control process.")
     worker_memory: Memory | None = Field(
         default=None,

@@ -69,6 +69,7 @@ def worker_plan(settings: Settings, dsn: str) -> WorkerPlan:
         defaults=default_limits(settings),
         timings=timings.current(),
         nests_traces=settings.trace_nest,
+        sessions=settings.sessions,
     )
     workflows = tuple(settings.workflows) if settings.workflows is not None else None
     environment = {"LANGGRAPH_STRICT_MSGPACK": "true"} if settings.strict_msgpack else {}

@@ -59,10 +59,10 @@ class AttemptEndedError(Exception):
 
 
 async def run_attempt(request: AttemptRequest, worker: WorkerContext) -> RequestResult:
-    """Try to resume one thread on a session of its own. Raises errors that do not come from the database."""
+    """Try to resume one thread on a session of the worker. Raises errors that do not come from the database."""
     CURRENT_THREAD_ID.set(request.thread_id)
     try:
-        async with worker.sessions.session() as session:
+        async with worker.sessions.session(request.thread_id) as session:
             return await _resume_thread(AttemptContext(session, request, worker))
     except (DatabaseError, LockLostError):
         return RequestResult.UNREACHABLE

@@ -1,86 +1,145 @@
-"""Keeps the sessions that attempts hold their locks on, from one attempt to the next; each is used by one at a time.
+"""Keeps the sessions that attempts hold their locks on, from one attempt to the next.
 
-Opening a session costs the server a backend with cold caches, more than all else an attempt asks of it. What is handed
-out is as good as new: every setting is made again and every lock that might be left is released, or it is closed.
+Opening a session costs the server a backend with cold caches, more than all else an attempt asks of it. An attempt has
+a session to itself, unless there may be fewer of them than attempts: then it shares the one that the fewest others use.
+What the first of them is given is as good as new: every setting is made again and every lock that might be left is
+released, or it is closed.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 from resumed.errors import DatabaseError
-from resumed.store.connection import PostgresError, Session, Target, connect, is_usable, renew_session
+from resumed.store import locks
+from resumed.store.connection import PostgresError, Session, Target, connect, is_alive, is_usable, renew_session
 
 _IDLE = timedelta(seconds=30)
 _PREPARE_AFTER = 1
 
 
+@dataclass(slots=True, eq=False)
+class _Place:
+    """Room for one session, and how many attempts use it; `turn` is held while the session is made or renewed."""
+
+    session: Session | None = None
+    users: int = 0
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    expiry: asyncio.TimerHandle | None = None
+
+    def keep_open(self) -> None:
+        """Do not close the session for want of work."""
+        if self.expiry is not None:
+            self.expiry.cancel()
+            self.expiry = None
+
+
 @dataclass(slots=True)
 class AttemptSessions:
-    """The idle sessions of one worker; there are never more in all than attempts at once.
+    """The sessions of one worker: at most `most`, or as many as attempts at once where that is None.
 
     A session that waits for `idle` without work is closed.
     """
 
     target: Target
     name: str
+    most: int | None = None
     idle: timedelta = _IDLE
-    _waiting: list[tuple[Session, asyncio.TimerHandle]] = field(default_factory=list)
+    _places: list[_Place] = field(default_factory=list)
     _closing: set[asyncio.Task[None]] = field(default_factory=set)
 
     @asynccontextmanager
-    async def session(self) -> AsyncIterator[Session]:
-        """Lend a session for the length of a block; one that a block leaves by an exception is closed.
+    async def session(self, thread_id: str) -> AsyncIterator[Session]:
+        """Lend a session for the length of a block, to take the lock of this thread on and no other.
 
-        Raises what `connect` raises.
+        Where a block ends by an exception the lock is released, at the latest with the session. Raises what `connect`
+        raises.
         """
-        session = await self._renewed() or await self._opened()
+        place = self._least_used()
+        place.users += 1
+        place.keep_open()
         try:
-            yield session
-        except BaseException:
-            await session.close()
-            raise
-        if session.prepare_threshold is None:  # what it has prepared does not fit the tables any more
-            await session.close()
-        elif await is_usable(session):
-            self._keep(session)
+            session = await self._session_of(place)
+            try:
+                yield session
+            except BaseException:
+                await self._release(place, session, thread_id)
+                raise
+        finally:
+            place.users -= 1
+            if not place.users:
+                await self._rest(place)
 
     async def close(self) -> None:
         """Close the sessions that wait."""
-        while self._waiting:
-            session, timer = self._waiting.pop()
-            timer.cancel()
+        for place in [one for one in self._places if not one.users]:
+            await self._vacate(place)
+
+    def _least_used(self) -> _Place:
+        """Return the place that the fewest attempts use, the one that was used last; a new one where all are in use."""
+        found = min(reversed(self._places), key=lambda place: place.users, default=None)
+        if found is None or (found.users and (self.most is None or len(self._places) < self.most)):
+            found = _Place()
+        else:
+            self._places.remove(found)
+        self._places.append(found)
+        return found
+
+    async def _session_of(self, place: _Place) -> Session:
+        async with place.turn:
+            if place.session is not None and not await self._is_good(place.session, place.users):
+                await place.session.close()
+                place.session = None
+            if place.session is None:
+                place.session = await connect(self.target, self.name, shared=self.most is not None)
+                place.session.prepare_threshold = _PREPARE_AFTER
+            return place.session
+
+    async def _is_good(self, session: Session, users: int) -> bool:
+        """Make the session as good as new for an only user; return False where its backend is gone."""
+        if users > 1:
+            return is_alive(session)
+        try:
+            await renew_session(session, self.target.schema)
+        except (PostgresError, DatabaseError, OSError):
+            return False
+        except BaseException:
             await session.close()
+            raise
+        return True
 
-    async def _renewed(self) -> Session | None:
-        """Return a session that waits, the one that was used last; those whose backend is gone are dropped."""
-        while self._waiting:
-            session, timer = self._waiting.pop()
-            timer.cancel()
-            try:
-                await renew_session(session, self.target.schema)
-            except (PostgresError, DatabaseError, OSError):
-                await session.close()
-            except BaseException:
-                await session.close()
-                raise
-            else:
-                return session
-        return None
+    async def _release(self, place: _Place, session: Session, thread_id: str) -> None:
+        """Release the lock that an exception may have left: with the session, unless others have theirs on it."""
+        if place.users > 1:
+            with suppress(PostgresError):
+                if await is_usable(session):
+                    await locks.unlock(session, thread_id)
+                    return
+        await session.close()
 
-    async def _opened(self) -> Session:
-        session = await connect(self.target, self.name)
-        session.prepare_threshold = _PREPARE_AFTER
-        return session
+    async def _rest(self, place: _Place) -> None:
+        """Keep the session for the next attempt, or close it where it is not as good as new."""
+        session = place.session
+        # Where what it has prepared does not fit the tables any more, it prepares nothing from then on.
+        is_good = session is not None and session.prepare_threshold is not None and await is_usable(session)
+        if place.users:  # in the meantime
+            return
+        if is_good:
+            place.keep_open()
+            place.expiry = asyncio.get_running_loop().call_later(self.idle.total_seconds(), self._expire, place)
+        else:
+            await self._vacate(place)
 
-    def _keep(self, session: Session) -> None:
-        timer = asyncio.get_running_loop().call_later(self.idle.total_seconds(), self._expire, session)
-        self._waiting.append((session, timer))
-
-    def _expire(self, session: Session) -> None:
-        self._waiting = [kept for kept in self._waiting if kept[0] is not session]
-        task = asyncio.get_running_loop().create_task(session.close())
+    def _expire(self, place: _Place) -> None:
+        task = asyncio.get_running_loop().create_task(self._vacate(place))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+    async def _vacate(self, place: _Place) -> None:
+        if place in self._places and not place.users:
+            self._places.remove(place)
+            place.keep_open()
+            if place.session is not None:
+                await place.session.close()

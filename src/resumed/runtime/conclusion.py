@@ -20,7 +20,7 @@ from resumed.runtime.retry_hooks import get_backoff, get_permanent_reason, is_la
 from resumed.runtime.run_guard import RunGuard
 from resumed.store import attempts, case_commands, cases, checkpoints, locks
 from resumed.store.attempts import Conclusion
-from resumed.store.connection import Session, is_usable, open_session
+from resumed.store.connection import Session, is_usable
 from resumed.store.thread_rows import ThreadRows, read_thread
 from resumed.workers import memory
 from resumed.workers.protocol import AttemptFinished, NodeStuck, ThreadQuarantined
@@ -72,7 +72,7 @@ async def conclude_attempt(context: AttemptContext, saver: FencedSaver, begun: B
         if await is_usable(saver.session):
             await _conclude(context, saver, begun, result)
             return
-        async with open_session(context.worker.target, "resumed attempt") as session:
+        async with context.worker.sessions.session(context.thread_id) as session:
             locked, _ = await locks.try_lock(session, context.thread_id)
             if not locked:
                 return

@@ -54,7 +54,7 @@ _BROKEN_CODE = 72
 
 
 class Worker:
-    """Runs attempts side by side on one event loop, each with a session of its own."""
+    """Runs attempts side by side on one event loop, each with a session of its own unless they are to share some."""
 
     def __init__(self, plan: StartWorker, channel: Channel) -> None:
         """Take the plan that the control process sent; no user code has run yet."""
@@ -67,7 +67,7 @@ class Worker:
         self._memory_exhausted = False
         self._context = WorkerContext(
             target,
-            AttemptSessions(target, "resumed attempt"),
+            AttemptSessions(target, "resumed attempt", settings.sessions),
             plan.worker,
             settings.recursion_limit,
             executor,

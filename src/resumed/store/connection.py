@@ -4,16 +4,17 @@ Settings are made with `SET` after connecting: startup options are dropped by po
 pin is in `sql/connection.sql`; a database or a role may have defaults of its own for each of them.
 """
 
+import asyncio
 import time
 import weakref
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import psycopg
-from psycopg import AsyncConnection, AsyncCursor, Connection, conninfo
+from psycopg import AsyncConnection, AsyncCursor, AsyncPipeline, AsyncTransaction, Connection, conninfo
 from psycopg.abc import PQGen
 from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import DictRow, dict_row
@@ -69,6 +70,55 @@ class BoundedConnection(AsyncConnection[DictRow]):
             raise
 
 
+class TaskLock:
+    """A lock that the task which holds it may take again."""
+
+    def __init__(self) -> None:
+        """Make one that is free."""
+        self._free = asyncio.Lock()
+        self._owner: asyncio.Task[Any] | None = None
+        self._depth = 0
+
+    async def __aenter__(self) -> None:
+        """Wait until no other task holds it."""
+        if (task := asyncio.current_task()) is not self._owner:
+            await self._free.acquire()
+            self._owner = task
+        self._depth += 1
+
+    async def __aexit__(self, *_: object) -> None:
+        """Give it back as often as it was taken."""
+        self._depth -= 1
+        if not self._depth:
+            self._owner = None
+            self._free.release()
+
+
+class SharedConnection(BoundedConnection):
+    """A session that several tasks use, a statement, a transaction or a pipeline at a time."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Make psycopg's own lock, which it holds for a statement, one that a whole block can hold."""
+        super().__init__(*args, **kwargs)
+        self.lock: Any = TaskLock()
+
+    @asynccontextmanager
+    async def transaction(
+        self,
+        savepoint_name: str | None = None,
+        force_rollback: bool = False,  # noqa: FBT001, FBT002 - psycopg's signature
+    ) -> AsyncIterator[AsyncTransaction]:
+        """Begin a transaction; other tasks wait for its end."""
+        async with self.lock, super().transaction(savepoint_name, force_rollback) as begun:
+            yield begun
+
+    @asynccontextmanager
+    async def pipeline(self) -> AsyncIterator[AsyncPipeline]:
+        """Begin a pipeline; other tasks wait for its end."""
+        async with self.lock, super().pipeline() as begun:
+            yield begun
+
+
 def _bounded(session: Session, gen: PQGen[RV], silence: float) -> PQGen[RV]:
     """Pass on what psycopg waits for, which looks every moment, and close the session after too long a silence."""
     heard_at = time.monotonic()
@@ -95,14 +145,16 @@ class Target:
     schema: str = "public"
 
 
-async def connect(target: Target, name: str = "resumed", *, silence: timedelta | None = SILENCE_LIMIT) -> Session:
+async def connect(
+    target: Target, name: str = "resumed", *, silence: timedelta | None = SILENCE_LIMIT, shared: bool = False
+) -> Session:
     """Open an autocommit session with every setting that a held lock depends on; the caller closes it.
 
-    `silence` is how long the server may take for an answer. Raises DatabaseUnreachableError where trying again may
-    help, DatabaseUnusableError where it will not.
+    `silence` is how long the server may take for an answer; a `shared` session may be used by several tasks. Raises
+    DatabaseUnreachableError where trying again may help, DatabaseUnusableError where it will not.
     """
     try:
-        session = await BoundedConnection.connect(
+        session = await (SharedConnection if shared else BoundedConnection).connect(
             conninfo_for(target.dsn, name), autocommit=True, prepare_threshold=None, row_factory=dict_row
         )
     except psycopg.OperationalError as error:
@@ -159,6 +211,11 @@ async def is_usable(session: Session) -> bool:
 
     A statement on a session whose pipeline or transaction was cut off would wait for an answer that never comes.
     """
+    async with session.lock if isinstance(session, SharedConnection) else nullcontext():
+        return await _is_at_rest(session)
+
+
+async def _is_at_rest(session: Session) -> bool:
     if not is_alive(session):
         return False
     state = session.pgconn.transaction_status, session.pgconn.pipeline_status

@@ -45,7 +45,8 @@ class RequestResult(StrEnum):
 class WorkerSettings:
     """What every worker of a pool is told at its start; `graphs` is the path of a langgraph.json.
 
-    `nests_traces`: what nodes trace goes under the attempt's span.
+    `nests_traces`: what nodes trace goes under the attempt's span. `sessions`: how many lock sessions its attempts
+    share, None for one each.
     """
 
     dsn: str
@@ -56,6 +57,7 @@ class WorkerSettings:
     defaults: PolicyLimits
     timings: Timings = field(default_factory=Timings)
     nests_traces: bool = False
+    sessions: int | None = None
 
 
 # To a worker
