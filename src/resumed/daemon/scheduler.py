@@ -1,6 +1,7 @@
 """Owns the timers: calls functions at intervals for the length of a block. No other module makes timers."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -23,7 +24,11 @@ class ScheduledCall:
 
 @asynccontextmanager
 async def run_scheduler(calls: list[ScheduledCall]) -> AsyncIterator[None]:
-    """Call these functions at their intervals for the length of a block; never one twice at once."""
+    """Call these functions at their intervals for the length of a block; never one twice at once.
+
+    A call that outlasts its interval is the next one as well. Metrics tell of it; APScheduler would at every interval.
+    """
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)
     scheduler = AsyncIOScheduler(timezone=UTC)
     options = {"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
     now = datetime.now(UTC)
