@@ -43,4 +43,4 @@ async def test_a_call_that_raises_is_reported_and_made_again(caplog: pytest.LogC
 
     async with run_scheduler([ScheduledCall(failing, MOMENT, timedelta(0))]):
         await enough.wait()
-    assert [record.levelname for record in caplog.records][0] == "ERROR"
+    assert next(record.levelname for record in caplog.records) == "ERROR"
