@@ -1,5 +1,6 @@
 """The command `resumed`, as a process or inside this one; with the same output, exit code and environment."""
 
+import asyncio
 import contextlib
 import io
 import logging
@@ -18,6 +19,7 @@ import structlog
 
 from resumed import timings
 from resumed.timings import Timings
+from support.preloaded import may_fork, start_worker
 from support.waiting import DEADLINE
 
 COMMAND = Path(sys.executable).parent / "resumed"
@@ -41,12 +43,13 @@ def run_process(
 
 
 def run_here(arguments: Sequence[str], environment: Mapping[str, str], folder: Path, given: str = "") -> Done:
-    """Run the command inside this process: only its workers are processes of their own."""
+    """Run the command inside this process: only its workers are processes of their own, with LangGraph imported."""
     from resumed.cli.app import run_command  # noqa: PLC0415 - most tests need no command line
 
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         with ExitStack() as undo:
             undo.enter_context(_as_process(environment, folder))
+            undo.enter_context(_forked_workers())
             undo.enter_context(_descriptors(out, err, given))
             code = run_command(arguments)
         texts = [_whole(one) for one in (out, err)]
@@ -79,6 +82,23 @@ def _as_process(environment: Mapping[str, str], folder: Path) -> Iterator[None]:
             logging.root.setLevel(level)
             structlog.reset_defaults()
             timings.use(Timings())
+
+
+@contextmanager
+def _forked_workers() -> Iterator[None]:
+    """Have workers be forked where they need no interpreter of their own."""
+    create = asyncio.create_subprocess_exec
+
+    async def create_or_fork(*command: Any, env: Mapping[str, str], pass_fds: Sequence[int], **options: Any) -> Any:
+        if may_fork(env):
+            return start_worker(env, pass_fds[0])
+        return await create(*command, env=env, pass_fds=pass_fds, **options)
+
+    asyncio.create_subprocess_exec = create_or_fork
+    try:
+        yield
+    finally:
+        asyncio.create_subprocess_exec = create
 
 
 def _replace(environment: Mapping[str, str]) -> None:
