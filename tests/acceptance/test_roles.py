@@ -54,6 +54,12 @@ LEAST = {
     "table resumed.runs": WRITES,
     "table resumed.prune_positions": WRITES,
     "table resumed.prune_marks": WRITES,
+    "table resumed.webhook": WRITES,
+    "table resumed.notices": WRITES,
+    "function resumed.forget_notices_v1": {"EXECUTE"},
+    "function resumed.forget_unwanted_v1": {"EXECUTE"},
+    "function resumed.note_case_v1": {"EXECUTE"},
+    "function resumed.note_pause_v1": {"EXECUTE"},
     "function resumed.forget_cases_v1": {"EXECUTE"},
     "function resumed.forget_attempts_v1": {"EXECUTE"},
     "function resumed.forget_runs_v1": {"EXECUTE"},
@@ -70,6 +76,9 @@ LEAST = {
     "function resumed.require_head": {"EXECUTE"},
     "function resumed.require_head_v1": {"EXECUTE"},
 }
+
+# Without these nothing is forgotten or no notice is sent, and all else is done.
+OPTIONAL = ("forget_", "prune_", "webhook", "notices", "note_")
 
 
 @dataclass(frozen=True)
@@ -250,9 +259,7 @@ async def test_each_missing_grant_is_named(prepared: Roles) -> None:
             kind, _, name = thing.partition(" ")
             whom = "public, {}" if kind != "table" else "{}"  # functions, and the schema public, are open to all
             prepared.execute(f"revoke {right} on {kind} {{}} from {whom}", name, prepared.runner)
-            if (
-                "resumed.forget_" in thing or "resumed.prune_" in thing
-            ):  # then nothing is forgotten, and all else is done
+            if any(f"resumed.{part}" in thing for part in OPTIONAL):
                 await check(prepared)
                 prepared.execute(f"grant {right} on {kind} {{}} to {{}}", name, prepared.runner)
                 continue
