@@ -96,7 +96,7 @@ class Gathered:
                 room -= len(json.dumps(thread))
                 if room >= 0:
                     threads.append(thread)
-            entry = {
+            entry: dict[str, object] = {
                 "type": group.type,
                 "workflow": group.workflow,
                 "count": group.notices,
@@ -126,18 +126,17 @@ def pause_after_failure(
 
     It doubles each time, of which `draw` (0 to 1) takes up to a half, and is longer where the receiver asks for that.
     """
-    doubled = min(interval * 2 ** min(failures - 1, _MOST_DOUBLINGS), max(_LONGEST_PAUSE, interval))
+    doubled = min(interval * (1 << min(failures - 1, _MOST_DOUBLINGS)), max(_LONGEST_PAUSE, interval))
     asked = min(retry_after or timedelta(0), _LONGEST_PAUSE)
     return max(doubled * (1 - draw / 2), asked, interval)
 
 
-def compare_circuits(told: Iterable[str], live: Iterable[str], open_now: Iterable[str]) -> tuple[set[str], set[str]]:
-    """Return the workflows whose circuit counts as told as open from now on, and those that have newly opened.
+def known_open(told: Iterable[str], live: Iterable[str], open_now: Iterable[str]) -> frozenset[str]:
+    """Return the workflows whose circuit is known to be open; what was not told of them is to be told.
 
-    Of a workflow that no replica has at the moment nothing is known: it stays as it was.
+    Of a workflow that no replica has at the moment nothing is known: it stays as it was told.
     """
-    before, now = set(told), set(open_now)
-    return now | (before - set(live)), now - before
+    return frozenset(open_now) | (frozenset(told) - frozenset(live))
 
 
 def _joined(first: NoticeGroup, second: NoticeGroup) -> NoticeGroup:

@@ -28,14 +28,24 @@ class Message:
 class Outbox:
     """The row: what is gathered for the next message, the one that is being sent, how often that failed in a row.
 
-    `open_circuits` are the workflows whose open circuit was told; `is_due`: a request may be made now.
+    `open_circuits` are the workflows whose open circuit was told; `is_due`: a request may be made `now`.
     """
 
     gathered: Gathered
     message: Message | None
     failures: int
-    open_circuits: tuple[str, ...]
+    open_circuits: frozenset[str]
     is_due: bool
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Whether there is anything to gather or to send, whose open circuit was told, which workflows a replica has."""
+
+    has_work: bool
+    open_circuits: frozenset[str]
+    live: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +63,10 @@ async def renew(session: Session) -> None:
     await session.execute(_SQL["renew"])
 
 
-async def look(session: Session) -> tuple[bool, frozenset[str]]:
-    """Return whether there is anything to gather or to send now, and whose open circuit was told; locks nothing."""
+async def look(session: Session) -> Look:
+    """Return whether there is anything to do; locks nothing."""
     row = await one_row(session, _SQL["has_work"])
-    return bool(row["has_work"]), frozenset(row["open_circuits"])
+    return Look(row["has_work"], frozenset(row["open_circuits"]), tuple(row["live"]))
 
 
 async def take(session: Session) -> Outbox | None:
@@ -66,7 +76,7 @@ async def take(session: Session) -> Outbox | None:
         return None
     message = Message(row["message_id"], row["body"], row["message_notices"]) if row["body"] is not None else None
     gathered = Gathered.from_text(row["gathered"])
-    return Outbox(gathered, message, row["failures"], tuple(row["open_circuits"]), row["is_due"])
+    return Outbox(gathered, message, row["failures"], frozenset(row["open_circuits"]), row["is_due"], row["now"])
 
 
 async def gather(session: Session, rows: int) -> list[NoticeGroup]:

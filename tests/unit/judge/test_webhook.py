@@ -13,7 +13,7 @@ from resumed.judge.webhook import (
     MOST_GROUPS,
     Gathered,
     NoticeGroup,
-    compare_circuits,
+    known_open,
     pause_after_failure,
     sign_message,
 )
@@ -138,7 +138,7 @@ def test_the_pause_doubles_up_to_an_hour_and_is_never_shorter_than_a_minute(
 
 
 def test_a_circuit_is_told_once_until_it_has_closed_and_of_one_that_is_not_seen_nothing_is_known() -> None:
-    assert compare_circuits([], ["a", "b"], ["a"]) == ({"a"}, {"a"})
-    assert compare_circuits(["a"], ["a", "b"], ["a"]) == ({"a"}, set())
-    assert compare_circuits(["a"], ["b"], []) == ({"a"}, set())
-    assert compare_circuits(["a"], ["a", "b"], ["b"]) == ({"b"}, {"b"})
+    assert known_open([], ["a", "b"], ["a"]) == {"a"}
+    assert known_open(["a"], ["a", "b"], ["a"]) == {"a"}
+    assert known_open(["a"], ["b"], []) == {"a"}
+    assert known_open(["a"], ["a", "b"], ["b"]) == {"b"}

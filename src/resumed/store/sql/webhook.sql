@@ -11,16 +11,20 @@ select clock_timestamp() + interval '1 day' where not exists (select from resume
 on conflict do nothing
 
 -- name: has_work
--- Whether there is anything to gather, or to send now. `open_circuits` are those that have been told.
+-- Whether there is anything to gather, or to send now. `open_circuits` are those that have been told, `live` the
+-- workflows that any replica has.
 select exists (select from resumed.notices) or (
         w.next_at <= clock_timestamp() and (w.body is not null or w.gathered <> '')
-    ) as has_work, w.open_circuits
+    ) as has_work, w.open_circuits,
+    array(
+        select distinct name from resumed.workflows where seen_at > clock_timestamp() - interval '1 minute' order by name
+    ) as live
 from resumed.webhook w
 
 -- name: take
 -- The row, locked until the transaction ends; no row where another replica has it.
 select gathered, gathered_notices, message_id, body, message_notices, failures, open_circuits,
-    next_at <= clock_timestamp() as is_due
+    next_at <= clock_timestamp() as is_due, clock_timestamp() as now
 from resumed.webhook
 for update skip locked
 
