@@ -44,7 +44,7 @@ class WebhookClient:
             return Answer("the request before has not ended")
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         tell = _teller(answered)
-        exchange = _Exchange(self._connection, min(limit, _CONNECT_LIMIT).total_seconds())
+        exchange = _Exchange(self._connection, limit)
         path = urlsplit(self.url)._replace(scheme="", netloc="", fragment="").geturl() or "/"
 
         def work() -> None:
@@ -60,8 +60,9 @@ class WebhookClient:
         finally:
             exchange.give_up()
 
-    def _connection(self, timeout: float) -> HTTPConnection:
-        parts = urlsplit(self.url)
+    def _connection(self, limit: timedelta) -> HTTPConnection:
+        """Return a connection that is not open yet; a step of opening it may take so long."""
+        parts, timeout = urlsplit(self.url), limit.total_seconds()
         if parts.scheme == "http":
             return HTTPConnection(parts.hostname or "", parts.port or HTTP_PORT, timeout=timeout)
         self._tls = self._tls or ssl.create_default_context()
@@ -71,34 +72,33 @@ class WebhookClient:
 class _Exchange:
     """One request, made in a thread; the loop gives it up when its time is over."""
 
-    def __init__(self, connect: Callable[[float], HTTPConnection], timeout: float) -> None:
-        self._connect, self._timeout = connect, timeout
+    def __init__(self, connection: Callable[[timedelta], HTTPConnection], limit: timedelta) -> None:
+        self._make_connection, self._limit = connection, limit
         self._connection: HTTPConnection | None = None
         self._given_up = threading.Event()
 
     def run(self, path: str, headers: Mapping[str, str], body: str) -> Answer:
         """Connect, send, and read the head of the answer."""
         try:
-            self._connection = self._connect(self._timeout)
-            self._connection.connect()
-            if self._given_up.is_set():
-                return Answer("given up")
-            self._connection.request("POST", path, body, dict(headers))
-            with self._connection.getresponse() as response:
-                return judge_answer(response.status, response.headers.get("Retry-After"), datetime.now(UTC))
+            connection = self._connection = self._make_connection(min(self._limit, _CONNECT_LIMIT))
+            with contextlib.closing(connection):
+                connection.connect()
+                if self._given_up.is_set():
+                    return Answer("given up")
+                connection.sock.settimeout(self._limit.total_seconds())
+                connection.request("POST", path, body, dict(headers))
+                with connection.getresponse() as response:
+                    return judge_answer(response.status, response.headers.get("Retry-After"), datetime.now(UTC))
         except (OSError, HTTPException, ValueError) as error:
             return Answer(f"no answer: {type(error).__name__}")
-        finally:
-            if self._connection is not None:
-                self._connection.close()
 
     def give_up(self) -> None:
         """Wake the thread, whatever it waits for on its connection, and let it send nothing more."""
         self._given_up.set()
-        connection = self._connection
+        opened: socket.socket | None = self._connection.sock if self._connection is not None else None
         with contextlib.suppress(OSError):
-            if connection is not None and connection.sock is not None:
-                connection.sock.shutdown(socket.SHUT_RDWR)
+            if opened is not None:
+                opened.shutdown(socket.SHUT_RDWR)
 
 
 def judge_answer(status: int, retry_after: str | None, now: datetime) -> Answer:
