@@ -313,6 +313,18 @@ async def test_a_database_that_fails_is_logged_once_and_counts_as_no_request(
     assert heard(task).said[1:] == [0]
 
 
+async def test_a_clock_that_was_ahead_delays_nothing_when_it_is_right_again(
+    session: Session, task: WebhookTask, receiving: Receiver
+) -> None:
+    ahead = "now() + interval '300 days'"
+    await session.execute(f"update resumed.webhook set next_at = {ahead}, wanted_until = {ahead}")
+    await quarantined(session, 1)
+    await task.run_once()
+    assert len(receiving.requests) == 1
+    cursor = await session.execute("select wanted_until < now() + interval '2 days' as soon from resumed.webhook")
+    assert await cursor.fetchone() == {"soon": True}
+
+
 async def test_without_rights_doctor_names_them(session: Session, receiving: Receiver) -> None:
     await session.execute(
         "drop role if exists bare; create role bare; grant usage on schema resumed to bare; set role bare"

@@ -1,10 +1,15 @@
 -- The one row of the webhook. It is the lock of who sends: `for update skip locked`, for moments, never during a request.
 
 -- name: renew
--- Notices are written for another day from now on; nothing is written where that was said in the last hour.
-with renewed as (
+-- Notices are written for another day from now on; nothing is written where that was said in the last hour. Times that
+-- no release can have meant are left from a clock that was wrong, here as below. Never waits for the row.
+with stale as (
+    select only_row from resumed.webhook
+    where wanted_until not between clock_timestamp() + interval '23 hours' and clock_timestamp() + interval '25 hours'
+    for update skip locked
+), renewed as (
     update resumed.webhook set wanted_until = clock_timestamp() + interval '1 day'
-    where wanted_until < clock_timestamp() + interval '23 hours'
+    where only_row in (select only_row from stale)
 )
 insert into resumed.webhook (wanted_until)
 select clock_timestamp() + interval '1 day' where not exists (select from resumed.webhook)
@@ -14,7 +19,8 @@ on conflict do nothing
 -- Whether there is anything to gather, or to send now. `open_circuits` are those that have been told, `live` the
 -- workflows that any replica has.
 select exists (select from resumed.notices) or (
-        w.next_at <= clock_timestamp() and (w.body is not null or w.gathered <> '')
+        w.next_at not between clock_timestamp() and clock_timestamp() + interval '2 hours'
+        and (w.body is not null or w.gathered <> '')
     ) as has_work, w.open_circuits,
     array(
         select distinct name from resumed.workflows where seen_at > clock_timestamp() - interval '1 minute' order by name
@@ -24,7 +30,7 @@ from resumed.webhook w
 -- name: take
 -- The row, locked until the transaction ends; no row where another replica has it.
 select gathered, gathered_notices, message_id, body, message_notices, failures, open_circuits,
-    next_at <= clock_timestamp() as is_due, clock_timestamp() as now
+    next_at not between clock_timestamp() and clock_timestamp() + interval '2 hours' as is_due, clock_timestamp() as now
 from resumed.webhook
 for update skip locked
 
