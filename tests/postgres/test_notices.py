@@ -6,9 +6,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from langgraph.checkpoint.postgres import PostgresSaver
+from psycopg import conninfo
 
 from postgres.case_writes import begin_attempt, settle
 from postgres.test_acts import RULES, WORKFLOW, case, office, saved, standing, swept
+from postgres.test_databases import made
 from postgres.test_orphans import STRICT, closed, left_open, version
 from resumed.daemon.recovery import suspect_thread
 from resumed.judge.case import CasePlacement
@@ -17,7 +20,7 @@ from resumed.model import Ending, Judgement, Outcome, State, Verdict, Via
 from resumed.operations import containment, pause
 from resumed.operations.assess import build_sweep_context
 from resumed.operations.retention import History, forget_history
-from resumed.store import attempts, cases, webhook, workflow_versions
+from resumed.store import attempts, cases, schema, webhook, workflow_versions
 from resumed.store.attempts import Conclusion
 from resumed.store.connection import Session, Target, open_session
 
@@ -185,6 +188,26 @@ async def test_what_nobody_has_wanted_for_a_week_is_deleted(session: Session) ->
     outbox = await webhook.take(session)
     assert outbox is not None
     assert (outbox.message, outbox.gathered, outbox.failures) == (None, Gathered(), 0)
+
+
+@pytest.mark.parametrize(("encoding", "thread"), [("SQL_ASCII", "caf\udce9" + "é" * 150), ("LATIN1", "café" * 60)])
+async def test_in_any_encoding_an_id_is_told_as_text(server_dsn: str, encoding: str, thread: str) -> None:
+    with made(server_dsn, f"encoding '{encoding}' lc_collate 'C' lc_ctype 'C'") as dsn:
+        with PostgresSaver.from_conn_string(conninfo.make_conninfo(dsn, client_encoding="UTF8")) as saver:
+            saver.setup()
+        await schema.migrate(Target(dsn))
+        async with open_session(Target(dsn)) as session:
+            await webhook.renew(session)
+            await record(session, standing(thread, "1", judgement=WAITING[0], placement=WAITING[1]))
+            gathered = Gathered().with_groups(await webhook.gather(session, 10))
+            outbox = await webhook.take(session)
+            assert outbox is not None
+            await webhook.keep(session, replace(outbox, gathered=gathered), None)
+            outbox = await webhook.take(session)
+    assert outbox is not None
+    ((told,),) = (group.threads for group in outbox.gathered.groups)
+    assert told.startswith(thread.replace("\udce9", "?")[:90])
+    assert "\\ud" not in outbox.gathered.to_message()
 
 
 async def record(session: Session, update: Any) -> None:

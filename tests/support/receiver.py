@@ -86,7 +86,7 @@ def receiver(port: int = 0) -> Iterator[Receiver]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            request = Request(self.path, headers, body, time.time())
+            request = Request(self.requestline.split()[1], headers, body, time.time())
             if fault := verify(request):
                 kept.unverified.append(fault)
             kept.requests.append(request)

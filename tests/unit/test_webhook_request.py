@@ -38,7 +38,7 @@ def answering(what: bytes) -> Iterator[str]:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
 
 
-@pytest.mark.parametrize("query", ["", "?a=b", "/x?a=/b//c", "/%20;x", "?"])
+@pytest.mark.parametrize("query", ["", "?a=b", "/x?a=/b//c", "/%20;x", "?", "//x", "//x?a"])
 async def test_the_address_is_asked_for_as_it_is_written(receiving: Receiver, query: str) -> None:
     answer = await WebhookClient(f"http://127.0.0.1:{receiving.port}{query}").post({"webhook-id": "1"}, "{}", FAR)
     assert answer == Answer()

@@ -45,10 +45,11 @@ class WebhookClient:
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         tell = _teller(answered)
         exchange = _Exchange(self._connection, limit)
-        path = urlsplit(self.url)._replace(scheme="", netloc="", fragment="").geturl() or "/"
+        parts = urlsplit(self.url)
+        path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
 
         def work() -> None:
-            tell(exchange.run(path if path.startswith("/") else f"/{path}", headers, body))
+            tell(exchange.run(path, headers, body))
 
         self._busy = threading.Thread(target=work, name="resumed webhook", daemon=True)
         self._busy.start()
