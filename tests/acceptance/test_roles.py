@@ -19,6 +19,7 @@ from resumed.errors import DatabaseUnusableError
 from resumed.store import schema
 from resumed.store.connection import Target, open_session
 from support.bench import Bench
+from support.receiver import receiver
 from support.undisturbed import final_state, undisturbed
 from support.waiting import DEADLINE, eventually
 
@@ -186,6 +187,16 @@ def test_the_runner_is_enough_for_a_persons_orders(prepared: Roles, bench: Bench
         done = bench.resumed(*order)
         assert done.returncode == 0, (order, done.stdout, done.stderr)
     assert bench.one("select count(*) from resumed.audit") == 7
+
+
+def test_the_runner_is_enough_to_send_notices(prepared: Roles, bench: Bench) -> None:
+    bench.dsn = prepared.address(prepared.application)
+    assert bench.application(1, "asking", ZOO_DELAY="0").wait(30) == 0
+    bench.dsn = prepared.address(prepared.runner)
+    with receiver() as receiving:
+        done = bench.resumed("once", workflows=["asking"], **receiving.settings())
+        assert done.returncode == 0, done.stderr
+        assert [entry["threads"] for entry in receiving.notices("case.waiting")] == [["asking_0"]]
 
 
 def test_the_runner_has_the_least_grants_and_none_elsewhere(prepared: Roles) -> None:

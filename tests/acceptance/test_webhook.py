@@ -1,6 +1,7 @@
 """The webhook over the whole way: installed daemons, real receivers, and deaths between an answer and its mark."""
 
 import json
+import random
 from collections.abc import Iterator
 
 import psycopg
@@ -147,6 +148,29 @@ def test_killed_between_the_answer_and_its_mark_the_message_is_sent_again_under_
     eventually(lambda: "told 2" in paused(receiving))
     assert second.terminate() == 0
     assert receiving.requests[-1].id != before.id
+
+
+@pytest.mark.thorough
+def test_whenever_senders_die_all_that_happened_arrives_and_an_id_has_one_body(
+    bench: Bench, receiving: Receiver
+) -> None:
+    chance, settings = random.Random("senders die"), receiving.settings()
+    for number in range(8):
+        daemon = bench.daemon(["linear"], **settings).until_ready()
+        at_once = chance.random() < 0.6
+        receiving.on_request = lambda _, doomed=daemon, at_once=at_once: doomed.process.kill() if at_once else None
+        before = len(receiving.requests)
+        notice(bench, number)
+        eventually(lambda before=before: len(receiving.requests) > before)
+        daemon.kill()
+    receiving.on_request = lambda _: None
+    last = bench.daemon(["linear"], **settings).until_ready()
+    everything = {f"told {number}" for number in range(8)}
+    eventually(lambda: set(paused(receiving)) == everything)
+    assert last.terminate() == 0
+    bodies = {(request.id, request.body) for request in receiving.requests}
+    assert len({number for number, _ in bodies}) == len(bodies)
+    assert sum(entry["count"] for _, body in bodies for entry in json.loads(body)["data"]["notices"]) == 8
 
 
 def test_a_single_sweep_sends_what_it_has_told_and_doctor_says_how_it_goes(bench: Bench, receiving: Receiver) -> None:
