@@ -82,6 +82,11 @@ select to_regclass('resumed.audit') is not null as audited \gset
 \if :audited
 revoke update on resumed.audit from :"runner";
 \endif
+-- Triggers write notices, with the owner's rights.
+select to_regclass('resumed.notices') is not null as noticed \gset
+\if :noticed
+revoke insert, update on resumed.notices from :"runner";
+\endif
 \else
 \echo 'not migrated yet: run `resumed migrate` as the owner, then this file once more'
 \endif

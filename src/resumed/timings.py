@@ -33,6 +33,7 @@ class Timings:
     counts_hold: the gauges of the whole database are told after a count, if no other one follows.
     clock_delay: a thread is looked at again where this host's clock was wrong.
     trace_close: the collector may take the last spans, when the process ends.
+    webhook_interval: requests to the webhook are apart; webhook_timeout: one of them may take.
     """
 
     worker_silence: timedelta = timedelta(seconds=10)
@@ -53,6 +54,8 @@ class Timings:
     counts_hold: timedelta = timedelta(seconds=15)
     clock_delay: timedelta = timedelta(seconds=30)
     trace_close: timedelta = timedelta(seconds=3)
+    webhook_interval: timedelta = timedelta(seconds=60)
+    webhook_timeout: timedelta = timedelta(seconds=10)
 
 
 _IN_USE = [Timings()]

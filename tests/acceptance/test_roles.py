@@ -19,6 +19,7 @@ from resumed.errors import DatabaseUnusableError
 from resumed.store import schema
 from resumed.store.connection import Target, open_session
 from support.bench import Bench
+from support.receiver import receiver
 from support.undisturbed import final_state, undisturbed
 from support.waiting import DEADLINE, eventually
 
@@ -54,6 +55,12 @@ LEAST = {
     "table resumed.runs": WRITES,
     "table resumed.prune_positions": WRITES,
     "table resumed.prune_marks": WRITES,
+    "table resumed.webhook": WRITES,
+    "table resumed.notices": {"SELECT"},
+    "function resumed.forget_notices_v1": {"EXECUTE"},
+    "function resumed.forget_unwanted_v1": {"EXECUTE"},
+    "function resumed.note_case_v1": {"EXECUTE"},
+    "function resumed.note_pause_v1": {"EXECUTE"},
     "function resumed.forget_cases_v1": {"EXECUTE"},
     "function resumed.forget_attempts_v1": {"EXECUTE"},
     "function resumed.forget_runs_v1": {"EXECUTE"},
@@ -70,6 +77,9 @@ LEAST = {
     "function resumed.require_head": {"EXECUTE"},
     "function resumed.require_head_v1": {"EXECUTE"},
 }
+
+# Without these nothing is forgotten or no notice is sent, and all else is done.
+OPTIONAL = ("forget_", "prune_", "webhook", "notices", "note_")
 
 
 @dataclass(frozen=True)
@@ -179,6 +189,16 @@ def test_the_runner_is_enough_for_a_persons_orders(prepared: Roles, bench: Bench
     assert bench.one("select count(*) from resumed.audit") == 7
 
 
+def test_the_runner_is_enough_to_send_notices(prepared: Roles, bench: Bench) -> None:
+    bench.dsn = prepared.address(prepared.application)
+    assert bench.application(1, "asking", ZOO_DELAY="0").wait(30) == 0
+    bench.dsn = prepared.address(prepared.runner)
+    with receiver() as receiving:
+        done = bench.resumed("once", workflows=["asking"], **receiving.settings())
+        assert done.returncode == 0, done.stderr
+        assert [entry["threads"] for entry in receiving.notices("case.waiting")] == [["asking_0"]]
+
+
 def test_the_runner_has_the_least_grants_and_none_elsewhere(prepared: Roles) -> None:
     assert prepared.grants() == LEAST
     for statement in (
@@ -188,6 +208,7 @@ def test_the_runner_has_the_least_grants_and_none_elsewhere(prepared: Roles) -> 
         "truncate resumed.cases",
         "update resumed.schema_version set version = 99",
         "update resumed.audit set actor = 'somebody'",
+        "insert into resumed.notices (type) values ('case.quarantined')",
         "drop table resumed.cases",
         "create table public.mine ()",
         "create table resumed.mine ()",
@@ -250,9 +271,7 @@ async def test_each_missing_grant_is_named(prepared: Roles) -> None:
             kind, _, name = thing.partition(" ")
             whom = "public, {}" if kind != "table" else "{}"  # functions, and the schema public, are open to all
             prepared.execute(f"revoke {right} on {kind} {{}} from {whom}", name, prepared.runner)
-            if (
-                "resumed.forget_" in thing or "resumed.prune_" in thing
-            ):  # then nothing is forgotten, and all else is done
+            if any(f"resumed.{part}" in thing for part in OPTIONAL):
                 await check(prepared)
                 prepared.execute(f"grant {right} on {kind} {{}} to {{}}", name, prepared.runner)
                 continue

@@ -41,6 +41,8 @@ TABLES = {
     "watermarks",
     "pauses",
     "audit",
+    "notices",
+    "webhook",
 }
 OURS = "resumed_checkpoint_id_idx"
 ODD_SCHEMA = """Lang's "Graph" Ünit"""
@@ -372,7 +374,17 @@ async def test_missing_tables_of_langgraph_are_named(bare_database: str) -> None
 
 
 FUNCTIONS = {"begin_run", "regain_run", "end_run", "require_head"}
-FORGETTING = ("forget_attempts", "forget_audit", "forget_cases", "forget_marks", "forget_runs", "forget_versions")
+FORGETTING = (
+    "forget_attempts",
+    "forget_audit",
+    "forget_cases",
+    "forget_marks",
+    "forget_notices",
+    "forget_runs",
+    "forget_unwanted",
+    "forget_versions",
+)
+NOTING = ("note_case", "note_pause")
 BEGIN = "select said, head from resumed.begin_run{}(7, %s, 't', 'orders', '1', 'us', null, null, '{{}}', null)"
 REGAIN = "select said, head from resumed.regain_run{}(7, %s, 't')"
 END = "select resumed.end_run{}(7, %s, %s) as unlocked"
@@ -408,7 +420,7 @@ async def test_an_upgrade_adds_versioned_functions_and_leaves_those_that_older_r
     ]
     after = _definitions(langgraph_database)
     assert {name: body for name, body in after.items() if name in before} == before
-    assert set(after) == {*before, *(f"{name}_v1" for name in (*FUNCTIONS, *FORGETTING))}
+    assert set(after) == {*before, *(f"{name}_v1" for name in (*FUNCTIONS, *FORGETTING, *NOTING))}
     await _check(Target(langgraph_database))
 
 

@@ -11,7 +11,7 @@ from resumed.config.settings import Settings, load_settings
 
 FILE = Path(__file__).parents[2] / "config" / "resumed.toml"
 SETTING = re.compile(r"#(\w+ = .+)")
-IN_FILES = ("database_url", "console_token")
+IN_FILES = ("database_url", "console_token", "webhook_url", "webhook_secret")
 
 
 @pytest.fixture(autouse=True)
@@ -62,11 +62,12 @@ def test_uncommented_it_loads_and_says_the_defaults() -> None:
 
 
 def test_a_secret_may_come_from_the_file_that_it_names_instead(tmp_path: Path) -> None:
-    secret = tmp_path / "secret"
-    secret.write_text("postgresql://resumed@db.example.com:5432/shop\n", encoding="utf-8")
-    loaded = load_settings(uncommented(set(IN_FILES), **{f"{name}_file": str(secret) for name in IN_FILES})).settings
-    assert loaded.database_url is not None
-    assert loaded.console_token is not None
+    examples = tomllib.loads("\n".join(settings()[name] for name in IN_FILES))
+    for name, value in examples.items():
+        tmp_path.joinpath(name).write_text(f"{value}\n", encoding="utf-8")
+    instead = {f"{name}_file": str(tmp_path / name) for name in IN_FILES}
+    loaded = load_settings(uncommented(set(IN_FILES), **instead)).settings
+    assert {name: getattr(loaded, name).get_secret_value() for name in IN_FILES} == examples
 
 
 def test_every_setting_has_its_reason_and_says_where_there_is_no_default() -> None:

@@ -1,5 +1,6 @@
 """Where settings come from, which wins, and the one sentence for what is impossible."""
 
+import base64
 import os
 import pickle
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from resumed.config.settings import Loaded, Settings, load_settings, setting_text
+from resumed.config.webhook import signing_keys
 from resumed.errors import SettingsError
 
 CONTRACT = {
@@ -49,6 +51,10 @@ CONTRACT = {
     "prune_strategy": "keep_latest",
     "history": timedelta(days=30),
     "audit_history": timedelta(days=365),
+    "webhook_url": None,
+    "webhook_url_file": None,
+    "webhook_secret": None,
+    "webhook_secret_file": None,
     "traces": False,
     "trace_nest": False,
     "dry_run": False,
@@ -56,6 +62,8 @@ CONTRACT = {
     "test_database_url": None,
 }
 DSN = "postgresql://user:hunter2@host:5432/name"
+HOOK = "https://alerts.example.com/hunter2?a=b"
+KEY = "whsec_" + base64.b64encode(b"hunter2 hunter2 hunter2 ").decode()
 
 Setter = Callable[..., None]
 
@@ -174,6 +182,8 @@ def test_a_variable_is_read_as_what_it_means(env: Setter, name: str, value: str,
         ("RETRY_BASE", "2h", "RESUMED_RETRY_BASE (2h) is above RESUMED_RETRY_CAP (1h)"),
         ("MAX_TOTAL_ATTEMPTS", "4", "RESUMED_MAX_ATTEMPTS (5) is above RESUMED_MAX_TOTAL_ATTEMPTS (4)"),
         ("TRACE_NEST", "true", "RESUMED_TRACE_NEST (true) needs RESUMED_TRACES (false), set both or neither"),
+        ("WEBHOOK_URL", HOOK, "RESUMED_WEBHOOK_URL needs RESUMED_WEBHOOK_SECRET, set both or neither"),
+        ("WEBHOOK_SECRET", KEY, "RESUMED_WEBHOOK_SECRET needs RESUMED_WEBHOOK_URL, set both or neither"),
         ("CONCURRENCY", "0", "RESUMED_CONCURRENCY must be at least 1, not '0'"),
         ("CONCURRENCY", "1.5", "must be a whole number, not '1.5'"),
         ("CONCURRENCY", "9" * 5000, "must be a smaller number"),
@@ -376,6 +386,45 @@ def test_what_is_no_address_is_refused_without_repeating_it(env: Setter, address
     said = refusal()
     assert said.startswith("RESUMED_DATABASE_URL is not ")
     assert "hunter2" not in said
+
+
+def test_a_webhook_has_an_address_and_a_secret_or_several_while_it_is_rotated(env: Setter) -> None:
+    unpadded = "whsec_" + base64.b64encode(b"y" * 64).decode().rstrip("=")
+    env(RESUMED_WEBHOOK_URL=HOOK, RESUMED_WEBHOOK_SECRET=f"{KEY} {unpadded}")
+    loaded = load_settings()
+    assert loaded.warnings == ()
+    url, secret = loaded.settings.webhook_url, loaded.settings.webhook_secret
+    assert url is not None
+    assert secret is not None
+    assert url.get_secret_value() == HOOK
+    assert signing_keys(secret.get_secret_value()) == (b"hunter2 hunter2 hunter2 ", b"y" * 64)
+    assert [setting_text(value) for value in (url, secret)] == ["***", "***"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "hunter2", "ftp://hunter2/x", "https://", "https:///hunter2", "https://hunter2:port/", "https://hunter2:0/",
+        "https://[hunter2/", "https://user:hunter2@host/", "https://host/hunter2 x", "https://host/hunter2é",
+        "http://host/hunter2\nx", "https://host/hunter2" + "x" * 2000, "//host/hunter2",
+    ],
+)  # fmt: skip
+def test_what_is_no_address_of_a_webhook_is_refused_without_repeating_it(env: Setter, url: str) -> None:
+    env(RESUMED_WEBHOOK_URL=url, RESUMED_WEBHOOK_SECRET=KEY)
+    said = refusal()
+    assert said.startswith("RESUMED_WEBHOOK_URL ")
+    assert "hunter2" not in said
+
+
+@pytest.mark.parametrize(
+    "secret", ["hunter2", "hunter2" * 10, "whsec_hunter2", "whsec_" + "hunter2!" * 8, KEY + "A" * 80, f"{KEY} hunter2"]
+)
+def test_what_is_no_secret_of_standard_webhooks_is_refused_with_how_to_make_one(env: Setter, secret: str) -> None:
+    env(RESUMED_WEBHOOK_URL=HOOK, RESUMED_WEBHOOK_SECRET=secret)
+    assert refusal() == (
+        "RESUMED_WEBHOOK_SECRET must be whsec_ and the base64 of 24 to 64 random bytes, "
+        'make one with: echo "whsec_$(openssl rand -base64 32)"'
+    )
 
 
 @given(secret=st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=3))

@@ -16,7 +16,7 @@ from resumed.judge.retention import policy_of
 from resumed.observability.events import Events
 from resumed.operations.assess import build_sweep_context, with_own_registrations
 from resumed.operations.step_durations import LongestStep, longest_steps
-from resumed.store import pauses, retention, schema, statistics, watermark
+from resumed.store import pauses, retention, schema, statistics, watermark, webhook
 from resumed.store.connection import PostgresError, Session, Target, open_session
 from resumed.store.database_errors import ErrorKind, explain, kind_of
 from resumed.store.lock_selftest import run_lock_selftest
@@ -203,7 +203,7 @@ async def _connections(context: DoctorContext) -> list[Finding]:
     room = await statistics.connections(context.session)
     settings = context.settings
     for_attempts = min(settings.concurrency, settings.sessions or settings.concurrency)
-    needed = settings.processes * for_attempts + _CONTROL_SESSIONS
+    needed = settings.processes * for_attempts + _CONTROL_SESSIONS + (settings.webhook_url is not None)
     said = f"{room.used} of {room.size} connections used; this replica may need {needed}"
     if room.size - room.used < needed:
         remedy = "lower RESUMED_CONCURRENCY or RESUMED_PROCESSES, set RESUMED_SESSIONS, or raise max_connections"
@@ -239,6 +239,23 @@ async def _retention(context: DoctorContext) -> list[Finding]:
     return [Finding("retention", Level.OK, f"threads of {', '.join(asking)} are pruned")]
 
 
+async def _webhook(context: DoctorContext) -> list[Finding]:
+    """Report how notices are delivered, without making a request; nothing where there is no webhook."""
+    if context.settings.webhook_url is None:
+        return []
+    if missing := await webhook.missing_rights(context.session):
+        said = f"no notice is sent: the role lacks rights on {', '.join(missing)}"
+        return [Finding("webhook", Level.WARNING, said, "apply deploy/sql/roles.sql again")]
+    record = await webhook.delivery_record(context.session)
+    waiting = f"{record.waiting} notices wait to be sent" if record.waiting else "no notice waits to be sent"
+    if record.failures and record.failing_since is not None:
+        since = f"{record.failing_since:%Y-%m-%d %H:%M:%S} UTC"
+        said = f"{record.failures} requests in a row have failed since {since}, the last: {record.failure}; {waiting}"
+        remedy = "have the receiver at RESUMED_WEBHOOK_URL answer 2xx within 10 s (docs/webhook.md)"
+        return [Finding("webhook", Level.WARNING, said, remedy)]
+    return [Finding("webhook", Level.OK, waiting)]
+
+
 def _compare_step(step: LongestStep) -> Finding:
     name = step.workflow or "(unclaimed)"
     said = (
@@ -262,4 +279,16 @@ async def _locks(target: Target) -> Finding:
     return Finding("locks", Level.OK, "session advisory locks work and are visible in pg_locks")
 
 
-_CHECKS = (_database, _schema, _row_security, _pauses, _index, _clock, _connections, _lock_table, _min_age, _retention)
+_CHECKS = (
+    _database,
+    _schema,
+    _row_security,
+    _pauses,
+    _index,
+    _clock,
+    _connections,
+    _lock_table,
+    _min_age,
+    _retention,
+    _webhook,
+)

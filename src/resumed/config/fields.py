@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr
 from pydantic_settings import NoDecode
 
 from resumed import durations
-from resumed.config import dsn
+from resumed.config import dsn, webhook
 
 _MIN_MEMORY = 64 * 1024**2
 _MAX_IDENTIFIER_BYTES = 63
@@ -108,6 +108,16 @@ def _parse_token(value: SecretStr) -> SecretStr:
     return SecretStr(_require_line(value.get_secret_value().strip()))
 
 
+def _parse_webhook_url(value: SecretStr) -> SecretStr:
+    """Refuse an address to which no request can be made; it is a secret, for its path may hold one."""
+    return SecretStr(webhook.check_url(value.get_secret_value()))
+
+
+def _parse_webhook_secret(value: SecretStr) -> SecretStr:
+    """Refuse what is no secret of Standard Webhooks."""
+    return SecretStr(webhook.check_secret(value.get_secret_value()))
+
+
 Duration = Annotated[timedelta, BeforeValidator(_parse_duration)]
 Period = Annotated[Duration, AfterValidator(_require_positive)]
 History = Annotated[Duration, AfterValidator(_require_day)]
@@ -120,6 +130,8 @@ Port = Annotated[int, BeforeValidator(_refuse_boolean), Field(ge=0, le=65_535)]
 Memory = Annotated[ByteSize, BeforeValidator(_add_byte_unit), AfterValidator(_require_minimum)]
 Address = Annotated[SecretStr, AfterValidator(_parse_address)]
 Token = Annotated[SecretStr, AfterValidator(_parse_token)]
+WebhookUrl = Annotated[SecretStr, AfterValidator(_parse_webhook_url)]
+WebhookSecret = Annotated[SecretStr, AfterValidator(_parse_webhook_secret)]
 LogFormat = Annotated[Literal["json", "console"], BeforeValidator(_lowercase)]
 Strategy = Annotated[Literal["keep_latest", "delete"], BeforeValidator(_lowercase)]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(_lowercase)]

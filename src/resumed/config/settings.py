@@ -28,13 +28,15 @@ from resumed.config.fields import (
     Port,
     Strategy,
     Token,
+    WebhookSecret,
+    WebhookUrl,
 )
 from resumed.errors import SettingsError
 from resumed.observability.redaction import mask_secrets
 
 DEFAULT_FILE = Path("resumed.toml")
-SECRETS = ("database_url", "console_token", "test_database_url")
-_SECRETS_WITH_FILE = ("database_url", "console_token")
+_SECRETS_WITH_FILE = ("database_url", "console_token", "webhook_url", "webhook_secret")
+SECRETS = (*_SECRETS_WITH_FILE, "test_database_url")
 
 _NO_DATABASE = (
     "no database: set RESUMED_DATABASE_URL (postgresql://user:password@host:5432/name) or libpq's PG* variables"
@@ -138,6 +140,14 @@ class Settings(BaseSettings):
     audit_history: AuditHistory = Field(default=timedelta(days=365), description="How long the audit is kept.")
     traces: bool = Field(default=False, description="A span an attempt, by OpenTelemetry; needs the extra otel.")
     trace_nest: bool = Field(default=False, description="Whether what nodes trace goes under the attempt's span.")
+    webhook_url: WebhookUrl | None = Field(
+        default=None, description="Where signed notices of quarantine, waiting, open circuits and pauses are sent."
+    )
+    webhook_url_file: Path | None = Field(default=None, description="A file that holds the address of the webhook.")
+    webhook_secret: WebhookSecret | None = Field(
+        default=None, description="The secret that notices are signed with: whsec_ and base64."
+    )
+    webhook_secret_file: Path | None = Field(default=None, description="A file that holds the secret of the webhook.")
     dry_run: bool = Field(default=False, description="Sweep, judge and report; resume nothing.")
     pg_bin: Path | None = Field(
         default=None, description="Folder of initdb and postgres; demo and tests only, environment only."
@@ -164,6 +174,10 @@ class Settings(BaseSettings):
         _require_order(self, "max_attempts", "max_total_attempts")
         if self.trace_nest and not self.traces:
             sentence = "RESUMED_TRACE_NEST (true) needs RESUMED_TRACES (false), set both or neither"
+            raise ValueError(sentence)
+        if (self.webhook_url is None) is not (self.webhook_secret is None):
+            there, missing = ("URL", "SECRET") if self.webhook_url is not None else ("SECRET", "URL")
+            sentence = f"RESUMED_WEBHOOK_{there} needs RESUMED_WEBHOOK_{missing}, set both or neither"
             raise ValueError(sentence)
         return self
 

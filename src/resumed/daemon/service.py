@@ -25,6 +25,7 @@ from resumed.daemon.retention import RetentionTask
 from resumed.daemon.scheduler import ScheduledCall, run_scheduler
 from resumed.daemon.stop_requests import StopRequests
 from resumed.daemon.task_context import TaskContext
+from resumed.daemon.webhook import webhook_task
 from resumed.daemon.worker_monitor import WorkerMonitor
 from resumed.daemon.worker_plan import retention_rules, sweep_rules, worker_plan
 from resumed.errors import DatabaseUnreachableError, NotReadyError
@@ -39,6 +40,7 @@ _ANNOUNCE_EVERY = timedelta(seconds=20)
 _SELF_TEST_EVERY = timedelta(seconds=60)
 _RETENTION_EVERY = timedelta(seconds=10)
 _READ_EVERY = timedelta(seconds=10)
+_NOTICES_EVERY = timedelta(seconds=5)
 _MEASURE_STEPS_EVERY = timedelta(minutes=10)
 _RETRY_CONNECT = timedelta(seconds=1)
 _RECOVERY_LIMIT = timedelta(seconds=1)
@@ -83,6 +85,7 @@ class Service:
         self._read_session = ControlSession(self.target, settings.reconnect_grace, "resumed metrics")
         read_every = min(settings.poll_interval, _READ_EVERY)
         self._database_read = DatabaseReadTask(self._read_session, events, read_every)
+        self._webhook = webhook_task(settings, self.target, events)
         self.retention = RetentionTask(self.context, retention_rules(settings), dry_run=settings.dry_run)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -105,12 +108,16 @@ class Service:
             await self.start_workers()
             await self._announcement.run_once()
             self._require_ready()
+            await self._ask_for_notices()
             async with self.applying_stop_requests():
                 while True:
                     before = len(finished)
                     await self._run_due()
                     if not wait or len(finished) == before:
-                        return finished
+                        break
+            if self._webhook is not None:
+                await self._webhook.run_once()
+            return finished
         finally:
             await self._end()
 
@@ -130,15 +137,18 @@ class Service:
         self.monitor.expect_exits()
         await self.pool.close()
         await self._spans.close()
-        await self._control_session.close()
-        await self._read_session.close()
+        await self._close_sessions()
 
     # The daemon
 
     async def _work(self) -> None:
         await self._wait_for_database()
-        reads = ScheduledCall(self._database_read.run_once, self._database_read.every, timedelta(0))
-        async with run_scheduler([reads]):
+        await self._ask_for_notices()
+        calls = [ScheduledCall(self._database_read.run_once, self._database_read.every, timedelta(0))]
+        if self._webhook is not None:
+            every = min(self._settings.poll_interval, _NOTICES_EVERY)
+            calls.append(ScheduledCall(self._webhook.run_once, every, timedelta(0)))
+        async with run_scheduler(calls):
             await self._work_with_workers()
 
     async def _work_with_workers(self) -> None:
@@ -254,6 +264,10 @@ class Service:
         await self._end()
         self._events.shutdown_finished()
 
+    async def _ask_for_notices(self) -> None:
+        if self._webhook is not None:
+            await self._webhook.ask_for_notices()
+
     async def _end(self) -> None:
         """Drain what runs, kill what is left, settle what that leaves open."""
         self.monitor.expect_exits()
@@ -261,8 +275,13 @@ class Service:
         await self.pool.close()
         await self._close_open_attempts()
         await self._spans.close()
+        await self._close_sessions()
+
+    async def _close_sessions(self) -> None:
         await self._control_session.close()
         await self._read_session.close()
+        if self._webhook is not None:
+            await self._webhook.close()
 
     async def _close_open_attempts(self) -> None:
         """Close the attempts of killed workers; the server takes a moment to see that their sessions are gone."""

@@ -277,6 +277,17 @@ class Events(RetentionEvents):
         """Log that the collector takes spans again, and how many it refused meanwhile."""
         write_event("trace_export.recovered", lost=lost)
 
+    def webhook_failed(self, reason: str, *, counts: bool, first: bool) -> None:
+        """Count a notice that was not delivered, unless no request was made; log the first of each kind in a row."""
+        if counts:
+            self.metrics.webhook_failures.inc()
+        if first:
+            write_event("webhook.failed", "warning", reason=reason)
+
+    def webhook_recovered(self, failures: int) -> None:
+        """Log that notices are delivered again, and how many requests had failed in a row."""
+        write_event("webhook.recovered", failures=failures)
+
     def settings_ignored(self, reasons: Iterable[str]) -> None:
         """Log what was set without effect."""
         for reason in reasons:

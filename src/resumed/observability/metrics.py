@@ -86,7 +86,7 @@ class Metrics:
             "console_requests", "Requests to the console, by status; 0 in a release without one.", "code"
         )
         self.webhook_failures = self._counter(
-            "webhook_failures", "Notices that could not be delivered; 0 in a release without a webhook."
+            "webhook_failures", "Requests to the webhook that failed; what they told of is sent again."
         )
 
     def _create_histograms(self) -> None:

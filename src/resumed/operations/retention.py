@@ -57,6 +57,7 @@ async def forget_history(session: Session, history: History, rows: int = FORGET_
         "runs": await retention.forget_runs(session, before, rows),
         "workflows": await retention.forget_versions(session, min(before, now - _LEAST_KNOWN)),
         "audit": await retention.forget_audit(session, now - history.audit, rows),
+        "notices": await retention.forget_unwanted(session, rows),
     }
     await retention.forget_marks(session, [])
     return {table: count for table, count in gone.items() if count}

@@ -100,6 +100,11 @@ async def forget_audit(session: Session, before: datetime, rows: int) -> int:
     return await _forget(session, "forget_audit", before=before, rows=rows)
 
 
+async def forget_unwanted(session: Session, rows: int) -> int:
+    """Delete at most `rows` notices that no replica has wanted for a week; returns how many."""
+    return await _forget(session, "forget_unwanted", rows=rows)
+
+
 async def forget_marks(session: Session, threads: Sequence[str]) -> int:
     """Delete the marks of these threads and what is stale of all others; returns how many marks."""
     return await _forget(session, "forget_marks", threads=list(threads))

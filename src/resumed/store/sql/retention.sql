@@ -36,6 +36,9 @@ select resumed.forget_versions_v1(%(before)s::timestamptz) as rows
 -- name: forget_audit
 select resumed.forget_audit_v1(%(before)s::timestamptz, %(rows)s::int) as rows
 
+-- name: forget_unwanted
+select resumed.forget_unwanted_v1(%(rows)s::int) as rows
+
 -- name: forget_marks
 select resumed.forget_marks_v1(%(threads)s::text[]) as rows
 

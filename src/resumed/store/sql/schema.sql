@@ -19,7 +19,9 @@ order by t.name
 -- name: missing_grants
 -- What the current role lacks of the runner's grants (deploy/sql/roles.sql), on things that are there: a table that is
 -- missing is another fault. Read from the catalogue, because without usage on its schema a name cannot even be looked up.
--- Who only reads needs no rights to write. Without the rights to forget, a replica works and forgets nothing. LangGraph's schema is the one that the search_path names.
+-- Who only reads needs no rights to write. Without the rights to forget, a replica works and forgets nothing; without
+-- those of the webhook it sends nothing. A trigger's function needs none. LangGraph's schema is the one that the
+-- search_path names.
 with needed (schema, name, rights) as (
     values
         ('resumed', 'schema_version', array['select']),
@@ -54,6 +56,7 @@ with needed (schema, name, rights) as (
         case when not has_function_privilege(p.oid, 'execute') then array['execute'] end
     from pg_namespace n, pg_proc p
     where n.nspname = 'resumed' and p.pronamespace = n.oid and not starts_with(p.proname, 'forget_')
+    and p.prorettype <> 'trigger'::regtype
 )
 select upper(array_to_string(rights, ', ')) || ' on ' || thing as missing
 from things
