@@ -398,6 +398,7 @@ def test_a_webhook_has_an_address_and_a_secret_or_several_while_it_is_rotated(en
     assert secret is not None
     assert url.get_secret_value() == HOOK
     assert signing_keys(secret.get_secret_value()) == (b"hunter2 hunter2 hunter2 ", b"y" * 64)
+    assert signing_keys(KEY.removeprefix("whsec_")) == (b"hunter2 hunter2 hunter2 ",)
     assert [setting_text(value) for value in (url, secret)] == ["***", "***"]
 
 

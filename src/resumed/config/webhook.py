@@ -47,12 +47,14 @@ def signing_keys(text: str) -> tuple[bytes, ...]:
 
 
 def _decode(secret: str) -> bytes:
+    """Decode a secret, with the prefix or without, as the libraries of Standard Webhooks do."""
     encoded = secret.removeprefix(_PREFIX)
+    padding = "=" * (-len(encoded) % 4) if secret.startswith(_PREFIX) else ""
     try:
-        key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+        key = base64.b64decode(encoded + padding, validate=True)
     except (binascii.Error, ValueError):
         key = b""
-    if not secret.startswith(_PREFIX) or not _SHORTEST_KEY <= len(key) <= _LONGEST_KEY:
+    if not _SHORTEST_KEY <= len(key) <= _LONGEST_KEY:
         sentence = f"must be whsec_ and the base64 of 24 to 64 random bytes, {_MAKE_ONE}"
         raise ValueError(sentence)
     return key
