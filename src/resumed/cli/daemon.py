@@ -15,7 +15,8 @@ from resumed.config.settings import Settings
 from resumed.daemon.service import Service
 from resumed.http.endpoints import http_application
 from resumed.http.server import serve
-from resumed.model import Attempt, Outcome
+from resumed.judge.outcomes import meaning_of
+from resumed.model import Attempt
 from resumed.observability.events import Events
 from resumed.workers.protocol import RequestResult
 
@@ -25,7 +26,6 @@ _TROUBLE = (
     RequestResult.SKEWED,
     RequestResult.UNAVAILABLE,
 )
-_FAILED = frozenset(set(Outcome) - {Outcome.FINISHED, Outcome.WAITING, Outcome.SUPERSEDED, Outcome.DRAINED})
 
 
 def run(_: Graphs = None) -> None:
@@ -56,7 +56,7 @@ def once(
     if unjudged:
         message = f"{unjudged} threads could not be judged: the log names each with its error, mend those and run again"
         typer.echo(f"resumed: {message}", err=True)
-    if troubles or unjudged or any(attempt.outcome in _FAILED for attempt in attempts):
+    if troubles or unjudged or any(meaning_of(attempt.outcome).fails_once for attempt in attempts):
         raise typer.Exit(1)
 
 

@@ -10,9 +10,7 @@ from resumed.cli.context import prepare, run
 from resumed.cli.options import Graphs, Json, Thread
 from resumed.cli.output import escape_text, print_json, print_line
 from resumed.daemon.service import Service
-from resumed.model import Outcome
-
-_SUCCESSFUL = (Outcome.FINISHED, Outcome.WAITING)
+from resumed.judge.outcomes import meaning_of
 
 
 def resume(
@@ -32,7 +30,7 @@ def resume(
     else:
         why = f": {escape_text(result.reason, arguments.LONGEST_REASON)}" if result.reason else ""
         print_line(f"{escape_text(thread_id)}: {result.outcome}{why}")
-    if result.attempt is None or result.attempt.outcome not in _SUCCESSFUL:
+    if result.attempt is None or meaning_of(result.attempt.outcome).fails_resume:
         raise typer.Exit(1)
 
 

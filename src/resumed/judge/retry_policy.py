@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from resumed.judge.case import CasePlacement
+from resumed.judge.outcomes import meaning_of
 from resumed.model import Ending, Outcome, PolicyLimits, State
 
-_CHARGED = frozenset({Outcome.FAILED, Outcome.TIMED_OUT, Outcome.NO_PROGRESS, Outcome.INCOMPATIBLE})
 _PERMANENT_ERRORS = frozenset({"GraphRecursionError", "InvalidUpdateError"})
-_DUE_AT_ONCE = frozenset({Outcome.DRAINED, Outcome.CRASHED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ def consecutive_after(tally: Tally, ending: Ending) -> int:
 
 def is_charged(ending: Ending) -> bool:
     """Return whether the attempt counts against its thread; a crash does so only where the thread ran alone."""
-    return ending.outcome in _CHARGED or (ending.outcome is Outcome.CRASHED and ending.alone)
+    return meaning_of(ending.outcome).charged or (ending.outcome is Outcome.CRASHED and ending.alone)
 
 
 def back_off(failures: int, numbers: PolicyLimits, draw: float) -> timedelta:
@@ -71,7 +70,7 @@ def after_attempt(tally: Tally, ending: Ending, numbers: PolicyLimits, chance: R
         reason = f"{reason}; {ending.error_type} is of a kind that seldom passes by itself"
     if reason := (chance.permanent if failed else None) or reason:
         return CasePlacement(State.QUARANTINED, None, chance.now + numbers.min_age / 2, reason)
-    if ending.outcome in _DUE_AT_ONCE and not is_charged(ending):
+    if meaning_of(ending.outcome).due_at_once and not is_charged(ending):
         return CasePlacement(State.DUE, chance.now)
     failures = max(consecutive_after(tally, ending), 1)
     if is_charged(ending) and chance.wait is not None:

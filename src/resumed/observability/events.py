@@ -9,6 +9,7 @@ from typing import Any
 
 from resumed import durations
 from resumed.errors import SettingsError
+from resumed.judge.outcomes import meaning_of
 from resumed.model import Attempt, Outcome, Registration, ThreadCount
 from resumed.observability import redaction
 from resumed.observability.logs import configure, write_event
@@ -18,8 +19,6 @@ from resumed.observability.retention_events import RetentionEvents
 from resumed.observability.traces import Traces, span_ids
 
 __all__ = ["Events", "configure"]
-
-_WARNED = frozenset({Outcome.CRASHED, Outcome.TIMED_OUT, Outcome.INCOMPATIBLE, Outcome.FAILED, Outcome.NO_PROGRESS})
 
 
 class Events(RetentionEvents):
@@ -65,7 +64,7 @@ class Events(RetentionEvents):
         """Log and count a closed attempt; `stopped_at` is the thread's last sign of life before it stopped."""
         self.attempt_forgotten(attempt)
         self._count(attempt, stopped_at)
-        is_warning = attempt.outcome in _WARNED or attempt.error_type is not None
+        is_warning = meaning_of(attempt.outcome).error or attempt.error_type is not None
         write_event("attempt.finished", "warning" if is_warning else "info", **self._facts(attempt))
         if self.traces is not None and attempt.outcome is not None:
             self.traces.add(attempt)

@@ -9,15 +9,13 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Protocol
 
-from resumed.model import Attempt, Outcome
+from resumed.judge.outcomes import meaning_of
+from resumed.model import Attempt
 from resumed.rows import AttemptOrigin
 
 MOST_WAITING = 2048
 AT_ONCE = 500
 
-_ERRORS = frozenset(
-    {Outcome.FAILED, Outcome.TIMED_OUT, Outcome.CRASHED, Outcome.NO_PROGRESS, Outcome.INCOMPATIBLE}
-)  # what stopped for a person, a deploy or another writer is no error
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TRACE_BYTES, _SPAN_BYTES = 16, 8
 Value = str | int | bool
@@ -107,7 +105,7 @@ def span_ids(thread_id: str, attempt: int, started_at: datetime) -> SpanIds:
 
 def build_span(attempt: Attempt, origin: AttemptOrigin | None, *, log_errors: bool) -> AttemptSpan:
     """Return the span of a closed attempt."""
-    is_error = attempt.outcome in _ERRORS
+    is_error = meaning_of(attempt.outcome).error
     previous_at = origin.previous_at if origin is not None else None
     return AttemptSpan(
         name=span_name(attempt),

@@ -8,6 +8,7 @@ import random
 from dataclasses import dataclass, replace
 
 from resumed.judge.case import AttemptOutcomeFields, CasePlacement, place_case, vanished_case
+from resumed.judge.outcomes import meaning_of
 from resumed.judge.retry_policy import RetryInputs, Tally, after_attempt, consecutive_after
 from resumed.judge.verdict import quiet_since
 from resumed.model import RESUMABLE, Attempt, Ending, Judgement, Outcome, State, Verdict
@@ -31,8 +32,6 @@ _BY_VERDICT = {
     Verdict.BREAKPOINT: Outcome.WAITING,
     Verdict.INCOMPATIBLE: Outcome.INCOMPATIBLE,
 }
-_LEFT_TO_OTHERS = (Outcome.SUPERSEDED, Outcome.LOCK_LOST)
-_PROVE_NOTHING = (*_LEFT_TO_OTHERS, Outcome.DRAINED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +111,7 @@ async def _conclude(context: AttemptContext, saver: FencedSaver, begun: BegunAtt
             consecutive=_count_consecutive(begun, ending, guard),
             refused_by=version if judgement.verdict in REFUSALS else None,
             spent_by=version if placement.state is State.QUARANTINED else None,
-            own=ending.outcome not in _LEFT_TO_OTHERS,
+            own=meaning_of(ending.outcome).own,
             suspect=_is_suspect(result, ending),
         )
         update, circumstances = case_update_of(after, judgement, placement), after.circumstances
@@ -172,7 +171,7 @@ def _is_suspect(result: RunResult, ending: Ending) -> bool | None:
     """
     if result.stuck or memory.exhausted(result.error):
         return True
-    return None if ending.outcome in _PROVE_NOTHING else False
+    return False if meaning_of(ending.outcome).proves else None
 
 
 def ending_of(result: RunResult, before: str, expected: str, after: Assessment) -> Ending:
