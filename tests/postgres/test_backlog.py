@@ -4,10 +4,12 @@ import random
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+import yaml
 from psycopg import sql
 
 from resumed.judge.circuit_breaker import WINDOW, RecentAttempt, is_open
@@ -315,3 +317,10 @@ def test_however_much_there_is_it_reads_by_index_and_no_more_than_its_bounds(row
     most = {"cases": 2 * BOUND + 2000 + 100, "runs": BOUND + 100, "attempts": 100}
     assert {name: read[name] for name in most if not 0 < read[name] <= most[name]} == {}
     assert {name: count for name in most if (count := read[f"{name} in sequence"])} == {}
+
+
+def test_what_the_scaled_object_asks_is_answered_by_one_number(rows: Rows) -> None:
+    path = Path(__file__).parents[2] / "deploy" / "kubernetes" / "autoscaled" / "keda" / "scaledobject.yaml"
+    [trigger] = yaml.safe_load(path.read_text())["spec"]["triggers"]
+    rows.attempt()
+    assert rows.connection.execute(trigger["metadata"]["query"]).fetchall() == [(1,)]
