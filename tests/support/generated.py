@@ -9,6 +9,7 @@ from pathlib import Path
 from resumed.config.settings import Settings
 from resumed.observability.metric_descriptions import Description, Scope
 from resumed.observability.metrics import Metrics
+from support import sizing
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS_RULE = ROOT / "deploy" / "kubernetes" / "monitoring" / "prometheusrule.yaml"
@@ -78,6 +79,12 @@ def labels() -> str:
     return table(("metric", "label", "values"), sorted(rows))
 
 
+def sizes() -> str:
+    """Return the table of loads and what each takes."""
+    columns = ("load", "in flight", "replicas", "connections", "cores of Postgres", "of replicas", "WAL", "taken most")
+    return table(columns, sizing.rows())
+
+
 def _of_the_process() -> list[Description]:
     """Describe what the client library tells of the control process."""
     found = [one for one in Metrics().registry.collect() if one.name.startswith("process_")]
@@ -88,7 +95,7 @@ def _of_the_process() -> list[Description]:
     ]
 
 
-PARTS: dict[str, Callable[[], str]] = {"metrics": metrics, "metric-labels": labels}
+PARTS: dict[str, Callable[[], str]] = {"metrics": metrics, "metric-labels": labels, "sizes": sizes}
 DOCUMENTS = sorted(one for one in (ROOT / "docs").glob("*.md") if _PART.search(one.read_text()))
 
 if __name__ == "__main__":
