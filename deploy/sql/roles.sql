@@ -1,4 +1,5 @@
--- Two roles for resumed: an owner that migrates, and a runner that has what the daemon needs and no more.
+-- Two roles for resumed: an owner that migrates, and a runner that has what the daemon needs and no more; and where
+-- replicas are scaled by what there is to do, a third, which may ask how much that is.
 --
 -- In the database of LangGraph's tables, as a superuser; or, on a managed server, as an administrator who may create
 -- roles, owns the database and is a member of the role that those tables belong to:
@@ -12,6 +13,8 @@
 --     checkpoint_schema   public            where LangGraph's tables are
 --     prune               no                whether the runner may delete finished threads: -v prune=yes where
 --                                           RESUMED_PRUNE_OLDER_THAN, a workflow's `retention` or `resumed prune` is used
+--     scaler              none              reads the view resumed.backlog and nothing else: -v scaler=resumed_scaler where
+--                                           deploy/kubernetes/autoscaled asks the database
 --
 -- An application that runs graphs through the executor writes to our schema too: grant resumed_runner to its role.
 --
@@ -21,7 +24,7 @@
 -- LangGraph's tables were made after it (a right is on a table, not on its name), and once after that first `migrate`,
 -- when it takes back the rights too many. A later upgrade needs no run: what `migrate` makes is granted as it is made.
 --
--- Both roles come without a password: give each one (\password resumed_runner), or the login your server uses instead.
+-- The roles come without a password: give each one (\password resumed_runner), or the login your server uses instead.
 
 \set ON_ERROR_STOP on
 \if :{?owner}
@@ -40,14 +43,26 @@
 \else
 \set prune no
 \endif
+\if :{?scaler}
+\else
+\set scaler none
+\endif
 
 select to_regrole(quote_ident(:'owner')) is null as no_owner, to_regrole(quote_ident(:'runner')) is null as no_runner
+\gset
+select :'scaler' <> 'none' as scaling, :'scaler' <> 'none' and to_regrole(quote_ident(:'scaler')) is null as no_scaler
 \gset
 \if :no_owner
 create role :"owner" login;
 \endif
 \if :no_runner
 create role :"runner" login;
+\endif
+-- Its question is answered in well under a second. One that is not must not stay on a server in trouble.
+\if :no_scaler
+create role :"scaler" login;
+alter role :"scaler" set default_transaction_read_only = on;
+alter role :"scaler" set statement_timeout = '10s';
 \endif
 
 begin;
@@ -63,7 +78,7 @@ select format('grant connect on database %I to %I', current_database(), :'runner
 create schema if not exists resumed;
 alter schema resumed owner to :"owner";
 select format('alter table %s owner to %I', c.oid::regclass, :'owner') from pg_class c
-where c.relnamespace = 'resumed'::regnamespace and c.relkind in ('r', 'p')
+where c.relnamespace = 'resumed'::regnamespace and c.relkind in ('r', 'p', 'v')
 and c.relowner <> to_regrole(quote_ident(:'owner')) \gexec
 select format('alter function %s owner to %I', p.oid::regprocedure, :'owner') from pg_proc p
 where p.pronamespace = 'resumed'::regnamespace and p.proowner <> to_regrole(quote_ident(:'owner')) \gexec
@@ -87,8 +102,25 @@ select to_regclass('resumed.notices') is not null as noticed \gset
 \if :noticed
 revoke insert, update on resumed.notices from :"runner";
 \endif
+select to_regclass('resumed.backlog') is not null as has_backlog \gset
+\if :has_backlog
+revoke all on resumed.backlog from :"runner";
+\endif
 \else
 \echo 'not migrated yet: run `resumed migrate` as the owner, then this file once more'
+\endif
+
+-- The scaler needs no right to a table: the function under the view reads with the owner's.
+\if :scaling
+select format('grant connect on database %I to %I', current_database(), :'scaler') \gexec
+grant usage on schema resumed to :"scaler";
+select to_regclass('resumed.backlog') is not null as has_backlog \gset
+\if :has_backlog
+grant select on resumed.backlog to :"scaler";
+grant execute on function resumed.backlog_v1() to :"scaler";
+\else
+\echo 'there is no resumed.backlog yet: run `resumed migrate` as the owner, then this file once more'
+\endif
 \endif
 
 -- LangGraph's tables: what its saver does and no more. It never updates a blob, and deletes only with

@@ -67,6 +67,7 @@ LEAST = {
     "function resumed.forget_versions_v1": {"EXECUTE"},
     "function resumed.forget_audit_v1": {"EXECUTE"},
     "function resumed.forget_marks_v1": {"EXECUTE"},
+    "function resumed.backlog_v1": {"EXECUTE"},
     "function resumed.begin_run": {"EXECUTE"},
     "function resumed.regain_run": {"EXECUTE"},
     "function resumed.end_run": {"EXECUTE"},
@@ -238,6 +239,37 @@ def test_the_runner_prunes_only_with_the_right_that_is_given_for_it(prepared: Ro
     assert json.loads(done.stdout)["pruned"] == 2
     prepared.apply()
     assert prepared.grants() == LEAST
+
+
+def test_the_scaler_may_ask_for_the_backlog_and_for_nothing_else(prepared: Roles) -> None:
+    scaler = f"{prepared.runner} scaler"
+    assert prepared.apply(scaler=scaler) == ""
+    try:
+        prepared.execute(f"alter role {{}} password '{PASSWORD}'", scaler)
+        prepared.execute(
+            "insert into resumed.attempts (thread_id, attempt, workflow, version, worker, started_at, before)"
+            " values ('t', 1, 'orders', '1', 'us', now(), 'head')"
+        )
+        with psycopg.connect(prepared.address(scaler), autocommit=True) as connection:
+            assert connection.execute("select load from resumed.backlog").fetchone() == (1,)
+            connection.execute("set default_transaction_read_only = off")
+            for refused in REFUSED_TO_THE_SCALER:
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    connection.execute(refused)
+        assert prepared.grants() == LEAST
+    finally:
+        prepared.execute("drop owned by {} cascade", scaler)
+        prepared.execute("drop role {}", scaler)
+
+
+REFUSED_TO_THE_SCALER = [
+    *(f"select from {thing.removeprefix('table ')}" for thing in LEAST if thing.startswith("table ")),
+    *(f"delete from {thing.removeprefix('table ')}" for thing in LEAST if thing.startswith("table ")),
+    "select resumed.forget_versions_v1(now())",
+    "create table public.mine ()",
+    "create table resumed.mine ()",
+    "drop view resumed.backlog",
+]
 
 
 async def test_the_runner_forgets_what_is_over_and_nothing_else(prepared: Roles) -> None:

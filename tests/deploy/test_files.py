@@ -16,7 +16,7 @@ import yaml
 
 from resumed import durations
 from resumed.config.settings import Settings
-from support.deployment import ROOT, RULES, composed, needs_linux, needs_promtool, tool
+from support.deployment import ROOT, RULES, built, composed, needs_linux, needs_promtool, tool
 from support.generated import PROMETHEUS_RULE, prometheus_rule
 
 DOCKERFILES = sorted([ROOT / "Dockerfile", *(ROOT / "deploy" / "docker").glob("Dockerfile.*")])
@@ -28,12 +28,6 @@ pytestmark = needs_linux
 needs_systemd = pytest.mark.skipif(
     not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed (apt: systemd)"
 )
-
-
-def built(overlay: str) -> dict[str, dict[str, Any]]:
-    """What `kubectl apply -k` would send, by kind: of each, one."""
-    documents = yaml.safe_load_all(tool("kubectl", "kustomize", ROOT / "deploy" / "kubernetes" / overlay))
-    return {one["kind"]: one for one in documents}
 
 
 def daemon_of(overlay: str) -> tuple[dict[str, Any], dict[str, Any]]:

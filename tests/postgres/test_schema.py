@@ -420,7 +420,7 @@ async def test_an_upgrade_adds_versioned_functions_and_leaves_those_that_older_r
     ]
     after = _definitions(langgraph_database)
     assert {name: body for name, body in after.items() if name in before} == before
-    assert set(after) == {*before, *(f"{name}_v1" for name in (*FUNCTIONS, *FORGETTING, *NOTING))}
+    assert set(after) == {*before, *(f"{name}_v1" for name in (*FUNCTIONS, *FORGETTING, *NOTING, "backlog"))}
     await _check(Target(langgraph_database))
 
 

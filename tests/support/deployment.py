@@ -36,6 +36,13 @@ def tool(name: str, *arguments: str | Path) -> str:
     return done.stdout
 
 
+def built(overlay: str) -> dict[str, dict[str, Any]]:
+    """What `kubectl apply -k` would send, by kind: of each, one."""
+    documents = list(yaml.safe_load_all(tool("kubectl", "kustomize", ROOT / "deploy" / "kubernetes" / overlay)))
+    assert len({one["kind"] for one in documents}) == len(documents)
+    return {one["kind"]: one for one in documents}
+
+
 def composed() -> dict[str, Any]:
     told: dict[str, Any] = json.loads(tool("docker-compose", "config", "--format", "json"))
     return told

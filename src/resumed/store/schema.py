@@ -19,7 +19,7 @@ from resumed.store.database_errors import explain, first_line
 from resumed.store.locks import identifier_key
 from resumed.store.sql_files import load_sql
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 COMPATIBLE_FROM = 1
 __all__ = ["has_index"]
 _SQL = load_sql("schema")
