@@ -8,7 +8,7 @@ except for rows of one transaction; in doubt a person answers again, which is ha
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from resumed.judge.verdict import INTERRUPT, NULL_TASK, RESUME
+from resumed.judge.verdict import CALLED_TASK, INTERRUPT, NULL_TASK, RESUME
 from resumed.model import Judgement, Verdict
 
 
@@ -19,7 +19,8 @@ class InterruptRow:
     `ids` are the questions of a question's row, `values` the answers of an answer's, in their order; `order` grows with
     the transaction; `output_order` is when the task last saved ordinary writes; `failed`: the task has an error;
     `left_behind`: its subgraph is at a later superstep, which none reaches with a question open, or was moved there by
-    a person's edit; `called`: another task has called it, and repeats what it asks.
+    a person's edit; `path` is the task's own, as LangGraph saves it: a task that another one has called has its
+    caller's path in it, and the caller repeats what it asks.
     """
 
     task: tuple[str, str, str]
@@ -30,7 +31,7 @@ class InterruptRow:
     output_order: int | None = None
     failed: bool = False
     left_behind: bool = False
-    called: bool = False
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,24 +82,35 @@ def _find_unanswered(rows: Sequence[InterruptRow]) -> list[str]:
 
 def _find_visible(rows: Sequence[InterruptRow]) -> set[str]:
     """Return the open questions that a person is shown: LangGraph reads them from the root's own tasks."""
-    questions = [row for row in rows if row.channel == INTERRUPT and not row.task[0] and not row.called]
+    questions = [
+        row for row in rows if row.channel == INTERRUPT and not row.task[0] and not row.path.startswith(CALLED_TASK)
+    ]
     current = [row for row in questions if not _is_finished(row) and not _is_superseded(row, rows)]
     return {question for row in current for question in row.ids}
 
 
 def _is_superseded(row: InterruptRow, rows: Sequence[InterruptRow]) -> bool:
-    """Return whether the subgraph for which a task of the root repeats a question has asked another one since.
+    """Return whether that for which a task of the root repeats a question has asked another one since.
 
-    Each question of a node has an id of its own, and its row overwrites that of the question before.
+    Each question of a node has an id of its own, and its row overwrites that of the question before. Rows of one
+    transaction have no order; but only what is asked below, or was, is repeated.
     """
-    namespace_end = f":{row.task[2]}"
-    below = [
-        other
-        for other in rows
-        if other.channel == INTERRUPT and other.task[0].partition("|")[0].endswith(namespace_end)
-    ]
+    below = [other for other in rows if other.channel == INTERRUPT and _repeats(row, other)]
     repeated = {question for other in below for question in other.ids}
-    return any(other.order > row.order for other in below) and repeated.isdisjoint(row.ids)
+    has_asked = any(other.order >= row.order and not _is_finished(other) for other in below)
+    return has_asked and repeated.isdisjoint(row.ids)
+
+
+def _repeats(row: InterruptRow, other: InterruptRow) -> bool:
+    """Return whether a task of the root repeats what another asks: one of its subgraph, or one that it has called."""
+    if other.task[0]:
+        return other.task[0].partition("|")[0].endswith(f":{row.task[2]}")
+    path = other.path
+    while path.startswith(CALLED_TASK):
+        path = path[len(CALLED_TASK) - 1 :]
+        if row.path and path.startswith(f"{row.path}, "):
+            return True
+    return False
 
 
 def _is_finished(row: InterruptRow) -> bool:

@@ -28,7 +28,7 @@ _TRIGGER_PREFIXES = (BRANCH_PREFIX, JOIN_PREFIX)
 _EDITING_SOURCES = frozenset({"update", "fork"})
 # Among the triggers of a registration: its graphs are made for single threads, and none has been made yet.
 ANY_CHANNEL = "*"
-_CALLED = "~__pregel_push, ~"
+CALLED_TASK = "~__pregel_push, ~"
 _INVISIBLE = "a question is open, but nobody can see it: it has not reached the root"
 
 
@@ -207,7 +207,7 @@ def _find_open_questions(snapshot: ThreadSnapshot) -> list[ControlRow]:
 
 def _are_invisible(open_questions: Sequence[ControlRow]) -> bool:
     """Return whether no question has reached a person: LangGraph shows those of the root's own tasks."""
-    return not any(not row.checkpoint_ns and not row.task_path.startswith(_CALLED) for row in open_questions)
+    return not any(not row.checkpoint_ns and not row.task_path.startswith(CALLED_TASK) for row in open_questions)
 
 
 def _task(row: ControlRow) -> tuple[str, str, str]:

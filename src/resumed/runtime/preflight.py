@@ -116,5 +116,5 @@ def load_interrupt_row(serde: SerializerProtocol, row: StoredWrite) -> Interrupt
         output_order=row.output_order,
         failed=row.failed,
         left_behind=row.left_behind,
-        called=row.called,
+        path=row.task_path,
     )

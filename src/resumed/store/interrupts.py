@@ -14,8 +14,7 @@ _SCHEDULED = "__scheduled__"
 class StoredWrite:
     """A question or an answer as it is stored; `order` grows with the transaction that wrote it.
 
-    `left_behind`: its subgraph has saved a later superstep, or a person's edit; `called`: another task has called it,
-    as the functional API does.
+    `left_behind`: its subgraph has saved a later superstep, or a person's edit; `task_path` is LangGraph's.
     """
 
     checkpoint_ns: str
@@ -28,7 +27,7 @@ class StoredWrite:
     output_order: int | None
     failed: bool
     left_behind: bool
-    called: bool
+    task_path: str
 
 
 async def interrupt_rows(session: Session, thread_id: str, head: str) -> list[StoredWrite]:

@@ -13,6 +13,7 @@ from resumed.model import Judgement, Verdict
 
 ROOT, OTHER, CHILD = ("", "c1", "task-1"), ("", "c1", "task-3"), ("inner:1", "c2", "task-2")
 NULL = ("", "c1", NULL_TASK)
+CALL, ENTRY, SENT = "~__pregel_push", "~__pregel_pull, entry", "~__pregel_push, 0000000000"
 
 
 def asks(*ids: str, task: tuple[str, str, str] = ROOT, **more: Any) -> InterruptRow:
@@ -151,7 +152,9 @@ def test_a_finished_task_asks_no_more_and_the_other_still_does() -> None:
     assert waits(asks("q1", output_order=5), asks("q2", task=OTHER))
 
 
-@pytest.mark.parametrize("unseen", [{"task": CHILD}, {"task": OTHER, "called": True}])
+@pytest.mark.parametrize(
+    "unseen", [{"task": CHILD}, {"task": OTHER, "path": f"{CALL}, ~__pregel_pull, other, 0000000000, 0000000001"}]
+)
 def test_a_question_that_has_not_reached_the_root_is_asked_again(unseen: dict[str, Any]) -> None:
     assert match_answers([asks("q2", **unseen)]) is None
     assert (
@@ -170,6 +173,32 @@ def test_what_the_root_repeats_is_overtaken_once_its_subgraph_has_asked_somethin
     assert waits(asks("q1", order=5), asks("q2", task=below, order=4))
     assert waits(asks("q1", order=1), asks("q1", task=below, order=1), asks("q2", task=(*below[:2], "task-4"), order=4))
     assert waits(asks("q1", order=1), asks("q2", task=("inner:task-8", "c2", "task-2"), order=4))
+
+
+@pytest.mark.parametrize("caller", [ENTRY, SENT])
+@pytest.mark.parametrize(
+    "call", ["{}, {}, 0000000000, 0000000001", "{0}, {0}, {1}, 0000000000, 0000000001, 0000000003"]
+)
+def test_what_the_root_repeats_is_overtaken_once_a_task_that_it_called_has_asked_something_else(
+    caller: str, call: str
+) -> None:
+    """As a subgraph's, but the called task's rows are among the root's: its path holds that of its caller."""
+    path = call.format(CALL, caller)
+    outer = asks("q1", order=1, path=caller)
+    assert match_answers([outer, took("x1", task=OTHER, path=path), asks("q2", task=OTHER, order=3, path=path)]) is None
+    assert match_answers([outer, gave("x1"), asks("q2", task=OTHER, order=3, path=path)]) is None
+    assert waits(replace(outer, ids=("q2",), order=4), asks("q2", task=OTHER, order=3, path=path))
+    assert waits(replace(outer, path=f"{caller}_other"), asks("q2", task=OTHER, order=3, path=path))
+    assert waits(replace(outer, order=4), asks("q2", task=OTHER, order=3, path=path))
+
+
+def test_after_a_restore_a_question_that_its_subgraph_does_not_ask_any_more_is_overtaken_too() -> None:
+    """All rows have one order, but the rows below hold only what is asked there now."""
+    below = ("inner:task-1", "c2", "task-2")
+    assert (
+        match_answers([asks("q1", order=2), took("x1", task=below, order=2), asks("q2", task=below, order=2)]) is None
+    )
+    assert waits(asks("q1", order=2), asks("q2", task=below, order=2, output_order=2))  # it has ended: the node asks
 
 
 @pytest.mark.parametrize("order", [0, 1, 2])

@@ -5,8 +5,7 @@
 -- smaller its age. `output_order` is when the same task last saved ordinary writes (`__no_writes__` means that it has
 -- finished without any; those of a failed `update_state` are not its own), `failed` that it has an error.
 -- `left_behind`: the subgraph is at a later superstep, and only the rows of this one were lost, or a person's edit has
--- moved it there: its tasks have other ids from then on, and that question is not asked any more. `called`: the task
--- was called by another task, which repeats what it asks; LangGraph shows a person only what the latter asks.
+-- moved it there: its tasks have other ids from then on, and that question is not asked any more.
 with looked_at as (
     select '' as checkpoint_ns, %(head)s::text as checkpoint_id
     union all
@@ -20,7 +19,7 @@ select w.checkpoint_ns, w.checkpoint_id, w.task_id, w.channel, w.type, w.blob, -
         where later.thread_id = w.thread_id and later.checkpoint_ns = w.checkpoint_ns
         and later.checkpoint_id > w.checkpoint_id and later.metadata ->> 'source' in ('loop', 'update', 'fork')
     ) as left_behind,
-    starts_with(w.task_path, '~__pregel_push, ~') as called
+    w.task_path
 from looked_at l
 join checkpoint_writes w on w.thread_id = %(thread)s::text and w.checkpoint_ns = l.checkpoint_ns
     and w.checkpoint_id = l.checkpoint_id
