@@ -26,6 +26,7 @@ ALL = bool(os.environ.get("RESUMED_TEST_ALL"))
 COUNT = 67 if ALL else 2  # of each kind and strategy: 2010 threads, or 60
 FIRE = timedelta(seconds=240 if ALL else 4)
 PATIENCE = 1200 if ALL else DEADLINE
+LOOK = timedelta(seconds=5 if ALL else 0)  # how long a look stands at its end before the next one begins
 TABLES = ("checkpoints", "checkpoint_writes", "checkpoint_blobs")
 WORKFLOWS = [f"{name}=kept.graphs:{name}" for name in graphs.ALL]
 
@@ -101,12 +102,23 @@ class Fire:
         return found
 
 
-def pass_time(bench: Bench) -> None:
+def pass_time(bench: Bench, reached: dict[str, Any]) -> None:
     """Let the hour pass for what is marked, but where an application saves without the lock: there it is needed.
 
-    A day passes for the look as well, which then begins again.
+    For a look that has come to its end, since it does not move on from where it was `reached`, a day passes as well.
     """
-    bench.execute("update resumed.prune_positions set cycle_at = cycle_at - interval '1 day'")
+    now, ended = time.monotonic(), []
+    for row in bench.rows("select policies, checkpoint_id, thread_id from resumed.prune_positions"):
+        position, since = reached.get(row["policies"], (None, now))
+        if position != row:
+            reached[row["policies"]] = row, now
+        elif now - since >= LOOK.total_seconds():
+            ended.append(row["policies"])
+            del reached[row["policies"]]
+    bench.execute(
+        "update resumed.prune_positions set cycle_at = cycle_at - interval '1 day' where policies = any(%(ended)s)",
+        ended=ended,
+    )
     bench.execute(
         "update resumed.prune_marks set marked_at = marked_at - interval '3 hours'"
         " where deleted_at is null and thread_id !~ '_(unlocked|vanishing)_'"
@@ -141,8 +153,9 @@ def test_no_thread_loses_anything_that_it_may_keep_while_applications_write(benc
         first, _ = fire.prune(), fire.prune()
         eventually(lambda: fire.events("threads.pruned") and all(one.exists() for one in fire.begun))
         burns_until = time.monotonic() + FIRE.total_seconds()
+        reached: dict[str, Any] = {}
         while time.monotonic() < burns_until or not all_pruned(bench):
-            pass_time(bench)
+            pass_time(bench, reached)
             time.sleep(random.uniform(0, 0.5))
             if fire.has_begun(first) and (ALL or len(fire.pruners) == 2):
                 first.kill()
