@@ -15,9 +15,9 @@ from resumed.config.settings import Settings
 from resumed.daemon.service import Service
 from resumed.http.endpoints import http_application
 from resumed.http.server import serve
-from resumed.judge.outcomes import meaning_of
 from resumed.model import Attempt
 from resumed.observability.events import Events
+from resumed.outcomes import meaning_of
 from resumed.workers.protocol import RequestResult
 
 _TROUBLE = (

@@ -10,7 +10,7 @@ from resumed.cli.context import prepare, run
 from resumed.cli.options import Graphs, Json, Thread
 from resumed.cli.output import escape_text, print_json, print_line
 from resumed.daemon.service import Service
-from resumed.judge.outcomes import meaning_of
+from resumed.outcomes import meaning_of
 
 
 def resume(

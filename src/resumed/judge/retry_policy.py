@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from resumed.judge.case import CasePlacement
-from resumed.judge.outcomes import meaning_of
 from resumed.model import Ending, Outcome, PolicyLimits, State
+from resumed.outcomes import meaning_of
 
 _PERMANENT_ERRORS = frozenset({"GraphRecursionError", "InvalidUpdateError"})
 

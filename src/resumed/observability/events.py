@@ -9,7 +9,6 @@ from typing import Any
 
 from resumed import durations
 from resumed.errors import SettingsError
-from resumed.judge.outcomes import meaning_of
 from resumed.model import Attempt, Outcome, Registration, ThreadCount
 from resumed.observability import redaction
 from resumed.observability.logs import configure, write_event
@@ -17,6 +16,7 @@ from resumed.observability.metrics import HOLD, UNCLAIMED
 from resumed.observability.redaction import ErrorReport
 from resumed.observability.retention_events import RetentionEvents
 from resumed.observability.traces import Traces, span_ids
+from resumed.outcomes import meaning_of
 
 __all__ = ["Events", "configure"]
 

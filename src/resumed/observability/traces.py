@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Protocol
 
-from resumed.judge.outcomes import meaning_of
 from resumed.model import Attempt
+from resumed.outcomes import meaning_of
 from resumed.rows import AttemptOrigin
 
 MOST_WAITING = 2048

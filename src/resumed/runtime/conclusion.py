@@ -8,11 +8,11 @@ import random
 from dataclasses import dataclass, replace
 
 from resumed.judge.case import AttemptOutcomeFields, CasePlacement, place_case, vanished_case
-from resumed.judge.outcomes import meaning_of
 from resumed.judge.retry_policy import RetryInputs, Tally, after_attempt, consecutive_after
 from resumed.judge.verdict import quiet_since
 from resumed.model import RESUMABLE, Attempt, Ending, Judgement, Outcome, State, Verdict
 from resumed.observability.redaction import describe_error
+from resumed.outcomes import meaning_of
 from resumed.runtime.assessment import REFUSALS, Assessment, assess_thread, case_update_of, run_preflight
 from resumed.runtime.context import AttemptContext, AttemptRequest
 from resumed.runtime.fenced_saver import FencedSaver

@@ -2,8 +2,8 @@
 
 import pytest
 
-from resumed.judge.outcomes import MEANINGS, meaning_of
 from resumed.model import Outcome
+from resumed.outcomes import MEANINGS, meaning_of
 
 
 def those(what: str) -> set[str]:
