@@ -102,27 +102,33 @@ class Fire:
         return found
 
 
-def pass_time(bench: Bench, reached: dict[str, Any]) -> None:
+def pass_time(bench: Bench, ended: list[str] | None = None) -> None:
     """Let the hour pass for what is marked, but where an application saves without the lock: there it is needed.
 
-    For a look that has come to its end, since it does not move on from where it was `reached`, a day passes as well.
+    A day passes for the look as well, or for those that have `ended`, which then begin again.
     """
+    bench.execute(
+        "update resumed.prune_positions set cycle_at = cycle_at - interval '1 day'"
+        " where %(all)s or policies = any(%(ended)s)",
+        all=ended is None,
+        ended=ended or [],
+    )
+    bench.execute(
+        "update resumed.prune_marks set marked_at = marked_at - interval '3 hours'"
+        " where deleted_at is null and thread_id !~ '_(unlocked|vanishing)_'"
+    )
+
+
+def ended_looks(bench: Bench, reached: dict[str, Any]) -> list[str]:
+    """Name the looks that have come to their end, since they do not move on from where they were `reached`."""
     now, ended = time.monotonic(), []
     for row in bench.rows("select policies, checkpoint_id, thread_id from resumed.prune_positions"):
         position, since = reached.get(row["policies"], (None, now))
         if position != row:
             reached[row["policies"]] = row, now
         elif now - since >= LOOK.total_seconds():
-            ended.append(row["policies"])
-            del reached[row["policies"]]
-    bench.execute(
-        "update resumed.prune_positions set cycle_at = cycle_at - interval '1 day' where policies = any(%(ended)s)",
-        ended=ended,
-    )
-    bench.execute(
-        "update resumed.prune_marks set marked_at = marked_at - interval '3 hours'"
-        " where deleted_at is null and thread_id !~ '_(unlocked|vanishing)_'"
-    )
+            ended.append(reached.pop(row["policies"])[0]["policies"])
+    return ended
 
 
 def all_pruned(bench: Bench) -> bool:
@@ -155,7 +161,7 @@ def test_no_thread_loses_anything_that_it_may_keep_while_applications_write(benc
         burns_until = time.monotonic() + FIRE.total_seconds()
         reached: dict[str, Any] = {}
         while time.monotonic() < burns_until or not all_pruned(bench):
-            pass_time(bench, reached)
+            pass_time(bench, ended_looks(bench, reached))
             time.sleep(random.uniform(0, 0.5))
             if fire.has_begun(first) and (ALL or len(fire.pruners) == 2):
                 first.kill()

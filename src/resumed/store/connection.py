@@ -69,6 +69,19 @@ class BoundedConnection(AsyncConnection[DictRow]):
                 self.prepare_threshold = None
             raise
 
+    @asynccontextmanager
+    async def pipeline(self) -> AsyncIterator[AsyncPipeline]:
+        """Begin a pipeline. Where it fails the session prepares nothing from then on.
+
+        psycopg (3.3.9) takes a statement for prepared which the server has skipped after the error of an earlier one.
+        """
+        try:
+            async with super().pipeline() as begun:
+                yield begun
+        except BaseException:
+            self.prepare_threshold = None
+            raise
+
 
 class TaskLock:
     """A lock that the task which holds it may take again."""
