@@ -17,7 +17,7 @@ from resumed.runtime.assessment import Approved, Assessment, assess_thread, run_
 from resumed.runtime.context import AttemptRequest, WorkerContext
 from resumed.runtime.fenced_saver import FencedSaver
 from resumed.store import checkpoints, locks, retention
-from resumed.store.connection import Session, Target, open_session
+from resumed.store.connection import Session, Target, is_usable, open_session
 from resumed.store.database_errors import is_conflict
 from resumed.store.retention import PruneMark
 from resumed.store.thread_rows import read_thread
@@ -50,7 +50,11 @@ async def prune_thread(request: AttemptRequest, context: WorkerContext, order: P
         if not locked:
             return refused(order.thread_id, Refusal.LOCKED)
         try:
-            result = await _prune_locked(_Pruning(session, context.target, request, order))
+            try:
+                result = await _prune_locked(_Pruning(session, context.target, request, order))
+            finally:  # the end of the session would free the lock a moment later
+                if await is_usable(session):
+                    await locks.unlock(session, order.thread_id)
         except psycopg.Error as error:
             if not is_conflict(error):
                 raise
