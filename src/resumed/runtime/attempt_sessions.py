@@ -66,7 +66,10 @@ class AttemptSessions:
             try:
                 yield session
             except BaseException:
-                await _complete(self._release(place, session, thread_id))
+                if place.users > 1:  # theirs are on it as well
+                    await _complete(_release(session, thread_id))
+                else:
+                    await session.close()
                 raise
         finally:
             place.users -= 1
@@ -113,18 +116,6 @@ class AttemptSessions:
             raise
         return True
 
-    async def _release(self, place: _Place, session: Session, thread_id: str) -> None:
-        """Release the lock that an exception may have left: with the session, unless others have theirs on it."""
-        is_released = False
-        try:
-            with suppress(PostgresError):
-                if place.users > 1 and await is_usable(session):
-                    await locks.unlock(session, thread_id)
-                    is_released = True
-        finally:
-            if not is_released:
-                await session.close()
-
     async def _rest(self, place: _Place) -> None:
         """Keep the session for the next attempt, or close it where it is not as good as new."""
         session = place.session
@@ -149,6 +140,19 @@ class AttemptSessions:
             place.keep_open()
             if place.session is not None:
                 await place.session.close()
+
+
+async def _release(session: Session, thread_id: str) -> None:
+    """Release the lock that an exception may have left, with the session if need be."""
+    is_released = False
+    try:
+        with suppress(PostgresError):
+            if await is_usable(session):
+                await locks.unlock(session, thread_id)
+                is_released = True
+    finally:
+        if not is_released:
+            await session.close()
 
 
 async def _complete(work: Coroutine[Any, Any, None]) -> None:
