@@ -1,12 +1,15 @@
 """Attempts that share lock sessions: none disturbs what another asks, and a lost session ends its own only."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from typing import Any, TypedDict
 
 import psycopg
 import pytest
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+from pydantic import BaseModel
 
 from resumed.runtime import attempt as attempt_module
 from resumed.runtime.attempt_sessions import AttemptSessions
@@ -189,6 +192,115 @@ async def test_a_lost_session_ends_the_attempts_on_it_and_no_other(database: str
         async with open_session(Target(database)) as watcher:
             assert await (await watcher.execute("select from resumed.attempts where charged")).fetchall() == []
         assert await sessions_of(database) <= MOST
+
+
+@pytest.mark.parametrize("face", ["async", "sync"])
+async def test_a_value_whose_serialisation_never_ends_holds_up_no_neighbour(
+    database: str, saver: AsyncPostgresSaver, face: str
+) -> None:
+    inside, end = threading.Event(), threading.Event()
+
+    class Endless(BaseModel):
+        def model_dump(self, *_: Any, **__: Any) -> dict[str, Any]:
+            inside.set()
+            end.wait()
+            return {}
+
+    def step(state: State, config: RunnableConfig) -> Any:
+        if not state["steps"]:
+            return {"steps": ["x"]}
+        if config["configurable"]["thread_id"] == "t0":
+            return {"steps": [Endless()]}
+        inside.wait()
+        return {"steps": [*state["steps"], "x"]}
+
+    async def astep(state: State, config: RunnableConfig) -> Any:
+        return await asyncio.to_thread(step, state, config)
+
+    node = astep if face == "async" else step
+    graph = chain(State, ("a", node), ("b", node), ("c", lambda _: {"steps": ["end"]}))
+    names = await left_before_b(saver, graph, 3)
+    async with place_at(database, most=1) as place:
+        workflow = workflow_of("steps", graph)
+        slow, *others = (asyncio.create_task(place.attempt(workflow, name)) for name in names)
+        try:
+            async with asyncio.timeout(30):
+                await asyncio.gather(*others)
+            assert inside.is_set()
+            assert not slow.done()
+        finally:
+            end.set()
+        await slow
+        for name in names[1:]:
+            assert [one.outcome for one in await place.attempts(name)] == ["finished"]
+
+
+async def test_after_a_pipeline_that_failed_what_it_held_can_be_asked_again(pool: AttemptSessions) -> None:
+    """psycopg takes for prepared what the server has skipped."""
+    async with pool.session("a") as session, pool.session("b"), pool.session("c") as other:
+        assert session is not other
+
+        async def fail() -> None:
+            async with session.pipeline():
+                await session.execute("select 1 / 0 from pg_sleep(0.1)")
+                await session.execute("select 2 as it")
+
+        for _ in range(2):
+            with pytest.raises(psycopg.errors.DivisionByZero):
+                await fail()
+        for _ in range(2):
+            assert await (await session.execute("select 2 as it")).fetchone() == {"it": 2}
+
+
+async def test_an_attempt_that_is_cancelled_while_it_gives_up_its_lock_keeps_none(
+    database: str,
+) -> None:
+    pool = AttemptSessions(Target(database), "resumed attempt", 1)
+    locked, go, left = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def stumble() -> None:
+        async with pool.session("t") as session:
+            await locks.try_lock(session, "t")
+            locked.set()
+            await go.wait()
+            left.set()
+            raise ValueError("whatever")
+
+    async with pool.session("keep") as session:
+        await locks.try_lock(session, "keep")
+        stumbling = asyncio.create_task(stumble())
+        await locked.wait()
+        async with session.transaction():  # the other waits for its turn
+            go.set()
+            await left.wait()
+            await asyncio.sleep(0)
+            stumbling.cancel()
+            await asyncio.sleep(0)
+        with pytest.raises((ValueError, asyncio.CancelledError)):
+            await stumbling
+        async with open_session(Target(database)) as watcher:
+            assert await locks.held_threads(watcher, ["t", "keep"]) == {"keep"}
+    await pool.close()
+
+
+async def test_every_attempt_has_the_settings_of_a_session_of_its_own(database: str) -> None:
+    names = ["plan_cache_mode", "enable_seqscan", "jit", "search_path", "statement_timeout", "row_security"]
+    query = "select current_setting(n) as it from unnest(%s::text[]) n"
+    found: list[list[str]] = []
+    for most in (None, 1):
+        pool = AttemptSessions(Target(database), "resumed attempt", most)
+        async with pool.session("first"):
+            pass
+        async with pool.session("a"), pool.session("b") as session:
+            found.append([row["it"] async for row in await session.execute(query, [names])])
+        await pool.close()
+    own, shared = found
+    assert shared[2:] == own[2:]
+    assert shared[:2] == ["force_generic_plan", "off"]
+    pool = AttemptSessions(Target(database), "resumed attempt", 1)
+    async with pool.session("a"), pool.session("b") as session:
+        assert [row["it"] async for row in await session.execute(query, [names[:2]])] == shared[:2]
+    await pool.close()
 
 
 async def test_an_attempt_that_breaks_in_the_product_keeps_no_lock(

@@ -7,10 +7,11 @@ released, or it is closed.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 from resumed.errors import DatabaseError
 from resumed.store import locks
@@ -65,7 +66,10 @@ class AttemptSessions:
             try:
                 yield session
             except BaseException:
-                await self._release(place, session, thread_id)
+                if place.users > 1:  # theirs are on it as well
+                    await _complete(_release(session, thread_id))
+                else:
+                    await session.close()
                 raise
         finally:
             place.users -= 1
@@ -95,6 +99,8 @@ class AttemptSessions:
             if place.session is None:
                 place.session = await connect(self.target, self.name, shared=self.most is not None)
                 place.session.prepare_threshold = _PREPARE_AFTER
+                if self.most is not None:  # others may join before it is ever renewed
+                    await self._is_good(place.session, 1)
             return place.session
 
     async def _is_good(self, session: Session, users: int) -> bool:
@@ -109,15 +115,6 @@ class AttemptSessions:
             await session.close()
             raise
         return True
-
-    async def _release(self, place: _Place, session: Session, thread_id: str) -> None:
-        """Release the lock that an exception may have left: with the session, unless others have theirs on it."""
-        if place.users > 1:
-            with suppress(PostgresError):
-                if await is_usable(session):
-                    await locks.unlock(session, thread_id)
-                    return
-        await session.close()
 
     async def _rest(self, place: _Place) -> None:
         """Keep the session for the next attempt, or close it where it is not as good as new."""
@@ -143,3 +140,26 @@ class AttemptSessions:
             place.keep_open()
             if place.session is not None:
                 await place.session.close()
+
+
+async def _release(session: Session, thread_id: str) -> None:
+    """Release the lock that an exception may have left, with the session if need be."""
+    is_released = False
+    try:
+        with suppress(PostgresError):
+            if await is_usable(session):
+                await locks.unlock(session, thread_id)
+                is_released = True
+    finally:
+        if not is_released:
+            await session.close()
+
+
+async def _complete(work: Coroutine[Any, Any, None]) -> None:
+    """Do this to its end, also where the task is cancelled meanwhile."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({task})
+    with suppress(asyncio.CancelledError):
+        task.result()

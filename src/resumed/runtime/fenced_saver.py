@@ -24,6 +24,7 @@ from resumed.runtime.answer_delivery import deliver_answers
 from resumed.runtime.breakpoints import has_run
 from resumed.runtime.langgraph_internals import HookedPostgresSaver, calling_loop, loading_in_thread
 from resumed.runtime.run_guard import GuardReads, RunGuard
+from resumed.runtime.save_batch import SaveBatch
 from resumed.store import checkpoints
 from resumed.store.checkpoints import Child
 from resumed.store.connection import Session, is_alive
@@ -177,9 +178,17 @@ class FencedSaver(HookedPostgresSaver):
     async def open_cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
         """Translate the errors of the database, at a save or a load, into what they mean for the attempt."""
         try:
-            async with super().open_cursor(pipeline=pipeline) as cursor:
-                self._require_open()  # the session may by now be another attempt's
-                yield cursor
+            if pipeline:
+                async with self.lock:
+                    batch = SaveBatch()
+                    yield batch.as_cursor()
+                    async with self.session.pipeline(), self.session.cursor(binary=True) as cursor:
+                        self._require_open()  # the session may by now be another attempt's
+                        await batch.send(cursor)
+            else:
+                async with super().open_cursor() as cursor:
+                    self._require_open()
+                    yield cursor
         except psycopg.Error as error:
             if (meaning := self._meaning_of(error)) is None:
                 raise

@@ -59,13 +59,14 @@ class BoundedConnection(AsyncConnection[DictRow]):
     async def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
         """Wait for the server as psycopg does, for `silence` at most.
 
-        Where a table was changed after a statement on it was prepared, the session prepares nothing from then on.
+        Where a table was changed after a statement on it was prepared, the session prepares nothing from then on; nor
+        where a pipeline failed: psycopg (3.3.9) then takes for prepared what the server has skipped.
         """
         bounded = gen if self.silence is None else _bounded(self, gen, self.silence.total_seconds())
         try:
             return await super().wait(bounded, *args, **kwargs)
-        except psycopg.errors.FeatureNotSupported as error:
-            if is_stale_plan(error):
+        except psycopg.Error as error:
+            if is_stale_plan(error) or self.pgconn.pipeline_status is not PipelineStatus.OFF:
                 self.prepare_threshold = None
             raise
 
