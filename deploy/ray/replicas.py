@@ -16,8 +16,9 @@ import time
 import ray
 
 _SHORTEST, _LONGEST = 1.0, 60.0
-# Ray kills the children of an actor with SIGKILL, and a lost actor kills nobody. So the child is a shell that dies with
-# the actor in either case, and its own child is told by SIGTERM and drains.
+# Ray kills an actor's children and its process group with SIGKILL; when Ray itself is killed, nobody kills them. So the
+# child is a shell, in a group of its own, that dies with the actor either way: the replica under it then gets SIGTERM,
+# and drains.
 _COMMAND = ("setpriv", "--pdeathsig", "KILL", "sh", "-c", "setpriv --pdeathsig TERM resumed run; exit $?")
 
 
@@ -35,7 +36,8 @@ class Replica:
         while True:
             began = time.monotonic()
             # Several may be on one node, so each takes a free port unless one is named.
-            subprocess.run(_COMMAND, env={"RESUMED_HTTP_PORT": "0", **os.environ}, check=False)  # noqa: S603 - no input
+            environment = {"RESUMED_HTTP_PORT": "0", **os.environ}
+            subprocess.run(_COMMAND, env=environment, start_new_session=True, check=False)  # noqa: S603 - a constant
             pause = _SHORTEST if time.monotonic() - began > _LONGEST else min(pause * 2, _LONGEST)
             time.sleep(pause)
 

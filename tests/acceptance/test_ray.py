@@ -24,7 +24,7 @@ OPEN = "select worker, count(*) from resumed.attempts where finished_at is null 
 
 pytestmark = [
     pytest.mark.thorough,
-    pytest.mark.skipif(not RAY.exists(), reason="ray is not installed (make .venv/ray)"),
+    pytest.mark.skipif(not RAY.exists(), reason="ray is not installed: `make .venv/ray` does that"),
     pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv is not installed (apt: util-linux)"),
 ]
 
@@ -35,7 +35,8 @@ class Cluster:
     def __init__(self, bench: Bench, folder: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self._address = f"127.0.0.1:{free.getsockname()[1]}"
-        environment = bench.environment(ZOO_DELAY="0.3", RESUMED_CONCURRENCY="2")
+        self.delay = folder / "delay"
+        environment = bench.environment(ZOO_DELAY=str(self.delay), RESUMED_CONCURRENCY="2")
         self._environment = {
             **environment,
             "PYTHONPATH": os.pathsep.join([str(RAY), environment["PYTHONPATH"]]),
@@ -84,19 +85,23 @@ class Cluster:
         return tree
 
 
+def processes(tree: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    return psutil.Process(tree.pid).children(recursive=True)
+
+
 def lose_everything(tree: subprocess.Popen[bytes]) -> None:
     """Kill every process of a node at once, as a host that loses its power."""
-    processes = [psutil.Process(tree.pid), *psutil.Process(tree.pid).children(recursive=True)]
-    for one in processes:
+    found = [psutil.Process(tree.pid), *processes(tree)]
+    for one in found:
         one.suspend()
-    for one in processes:
+    for one in found:
         one.kill()
     tree.wait()
 
 
 def lose_raylet(tree: subprocess.Popen[bytes]) -> None:
     """Kill Ray's own process of a node, and nothing that it started."""
-    (raylet,) = (one for one in psutil.Process(tree.pid).children(recursive=True) if one.name() == "raylet")
+    (raylet,) = (one for one in processes(tree) if one.name() == "raylet")
     raylet.kill()
     tree.wait()
 
@@ -111,23 +116,57 @@ def cluster(bench: Bench) -> Iterator[Cluster]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture
+def at_work(bench: Bench, cluster: Cluster) -> set[int]:
+    """Leave twelve threads without a process, and two replicas on two nodes at work on them; gives their sessions."""
+    cluster.delay.write_text("2")
+    bench.crashed_application(6, "linear", "alinear", ends=12, ZOO_DELAY="0.3")
+    cluster.replicas(2)
+    eventually(lambda: len(bench.rows(OPEN)) == 2)
+    assert [running_on(node) for node in cluster.nodes] == [1, 1]
+    return eventually(lambda: controls(bench, 2))
+
+
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("lose", [lose_everything, lose_raylet])
-def test_a_node_that_is_lost_takes_no_thread_along_and_its_replica_comes_back(
-    bench: Bench, cluster: Cluster, lose: Callable[[subprocess.Popen[bytes]], None]
+@pytest.mark.parametrize(("lose", "outcome"), [(lose_everything, "crashed"), (lose_raylet, "drained")])
+def test_a_node_that_is_lost_takes_no_thread_along_and_its_replica_comes_back_on_another(
+    bench: Bench, cluster: Cluster, at_work: set[int], lose: Callable[[subprocess.Popen[bytes]], None], outcome: str
 ) -> None:
     lost, kept = cluster.nodes
-    cluster.replicas(2)
-    before = eventually(lambda: controls(bench, 2))
-    assert [running_on(lost), running_on(kept)] == [1, 1]
-    bench.crashed_application(6, "linear", "alinear", ends=12, ZOO_DELAY="0.3")
-    eventually(lambda: len(bench.rows(OPEN)) == 2)  # both are at work
     lose(lost)
-    eventually(lambda: bench.all_closed(12), 2 * DEADLINE)
-    after = eventually(lambda: controls(bench, 2, other_than=before), 2 * DEADLINE)
-    assert len(after & before) == 1
+    cluster.delay.write_text("0.05")
+    now = eventually(lambda: controls(bench, 2, other_than=at_work), 2 * DEADLINE)
+    assert len(now & at_work) == 1
     assert running_on(kept) == 2
-    print(bench.rows("select outcome, charged, count(*) from resumed.attempts group by 1, 2"))
+    assert all_finished(bench) - {"finished"} <= {outcome}
+
+
+@pytest.mark.timeout(400)
+def test_an_actor_that_is_killed_or_one_too_many_lets_its_replica_drain(
+    bench: Bench, cluster: Cluster, at_work: set[int]
+) -> None:
+    (actor,) = (one for one in processes(cluster.nodes[0]) if one.name().startswith("ray::Replica"))
+    actor.kill()
+    now = eventually(lambda: controls(bench, 2, other_than=at_work), 2 * DEADLINE)
+    assert len(now & at_work) == 1
+    eventually(lambda: len(bench.rows(OPEN)) == 2)
+    cluster.replicas(1)
+    cluster.delay.write_text("0.05")
+    eventually(lambda: controls(bench, 1))
+    assert all_finished(bench) <= {"finished", "drained"}
+
+
+def all_finished(bench: Bench) -> set[str]:
+    """Wait until every thread was finished, none twice at once and nobody charged; gives the attempts' outcomes."""
+    eventually(lambda: bench.all_closed(12), 2 * DEADLINE)
+    assert bench.one("select count(distinct thread_id) from resumed.attempts where outcome = 'finished'") == 12
+    latest: dict[str, tuple[str, int]] = {}
+    for line in bench.effects():
+        if line["edge"] == "start":
+            latest[line["thread"]] = line["node"], line["pid"]
+        assert latest[line["thread"]] == (line["node"], line["pid"]), "another has begun before this one had ended"
+    assert bench.one("select count(*) from resumed.attempts where charged") == 0
+    return {row["outcome"] for row in bench.rows("select distinct outcome from resumed.attempts")}
 
 
 def controls(bench: Bench, count: int, other_than: set[int] | None = None) -> set[int]:
@@ -138,5 +177,5 @@ def controls(bench: Bench, count: int, other_than: set[int] | None = None) -> se
 
 def running_on(tree: subprocess.Popen[bytes]) -> int:
     """How many replicas a node runs."""
-    commands = [one.cmdline() for one in psutil.Process(tree.pid).children(recursive=True)]
+    commands = [one.cmdline() for one in processes(tree)]
     return sum(len(one) > 1 and one[-1] == "run" and one[-2].endswith("/resumed") for one in commands)
