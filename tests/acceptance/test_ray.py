@@ -1,12 +1,15 @@
 """deploy/ray: a node of a Ray cluster is lost with all that is on it, and its replica comes back on another."""
 
+import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 import psutil
@@ -42,23 +45,27 @@ class Cluster:
             "PYTHONPATH": os.pathsep.join([str(RAY), environment["PYTHONPATH"]]),
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]]),
             "RAY_ADDRESS": self._address,
+            "RAY_USAGE_STATS_REPORT_URL": f"http://{self._address}",
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_enable_metrics_collection": "0",
             "RAY_health_check_period_ms": "500",
         }
-        self._folder, self._logs = folder, []
+        self._folder = folder
+        self._trees: list[subprocess.Popen[bytes]] = []
+        self.nodes: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> None:
         port = self._address.rpartition(":")[2]
-        quiet = ("--no-monitor", "--include-dashboard=false", f"--temp-dir={folder}")
-        self._trees = [self._start("--head", f"--port={port}", "--num-cpus=0", *quiet)]
+        quiet = ("--no-monitor", "--include-dashboard=false", f"--temp-dir={self._folder}")
+        self._start("--head", f"--port={port}", "--num-cpus=0", *quiet)
         self.nodes = [self._start(f"--address={self._address}", "--num-cpus=2") for _ in range(2)]
-        self._trees += self.nodes
 
     def replicas(self, count: int) -> None:
         """Ask for so many replicas, and wait until there are."""
         command = [sys.executable, str(ROOT / "deploy" / "ray" / "replicas.py"), str(count)]
         done = subprocess.run(
-            command, env=self._environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            timeout=2 * DEADLINE, check=False, text=True,
+            command, env={**self._environment, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=2 * DEADLINE, check=False, text=True,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout
 
@@ -70,18 +77,19 @@ class Cluster:
     def _start(self, *options: str) -> subprocess.Popen[bytes]:
         """Start a node, and wait until it is one of the cluster."""
         command = [
-            sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats",
+            sys.executable, "-P", str(ROOT / "tests" / "support" / "ray_start.py"), "--block", "--disable-usage-stats",
             "--node-ip-address=127.0.0.1", "--include-log-monitor=false", "--object-store-memory=100000000", *options,
         ]  # fmt: skip
-        log = self._folder / f"start-{len(self._logs)}.log"
-        self._logs.append(log)
+        log = self._folder / f"start-{len(self._trees)}.log"
         with log.open("wb") as output:
             tree = subprocess.Popen(
                 command, env=self._environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 start_new_session=True,
             )  # fmt: skip
+        self._trees.append(tree)
         eventually(lambda: "Ray runtime started" in log.read_text() or tree.poll() is not None)
         assert tree.poll() is None, log.read_text()
+        assert beyond_loopback(tree) == []
         return tree
 
 
@@ -89,13 +97,22 @@ def processes(tree: subprocess.Popen[bytes]) -> list[psutil.Process]:
     return psutil.Process(tree.pid).children(recursive=True)
 
 
+def beyond_loopback(tree: subprocess.Popen[bytes]) -> list[str]:
+    """Name the sockets of a node that others than this host could reach, or that reach others."""
+    ours = {one.pid for one in processes(tree)}
+    sockets = [one for one in psutil.net_connections("inet") if one.pid in ours]
+    ends = [(one.pid, end.ip) for one in sockets for end in (one.laddr, one.raddr) if end]
+    return [f"{pid} {ip}" for pid, ip in ends if not ip_address(ip.removeprefix("::ffff:")).is_loopback]
+
+
 def lose_everything(tree: subprocess.Popen[bytes]) -> None:
     """Kill every process of a node at once, as a host that loses its power."""
     found = [psutil.Process(tree.pid), *processes(tree)]
-    for one in found:
-        one.suspend()
-    for one in found:
-        one.kill()
+    for signalled in (signal.SIGSTOP, signal.SIGKILL):
+        for one in found:
+            # The kernel kills a shell with its actor; others may have ended by themselves.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.send_signal(signalled)
     tree.wait()
 
 
@@ -111,9 +128,12 @@ def cluster(bench: Bench) -> Iterator[Cluster]:
     # The paths of Ray's sockets have to be short.
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
     made = Cluster(bench, folder)
-    yield made
-    made.close()
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.close()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
@@ -124,6 +144,7 @@ def at_work(bench: Bench, cluster: Cluster) -> set[int]:
     cluster.replicas(2)
     eventually(lambda: len(bench.rows(OPEN)) == 2)
     assert [running_on(node) for node in cluster.nodes] == [1, 1]
+    assert [beyond_loopback(node) for node in cluster.nodes] == [[], []]
     return eventually(lambda: controls(bench, 2))
 
 
