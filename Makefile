@@ -55,6 +55,11 @@ bench: install .venv/bench ## every benchmark, a quarter of an hour; BENCHES nam
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target .venv/bench "dbos>=3.4,<4"
 	@touch .venv/bench
 
+# Beside the environment for the same reason; tests/acceptance/test_ray.py is skipped without it.
+.venv/ray: .venv/installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target .venv/ray "ray>=2.60,<2.61"
+	@touch .venv/ray
+
 lint: install ## format, lint, types, imports
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
