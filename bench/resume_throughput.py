@@ -161,10 +161,7 @@ def replica(server: PrivateServer, threads: int, processes: int) -> Result:
     name = f"replica_{processes}"
     dsn = copied(server, name)
     settings = {
-        **registered(server, dsn),
-        "RESUMED_MIN_AGE": "0s",
-        "RESUMED_POLL_INTERVAL": "1s",
-        "RESUMED_RECONNECT_GRACE": "0s",
+        **eager(server, dsn),
         "RESUMED_CONCURRENCY": str(AT_ONCE // processes),
         "RESUMED_PROCESSES": str(processes),
     }
@@ -183,6 +180,12 @@ def replica(server: PrivateServer, threads: int, processes: int) -> Result:
     assert seconds is not None
     assert seconds[1] == threads, f"{seconds[1]} attempts for {threads} threads"
     return Result(f"replica, {processes} worker{'s'[: processes - 1]}", threads, seconds[0], used, used_by)
+
+
+def eager(server: PrivateServer, dsn: str) -> dict[str, str]:
+    """Register the workflow, for a replica that waits for nothing before it resumes a thread."""
+    waits = {"RESUMED_MIN_AGE": "0s", "RESUMED_POLL_INTERVAL": "1s", "RESUMED_RECONNECT_GRACE": "0s"}
+    return {**registered(server, dsn), **waits}
 
 
 def registered(server: PrivateServer, dsn: str) -> dict[str, str]:

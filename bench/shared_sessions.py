@@ -10,7 +10,7 @@ import asyncio
 import sys
 
 import psycopg
-from resume_throughput import COMMAND, copied, prepare, registered, started, until
+from resume_throughput import COMMAND, copied, eager, prepare, started, until
 
 from resumed.demo.postgres import PrivateServer
 
@@ -21,10 +21,7 @@ def resumed(server: PrivateServer, threads: int, *, at_once: int, seconds: float
     name = f"{'slow' if seconds else 'fast'}_{sessions or 0}"
     dsn = copied(server, name)
     settings = {
-        **registered(server, dsn),
-        "RESUMED_MIN_AGE": "0s",
-        "RESUMED_POLL_INTERVAL": "1s",
-        "RESUMED_RECONNECT_GRACE": "0s",
+        **eager(server, dsn),
         "RESUMED_CONCURRENCY": str(at_once),
         "BENCH_STEP_SECONDS": str(seconds),
         **({"RESUMED_SESSIONS": str(sessions)} if sessions else {}),

@@ -26,8 +26,8 @@ from resume_throughput import (
     Result,
     copied,
     counters,
+    eager,
     prepare,
-    registered,
     started,
     until,
     usage,
@@ -67,10 +67,7 @@ def replica(server: PrivateServer, database: str, threads: int, traces: dict[str
     """Work off a copy; the rate is from the start of the first attempt to the end of the last, by their own rows."""
     dsn = copied(server, database)
     settings = {
-        **registered(server, dsn),
-        "RESUMED_MIN_AGE": "0s",
-        "RESUMED_POLL_INTERVAL": "1s",
-        "RESUMED_RECONNECT_GRACE": "0s",
+        **eager(server, dsn),
         "RESUMED_CONCURRENCY": str(AT_ONCE),
         **traces,
     }

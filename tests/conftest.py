@@ -68,6 +68,13 @@ def database(server_dsn: str, templates: dict[str, str]) -> Iterator[str]:
         yield dsn
 
 
+@pytest.fixture(scope="module")
+def shared_database(server_dsn: str, templates: dict[str, str]) -> Iterator[str]:
+    """One database, ready for use, for all tests of a file, each of which begins with nothing of its kind in it."""
+    with copy_of(server_dsn, templates["ready"]) as dsn:
+        yield dsn
+
+
 @pytest.fixture
 def langgraph_database(server_dsn: str, templates: dict[str, str]) -> Iterator[str]:
     """The DSN of a fresh database that only LangGraph has been in."""

@@ -2,15 +2,13 @@
 
 import asyncio
 import json
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
 import pytest
-from psycopg import sql
 
 from postgres.case_writes import begin_attempt, blank_attempt, settle
 from resumed.daemon.sweep import run_sweep
@@ -24,7 +22,6 @@ from resumed.store import attempts, audit, cases, locks, pauses, workflow_versio
 from resumed.store import case_commands as stored
 from resumed.store.cases import ClaimRequest
 from resumed.store.connection import Session, Target, open_session
-from support.databases import in_database
 
 MINUTE = timedelta(minutes=1)
 NUMBERS = PolicyLimits(timedelta(0), timedelta(days=1), 5, 50, MINUTE, MINUTE, MINUTE, 4)
@@ -38,17 +35,6 @@ INSERT = (
 )
 ERRORLESS = {"error_type": None, "error_at": None, "error": None}
 Deed = Callable[[OperatorContext, str], Awaitable[CommandResult]]
-
-
-@pytest.fixture(scope="module")
-def shared_database(server_dsn: str, templates: dict[str, str]) -> Iterator[str]:
-    """One database for all tests of this file, each of which begins with nothing in it."""
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(server_dsn, autocommit=True) as connection:
-        both = (sql.Identifier(name), sql.Identifier(templates["ready"]))
-        connection.execute(sql.SQL("create database {} template {}").format(*both))
-        yield in_database(server_dsn, name)
-        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
 
 @pytest.fixture

@@ -2,21 +2,18 @@
 
 import asyncio
 import time
-import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
-from psycopg import sql
 
 from postgres.case_writes import start
 from resumed.judge.retry_policy import is_charged
 from resumed.model import Attempt, Ending, Outcome
 from resumed.store import attempts, locks
 from resumed.store.connection import Session, Target, open_session
-from support.databases import in_database
 
 DEADLINE = 10.0
 OTHERS = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
@@ -39,17 +36,6 @@ BLANK = Attempt(
 )
 FINISHED = Ending(Outcome.FINISHED, advanced=True, after="head-2")
 FAILED = Ending(Outcome.FAILED, after="head-1", error_type="KeyError", error_at="shop/graphs.py:12", error="'order' 🧾")
-
-
-@pytest.fixture(scope="module")
-def shared_database(server_dsn: str, templates: dict[str, str]) -> Iterator[str]:
-    """One database for all tests of this file, each of which begins with no attempt in it."""
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(server_dsn, autocommit=True) as connection:
-        both = (sql.Identifier(name), sql.Identifier(templates["ready"]))
-        connection.execute(sql.SQL("create database {} template {}").format(*both))
-        yield in_database(server_dsn, name)
-        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
 
 @pytest.fixture

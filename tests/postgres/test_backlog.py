@@ -1,7 +1,6 @@
 """`resumed.backlog`: what one more replica could help with, kind by kind of row, and bounded whatever there is."""
 
 import random
-import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +17,6 @@ from resumed.model import PolicyLimits, Registration
 from resumed.store import cases
 from resumed.store.cases import ClaimRequest
 from resumed.store.connection import Target, open_session
-from support.databases import in_database
 
 MINUTE = timedelta(minutes=1)
 NUMBERS = PolicyLimits(MINUTE, MINUTE, 5, 50, MINUTE, MINUTE, MINUTE, 4)
@@ -36,17 +34,6 @@ ATTEMPT: dict[str, Any] = {
     "started_at": datetime(2026, 1, 1, tzinfo=UTC),
 }  # fmt: skip
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
-
-
-@pytest.fixture(scope="module")
-def shared_database(server_dsn: str, templates: dict[str, str]) -> Iterator[str]:
-    """One database for all tests of this file, each of which begins with none of our rows in it."""
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(server_dsn, autocommit=True) as connection:
-        both = (sql.Identifier(name), sql.Identifier(templates["ready"]))
-        connection.execute(sql.SQL("create database {} template {}").format(*both))
-        yield in_database(server_dsn, name)
-        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
 
 class Rows:

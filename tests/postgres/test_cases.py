@@ -1,8 +1,7 @@
 """Our record of unfinished threads: who may write over what, and who is handed which case."""
 
 import asyncio
-import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
@@ -10,7 +9,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg import sql
 
 from postgres.case_writes import begin, settle
 from resumed.judge.case import AttemptOutcomeFields, CasePlacement, CaseUpdate
@@ -20,7 +18,6 @@ from resumed.model import Case, Judgement, PolicyLimits, Registration, State, Ve
 from resumed.store import cases
 from resumed.store.cases import Claimed, ClaimRequest
 from resumed.store.connection import Session, Target, open_session
-from support.databases import in_database
 
 NOW = datetime.now(UTC).replace(microsecond=123456)
 MINUTE = timedelta(minutes=1)
@@ -30,17 +27,6 @@ WAITING = Judgement(Verdict.WAITING, "a person is asked")
 LOOK = CaseUpdate(
     "t1", "orders", "1", "head-1", "rows-1", NOW - MINUTE, STOPPED, CasePlacement(State.DUE, NOW - MINUTE)
 )
-
-
-@pytest.fixture(scope="module")
-def shared_database(server_dsn: str, templates: dict[str, str]) -> Iterator[str]:
-    """One database for all tests of this file, each of which begins with no case in it."""
-    name = sql.Identifier(f"test_{uuid.uuid4().hex[:12]}")
-    with psycopg.connect(server_dsn, autocommit=True) as connection:
-        ready = sql.Identifier(templates["ready"])
-        connection.execute(sql.SQL("create database {} template {}").format(name, ready))
-        yield in_database(server_dsn, name.as_string(None).strip('"'))
-        connection.execute(sql.SQL("drop database {} with (force)").format(name))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import struct
 import time
 import uuid
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import psycopg
@@ -35,17 +35,6 @@ ODD = {
 }
 DEADLINE = 10.0
 OTHERS = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
-
-
-@pytest.fixture(scope="module")
-def shared_database(server_dsn: str, templates: dict[str, str]) -> Iterator[str]:
-    """One database for the tests of this file, which leave nothing in it but locks."""
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(server_dsn, autocommit=True) as connection:
-        both = (sql.Identifier(name), sql.Identifier(templates["ready"]))
-        connection.execute(sql.SQL("create database {} template {}").format(*both))
-        yield in_database(server_dsn, name)
-        connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
 
 @pytest.fixture
