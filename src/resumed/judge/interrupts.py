@@ -92,13 +92,21 @@ def _find_visible(rows: Sequence[InterruptRow]) -> set[str]:
 def _is_superseded(row: InterruptRow, rows: Sequence[InterruptRow]) -> bool:
     """Return whether that for which a task of the root repeats a question has asked another one since.
 
-    Each question of a node has an id of its own, and its row overwrites that of the question before. Rows of one
-    transaction have no order; but only what is asked below, or was, is repeated.
+    Each question of a node has an id of its own, and its row overwrites that of the question before. Only an answer in
+    between leads from one to the next: without it the task of the root asks something of its own beside that. Rows of
+    one transaction have no order.
     """
     below = [other for other in rows if other.channel == INTERRUPT and _repeats(row, other)]
     repeated = {question for other in below for question in other.ids}
-    has_asked = any(other.order >= row.order and not _is_finished(other) for other in below)
+    has_asked = any(_has_moved_on(other, row, rows) for other in below if not _is_finished(other))
     return has_asked and repeated.isdisjoint(row.ids)
+
+
+def _has_moved_on(asked: InterruptRow, repeated: InterruptRow, rows: Sequence[InterruptRow]) -> bool:
+    """Return whether an answer was given or taken after the root repeated a question, and before this one was asked."""
+    takers = (asked.task, (*repeated.task[:2], NULL_TASK))
+    answers = [row for row in rows if row.channel == RESUME and row.task in takers]
+    return any(repeated.order <= answer.order <= asked.order for answer in answers)
 
 
 def _repeats(row: InterruptRow, other: InterruptRow) -> bool:

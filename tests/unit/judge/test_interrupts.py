@@ -190,6 +190,7 @@ def test_what_the_root_repeats_is_overtaken_once_a_task_that_it_called_has_asked
     assert waits(replace(outer, ids=("q2",), order=4), asks("q2", task=OTHER, order=3, path=path))
     assert waits(replace(outer, path=f"{caller}_other"), asks("q2", task=OTHER, order=3, path=path))
     assert waits(replace(outer, order=4), asks("q2", task=OTHER, order=3, path=path))
+    assert waits(outer, asks("q2", task=OTHER, order=3, path=path))  # nobody has answered: both ask, side by side
 
 
 def test_after_a_restore_a_question_that_its_subgraph_does_not_ask_any_more_is_overtaken_too() -> None:
