@@ -15,6 +15,7 @@ import pytest
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, interrupt
+from pydantic import BaseModel
 
 from postgres.test_executor import State, graph, lock_is_free, rows
 from resumed.errors import LockLostError, RunCancelledError, WorkflowAlreadyRunningError
@@ -482,3 +483,28 @@ async def test_a_session_that_is_busy_for_longer_than_a_run_waits_keeps_no_lock(
             run.cancel()
             await asyncio.wait({run})
         await until_free(database, "orders-1")
+
+
+async def test_a_value_whose_serialisation_never_ends_holds_up_no_other_run(database: str) -> None:
+    inside, end = threading.Event(), threading.Event()
+
+    class Endless(BaseModel):
+        def model_dump(self, *_: Any, **__: Any) -> dict[str, Any]:
+            inside.set()
+            end.wait()
+            return {}
+
+    async def hang(_: State) -> Any:
+        return {"steps": [Endless()]}
+
+    async with AsyncWorkflowExecutor(database, sessions=1) as executor:
+        hanging = asyncio.create_task(executor.run("orders", graph(hang), {"steps": []}, thread_id="hanging"))
+        try:
+            await asyncio.to_thread(inside.wait)
+            async with asyncio.timeout(30):
+                done = await executor.run("orders", graph(), {"steps": []}, thread_id="other")
+            assert done["steps"] == ["one", "middle", "two"]
+            assert not hanging.done()
+        finally:
+            end.set()
+        await asyncio.wait({hanging})

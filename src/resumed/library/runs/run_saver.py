@@ -26,6 +26,7 @@ from resumed.judge.verdict import INTERRUPT
 from resumed.library.runs.lock_session import MAX_CONFLICTS, LockSession
 from resumed.library.runs.run_handle import RunHandle
 from resumed.runtime.langgraph_internals import HookedPostgresSaver
+from resumed.runtime.save_batch import SaveBatch
 from resumed.store.connection import is_alive
 from resumed.store.database_errors import is_conflict
 
@@ -43,6 +44,7 @@ class RunSaver(HookedPostgresSaver):
         self.lock = lock_session.turn
         self._lock_session = lock_session
         self._handle = handle
+        self._saving = asyncio.Lock()  # a run saves in the order of its steps
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Load a checkpoint; the first is the head that the run begins with."""
@@ -86,9 +88,17 @@ class RunSaver(HookedPostgresSaver):
     @asynccontextmanager
     async def open_cursor(self, *, pipeline: bool = False) -> AsyncIterator[AsyncCursor[DictRow]]:
         """Check again in the session's turn: the lock may have been released while a save waited for that."""
-        async with super().open_cursor(pipeline=pipeline) as cursor:
-            self._handle.raise_if_ended()
-            yield cursor
+        if pipeline:
+            async with self._saving:
+                batch = SaveBatch()
+                yield batch.as_cursor()
+                async with super().open_cursor(pipeline=True) as cursor:
+                    self._handle.raise_if_ended()
+                    await batch.send(cursor)
+        else:
+            async with super().open_cursor() as cursor:
+                self._handle.raise_if_ended()
+                yield cursor
 
     async def _repeat(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do the work on the session with the lock, again where that session is lost or the database asks for it.
