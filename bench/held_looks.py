@@ -11,7 +11,8 @@ import time
 
 from langgraph.checkpoint.postgres import PostgresSaver
 
-from resumed.daemon.sweep import AnswerSearch, find_answered
+from resumed.daemon.sweep import find_answered
+from resumed.daemon.sweep_memory import SweepMemory
 from resumed.demo.postgres import PrivateServer
 from resumed.store import schema
 from resumed.store.connection import Target, open_session
@@ -45,8 +46,8 @@ async def main(count: int) -> None:
                     await session.execute(fill, {"first": first, "last": last})
                 for table in ("resumed.cases", "checkpoint_writes"):
                     await session.execute(f"vacuum analyze {table}")
-                search, rounds, began = AnswerSearch(), 0, time.perf_counter()
-                while not rounds or search.after:
+                search, rounds, began = SweepMemory(), 0, time.perf_counter()
+                while not rounds or search.answers_after:
                     await find_answered(session, search)
                     rounds += 1
                 times.append(time.perf_counter() - began)

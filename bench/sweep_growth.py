@@ -1,7 +1,8 @@
 """Does a sweep's time grow with the table? Two tables at one write rate, the second ten times as long.
 
 `python bench/sweep_growth.py [ROWS]` fills both on a private Postgres (default 100 000 and 1 000 000 checkpoints),
-drives two minutes of sweeps over each in turn, and prints the ratio. Only the ratio means anything on a shared machine.
+drives two minutes of sweeps over each in turn, and prints the ratio, and how many checkpoints were read and threads
+judged (four checkpoints each) for one that was written. Only ratios mean anything on a shared machine.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import psycopg
 from langgraph.checkpoint.postgres import PostgresSaver
 
 from resumed.daemon.sweep import run_sweep
+from resumed.daemon.sweep_memory import SweepMemory
 from resumed.demo.postgres import PrivateServer
 from resumed.model import PolicyLimits
 from resumed.operations.assess import SweepRules
@@ -61,6 +63,9 @@ class Table:
     target: Target
     narrow: list[float] = field(default_factory=list)
     wide: list[float] = field(default_factory=list)
+    read: int = 0
+    judged: int = 0
+    written: int = 0
 
 
 async def filled(server: PrivateServer, rows: int) -> Table:
@@ -83,16 +88,18 @@ async def drive(table: Table) -> None:
     """Two minutes of sweeps, the first of which is not counted."""
     async with open_session(table.target) as session:
         await session.execute("truncate resumed.cases, resumed.watermarks")
-        start = END - EVERY * SWEEPS
+        start, memory = END - EVERY * SWEEPS, SweepMemory()
         async with session.transaction():
             await watermark.take_watermark(session, start)
         for number in range(SWEEPS):
             began = time.perf_counter()
-            report = await run_sweep(session, RULES, start + EVERY * (number + 1))
+            report = await run_sweep(session, RULES, start + EVERY * (number + 1), memory=memory)
             took = time.perf_counter() - began
             assert report is not None
             if number:
                 (table.wide if report.rows > A_SECOND * 600 else table.narrow).append(took)
+                table.read, table.judged = table.read + report.rows, table.judged + report.threads
+                table.written += A_SECOND * EVERY // timedelta(seconds=1)
 
 
 async def main(rows: int) -> None:
@@ -105,6 +112,8 @@ async def main(rows: int) -> None:
         times = [median(getattr(table, kind)) for table in tables]
         said = [f"{table.rows:>9} rows {took * 1000:6.1f} ms" for table, took in zip(tables, times, strict=True)]
         print(f"{kind:7} {', '.join(said)}, ratio {times[1] / times[0]:.2f}")
+    for table in tables:
+        print(f"{table.rows:>9} rows: {table.read / table.written:.1f} read, {table.judged / table.written:.2f} judged")
 
 
 if __name__ == "__main__":

@@ -208,6 +208,24 @@ async def test_a_page_of_the_window_is_read_by_index(full: Session, back: timede
     assert 0 < _read(plan, "checkpoints") <= min(PAGE_ROWS + 1, (back // EVERY + 1) * CHECKPOINTS)
 
 
+@pytest.mark.parametrize("back", [timedelta(seconds=35), timedelta(minutes=15)])
+async def test_what_is_new_in_a_page_is_found_by_index(full: Session, back: timedelta) -> None:
+    row = await (
+        await full.execute("select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as horizon")
+    ).fetchone()
+    assert row is not None
+    parameters: dict[str, object] = {"after": first_at(NOW - back), "upper": first_at(NOW), "rows": PAGE_ROWS}
+    for number in (1, 2):
+        parameters |= {
+            f"after_{number}": first_at(NOW - timedelta(hours=number)),
+            f"upper_{number}": first_at(NOW),
+            f"horizon_{number}": row["horizon"],
+        }
+    plan = await _plan(full, "checkpoints", "window_news", parameters, run=True)
+    assert _scanned(plan) == set()
+    assert 0 < _read(plan, "checkpoints") <= min(PAGE_ROWS + 1, (back // EVERY + 1) * CHECKPOINTS)
+
+
 async def test_threads_whose_ids_tell_no_time_are_found_by_index(full: Session) -> None:
     lowest, highest = plausible_span(NOW)
     parameters = {"lowest": lowest, "highest": highest, "rows": LOOK_ROWS}

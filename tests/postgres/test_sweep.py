@@ -10,7 +10,8 @@ import pytest
 from psycopg.pq import TransactionStatus
 
 from resumed.daemon import sweep
-from resumed.daemon.sweep import PAGE_ROWS, AnswerSearch, QuarantinedGroup, run_sweep
+from resumed.daemon.sweep import PAGE_ROWS, QuarantinedGroup, run_sweep
+from resumed.daemon.sweep_memory import SweepMemory
 from resumed.judge.checkpoint_id import first_at
 from resumed.model import Case, PolicyLimits, Registration, State, Verdict
 from resumed.observability.redaction import ErrorReport
@@ -226,10 +227,10 @@ async def test_an_answer_is_noticed_although_the_look_at_its_thread_is_far_off(
     await session.execute(row, ["00000000-0000-0000-0000-000000000000", -4, "__resume__", ["orders_2", "orders_6"]])
     monkeypatch.setattr(sweep, "PAGE_ROWS", 3)
     monkeypatch.setattr(sweep, "LOOK_ROWS", 1)  # of a full page nothing is lost, and the next sweep continues behind it
-    search = AnswerSearch()
+    memory = SweepMemory()
     noticed = []
     for number in range(3):
-        await run_sweep(session, RULES, NOW + number * MINUTE, search=search)
+        await run_sweep(session, RULES, NOW + number * MINUTE, memory=memory)
         noticed.append({one.thread_id for one in await cases.list_open(session) if one.verdict is not Verdict.WAITING})
     assert noticed == [{"orders_2"}, {"orders_2", "orders_6"}, {"orders_2", "orders_6"}]
     await run_sweep(session, RULES, NOW + 7 * MINUTE)  # quiet for min_age since

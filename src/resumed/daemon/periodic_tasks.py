@@ -15,7 +15,8 @@ from resumed.daemon.dispatch import DispatchTurn, WorkflowShare, dispatch_due
 from resumed.daemon.readiness import Blocker
 from resumed.daemon.recovery import Closer, close_orphan, suspect_thread
 from resumed.daemon.stop_requests import StopRequests
-from resumed.daemon.sweep import AnswerSearch, QuarantinedGroup, SweepReport, run_sweep
+from resumed.daemon.sweep import QuarantinedGroup, SweepReport, run_sweep
+from resumed.daemon.sweep_memory import SweepMemory
 from resumed.daemon.task_context import TaskContext, database_failure
 from resumed.errors import DatabaseError
 from resumed.judge.circuit_breaker import CircuitRecord, allowance, is_open
@@ -45,7 +46,7 @@ class SweepTask:
     swept_at: datetime | None = None
     _not_before: float = 0.0
     _had_index: bool = True
-    _search: AnswerSearch = field(default_factory=AnswerSearch)
+    _memory: SweepMemory = field(default_factory=SweepMemory)
 
     async def run_once(self) -> SweepReport | None:
         """Sweep; return None where it is too early, another replica is sweeping, or the sweep failed."""
@@ -59,7 +60,7 @@ class SweepTask:
                 session,
                 context.rules,
                 on_unjudged=self._on_unjudged,
-                search=self._search,
+                memory=self._memory,
                 on_quarantined=self._on_quarantined,
             )
             self.swept_at = await watermark.database_clock(session)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from resumed.daemon.sweep_memory import SweepMemory
 from resumed.judge.case import CaseUpdate, enters_quarantine, vanished_case
 from resumed.judge.checkpoint_id import first_at, made_at, plausible_span
 from resumed.model import Case, State
@@ -22,6 +23,7 @@ from resumed.operations.assess import (
     ignore_unjudged,
 )
 from resumed.store import cases, checkpoints, runs, watermark
+from resumed.store.checkpoints import JudgedRange
 from resumed.store.connection import Session
 from resumed.store.watermark import Watermark
 
@@ -61,18 +63,12 @@ def _ignore_quarantined(_: QuarantinedGroup) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Recorded:
-    """What one transaction of a sweep wrote."""
+    """What one transaction of a sweep wrote; not `complete` where it could not judge a thread."""
 
     threads: int = 0
     written: int = 0
     quarantined: tuple[QuarantinedGroup, ...] = ()
-
-
-@dataclass(slots=True)
-class AnswerSearch:
-    """Where the search for answers to threads that wait for a person continues at the next sweep."""
-
-    after: str = ""
+    complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +79,7 @@ class Window:
     upper: str
     until: datetime
     wide: bool
+    horizon: int
 
 
 async def run_sweep(
@@ -90,21 +87,21 @@ async def run_sweep(
     rules: SweepRules,
     now: datetime | None = None,
     on_unjudged: OnUnjudged = ignore_unjudged,
-    search: AnswerSearch | None = None,
+    memory: SweepMemory | None = None,
     *,
     on_quarantined: OnQuarantined = _ignore_quarantined,
 ) -> SweepReport | None:
     """Make one pass; return None if another replica is making one. `now` replaces the database's clock in tests.
 
     A thread that cannot be judged is passed over, and reported to `on_unjudged`. What goes into quarantine is reported
-    to `on_quarantined` once that is committed. The search for answers continues where `search` says, and from the first
-    thread where that is None.
+    to `on_quarantined` once that is committed. What `memory` knows from sweeps before is not judged again.
     """
     sweep_context = replace(await build_sweep_context(session, rules, now), on_unjudged=on_unjudged)
-    found = await _sweep_window(session, sweep_context, on_quarantined)
+    memory = memory or SweepMemory()
+    found = await _sweep_window(session, sweep_context, memory, on_quarantined)
     if found is None:
         return None
-    again = await _revisit_cases(session, sweep_context, search or AnswerSearch(), on_quarantined)
+    again = await _revisit_cases(session, sweep_context, memory, on_quarantined)
     lag = (
         sweep_context.now
         - _shortest_min_age(sweep_context)
@@ -114,17 +111,20 @@ async def run_sweep(
 
 
 async def _sweep_window(
-    session: Session, sweep_context: SweepContext, on_quarantined: OnQuarantined
+    session: Session, sweep_context: SweepContext, memory: SweepMemory, on_quarantined: OnQuarantined
 ) -> SweepReport | None:
     rows = threads = written = 0
+    judged, complete = memory.judged(session, sweep_context.known), True
     window: Window | None = None
+    first: Window | None = None
     while True:
         async with session.transaction():
             mark = await watermark.take_watermark(session, sweep_context.now - sweep_context.rules.defaults.max_age)
             if mark is None:
                 return None if window is None else SweepReport(rows, threads, written)
             window = window or _window(mark, sweep_context)
-            page = await checkpoints.window_page(session, window.after, window.upper, PAGE_ROWS)
+            first = first or window
+            page = await checkpoints.window_news(session, (window.after, window.upper), PAGE_ROWS, judged)
             timeless: list[str] = []
             if window.wide:
                 span = plausible_span(sweep_context.now)
@@ -134,23 +134,27 @@ async def _sweep_window(
             await watermark.move_watermark(session, _watermark_after(mark, window, reached, sweep_context))
         _report(found, on_quarantined)
         rows, threads, written = rows + page.rows, threads + found.threads, written + found.written
+        complete = complete and found.complete
         if page.is_last:
+            if complete:
+                whole = JudgedRange(first.after, first.upper, first.horizon)
+                memory.remember(session, sweep_context.known, whole, wide=first.wide)
             return SweepReport(rows, threads, written)
-        window = Window(page.last_id or window.after, window.upper, window.until, wide=window.wide)
+        window = replace(window, after=page.last_id or window.after)
 
 
 def _window(mark: Watermark, sweep_context: SweepContext) -> Window:
     until = sweep_context.now - _shortest_min_age(sweep_context)
     wide = abs(sweep_context.now - mark.wide_at) >= _WIDE_EVERY
     overlap = sweep_context.rules.clock_tolerance if wide else _OVERLAP
-    return Window(first_at(min(mark.position, until) - overlap), first_at(until), until, wide=wide)
+    return Window(first_at(min(mark.position, until) - overlap), first_at(until), until, wide, mark.horizon)
 
 
 def _watermark_after(mark: Watermark, window: Window, last_id: str | None, sweep_context: SweepContext) -> Watermark:
     if last_id is None:
-        return Watermark(window.until, sweep_context.now if window.wide else mark.wide_at)
+        return replace(mark, position=window.until, wide_at=sweep_context.now if window.wide else mark.wide_at)
     reached = made_at(last_id) or mark.position
-    return Watermark(max(min(mark.position, window.until), reached), mark.wide_at)
+    return replace(mark, position=max(min(mark.position, window.until), reached))
 
 
 def _shortest_min_age(sweep_context: SweepContext) -> timedelta:
@@ -161,11 +165,11 @@ def _shortest_min_age(sweep_context: SweepContext) -> timedelta:
 
 
 async def _revisit_cases(
-    session: Session, sweep_context: SweepContext, search: AnswerSearch, on_quarantined: OnQuarantined
+    session: Session, sweep_context: SweepContext, memory: SweepMemory, on_quarantined: OnQuarantined
 ) -> SweepReport:
     """Look again at cases whose look is due, at those that have got an answer, and at runs that nobody continues."""
     looks = await cases.find_due_looks(session, sweep_context.now, LOOK_ROWS)
-    threads = sorted({*looks, *await find_answered(session, search)})
+    threads = sorted({*looks, *await find_answered(session, memory)})
     report = SweepReport()
     if threads:
         async with session.transaction():
@@ -180,7 +184,7 @@ async def _revisit_cases(
     return report
 
 
-async def find_answered(session: Session, search: AnswerSearch) -> list[str]:
+async def find_answered(session: Session, memory: SweepMemory) -> list[str]:
     """Search for answers for a while, or until there are enough to look at, or to the last of the cases that wait.
 
     Looks are made in turn, so that with very many cases the one at a given case may be long in coming.
@@ -188,10 +192,10 @@ async def find_answered(session: Session, search: AnswerSearch) -> list[str]:
     found: list[str] = []
     began = time.monotonic()
     while len(found) < LOOK_ROWS and time.monotonic() - began < _SEARCH_TIME.total_seconds():
-        page = await cases.find_answered(session, search.after, PAGE_ROWS)
+        page = await cases.find_answered(session, memory.answers_after, PAGE_ROWS)
         found += page.threads
-        search.after = page.last_id or "" if page.rows == PAGE_ROWS else ""
-        if not search.after:
+        memory.answers_after = page.last_id or "" if page.rows == PAGE_ROWS else ""
+        if not memory.answers_after:
             break
     return found
 
@@ -223,7 +227,8 @@ async def _record(session: Session, sweep_context: SweepContext, threads: Sequen
     put_away = [
         update for update, before in changed if update.thread_id in recorded and enters_quarantine(update, before)
     ]
-    return _Recorded(len(threads), len(changed), _grouped(put_away))
+    complete = not assessed.unread and assessed.judged.keys() == assessed.seen.keys()
+    return _Recorded(len(threads), len(changed), _grouped(put_away), complete)
 
 
 def _grouped(updates: Sequence[CaseUpdate]) -> tuple[QuarantinedGroup, ...]:

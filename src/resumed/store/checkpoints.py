@@ -21,6 +21,15 @@ _QUIET_CHANNELS = ("__no_writes__", "__scheduled__")
 
 
 @dataclass(frozen=True, slots=True)
+class JudgedRange:
+    """Checkpoint ids between `after` and `upper` of which all that transactions below `horizon` wrote was judged."""
+
+    after: str
+    upper: str
+    horizon: int
+
+
+@dataclass(frozen=True, slots=True)
 class WindowPage:
     """One page of the window: its threads, how many rows it had, the last id of it (None: it was empty)."""
 
@@ -37,10 +46,29 @@ async def window_page(session: Session, after: str, upper: str, rows: int, *, on
     """
     query = _SQL["window_ends" if only_ends else "window_page"]
     cursor = await session.execute(query, {"after": after, "upper": upper, "rows": rows})
-    found = await cursor.fetchall()
-    threads = sorted(row["thread_id"] for row in found if not only_ends or row["ends"])
+    return _page(await cursor.fetchall(), "ends" if only_ends else None, rows)
+
+
+def _page(found: Sequence[DictRow], wanted: str | None, rows: int) -> WindowPage:
+    """Put a page together from its threads; `wanted` is the column that says which of them are meant, None: all."""
+    threads = sorted(row["thread_id"] for row in found if wanted is None or row[wanted])
     count, last_id = sum(row["rows"] for row in found), max((row["last_id"] for row in found), default=None)
     return WindowPage(tuple(threads), count, last_id, is_last=last_id is None or count < rows)
+
+
+async def window_news(
+    session: Session, window: tuple[str, str], rows: int, judged: Sequence[JudgedRange]
+) -> WindowPage:
+    """Read a page as `window_page` does, without the threads of which nothing is new since these at most two ranges."""
+    parameters: dict[str, object] = {"after": window[0], "upper": window[1], "rows": rows}
+    for number in (1, 2):
+        found = judged[number - 1] if number <= len(judged) else None
+        parameters |= {
+            f"after_{number}": found and found.after,
+            f"upper_{number}": found and found.upper,
+            f"horizon_{number}": found and found.horizon,
+        }
+    return _page(await (await session.execute(_SQL["window_news"], parameters)).fetchall(), "news", rows)
 
 
 async def window_pages(

@@ -12,10 +12,14 @@ _SQL = load_sql("watermark")
 
 @dataclass(frozen=True, slots=True)
 class Watermark:
-    """How far the narrow window has been read, and when the wide one was last read."""
+    """How far the narrow window has been read, and when the wide one was last read.
+
+    Every transaction with an id below `horizon` had ended when this was read.
+    """
 
     position: datetime
     wide_at: datetime
+    horizon: int
 
 
 async def database_clock(session: Session, now: datetime | None = None) -> datetime:
@@ -39,7 +43,7 @@ async def take_watermark(session: Session, first_position: datetime) -> Watermar
     if row is None:  # another replica has it, or there is none yet
         await session.execute(_SQL["ensure"], {"position": first_position})
         row = await (await session.execute(_SQL["take"])).fetchone()
-    return Watermark(row["position"], row["wide_at"]) if row else None
+    return Watermark(row["position"], row["wide_at"], row["horizon"]) if row else None
 
 
 async def other_schema(session: Session) -> str | None:

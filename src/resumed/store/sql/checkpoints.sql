@@ -9,6 +9,37 @@ select thread_id, max(checkpoint_id) as last_id, count(*)::int as rows
 from page
 group by thread_id
 
+-- name: window_news
+-- As window_page, and of each thread whether anything of it is new: a row of the page, or one that was saved on its
+-- newest root checkpoint there, of a transaction that had not ended when the ids around it were last judged.
+with page as materialized (
+    select thread_id, checkpoint_ns, checkpoint_id,
+        -- include: transaction_id
+        as transaction_id,
+        -- include: judged_below
+        as judged_below
+    from checkpoints
+    where checkpoint_id > %(after)s::text and checkpoint_id < %(upper)s::text
+    order by checkpoint_id
+    fetch first (%(rows)s::int) rows with ties
+), threads as materialized (
+    select thread_id, max(checkpoint_id) as last_id, count(*)::int as rows,
+        max(checkpoint_id) filter (where checkpoint_ns = '') as checkpoint_id,
+        bool_or(judged_below is null or transaction_id >= judged_below) as news
+    from page
+    group by thread_id
+)
+select thread_id, last_id, rows, news or exists (
+    select from checkpoint_writes w
+    where w.thread_id = threads.thread_id and w.checkpoint_ns = '' and w.checkpoint_id = threads.checkpoint_id
+    and (
+        -- include: transaction_id
+    ) >= (
+        -- include: judged_below
+    )
+) as news
+from threads
+
 -- name: metadata
 -- What the call of one root checkpoint left in its metadata; for a factory that is called for its thread.
 select metadata

@@ -74,6 +74,18 @@ where checkpoint_id > %(after)s::text and checkpoint_id < %(upper)s::text
 order by checkpoint_id
 fetch first (%(rows)s::int) rows with ties
 
+-- name: transaction_id
+-- The transaction that wrote a row, in full: `xmin` has the lower half of it.
+(select pg_snapshot_xmax(pg_current_snapshot())::text::bigint)
+    - ((select pg_snapshot_xmax(pg_current_snapshot())::text::bigint) - xmin::text::bigint) %% 4294967296
+
+-- name: judged_below
+-- Below which transaction id all rows under this checkpoint id were judged; null where none were.
+greatest(
+    case when checkpoint_id > %(after_1)s::text and checkpoint_id < %(upper_1)s::text then %(horizon_1)s::bigint end,
+    case when checkpoint_id > %(after_2)s::text and checkpoint_id < %(upper_2)s::text then %(horizon_2)s::bigint end
+)
+
 -- name: session_settings
 -- What is pinned on every session, ours and an application's. `transaction_timeout` came with PostgreSQL 17.
 set_config('statement_timeout', '60000', false), set_config('lock_timeout', '10000', false),

@@ -9,7 +9,9 @@ on conflict do nothing
 
 -- name: take
 -- The row is the lock: no row means that another replica sweeps at this moment.
-select position, coalesce(nullif(wide_at, '-infinity'), 'epoch'::timestamptz) as wide_at
+-- `horizon`: every transaction below this id has ended.
+select position, coalesce(nullif(wide_at, '-infinity'), 'epoch'::timestamptz) as wide_at,
+    pg_snapshot_xmin(pg_current_snapshot())::text::bigint as horizon
 from resumed.watermarks
 where name = 'checkpoints'
 for update skip locked

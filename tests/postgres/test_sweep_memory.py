@@ -1,0 +1,191 @@
+"""What overlapping windows read again, and what of it is judged again: nothing but what has changed."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from postgres.test_sweep import MINUTE, NOW, RULES, case, registered, saved
+from resumed.daemon import sweep
+from resumed.daemon.sweep import SweepReport, run_sweep
+from resumed.daemon.sweep_memory import SweepMemory
+from resumed.judge.checkpoint_id import first_at
+from resumed.model import State, Verdict
+from resumed.store import workflow_versions
+from resumed.store.checkpoints import JudgedRange
+from resumed.store.connection import Session, Target, open_session
+
+NULL_TASK = "00000000-0000-0000-0000-000000000000"
+QUIET = NOW + 5 * MINUTE + timedelta(seconds=1)
+
+
+@pytest.fixture
+async def session(database: str) -> AsyncIterator[Session]:
+    async with open_session(Target(database)) as it:
+        await registered(it)
+        yield it
+
+
+@pytest.fixture
+async def application(database: str) -> AsyncIterator[Session]:
+    async with open_session(Target(database)) as it:
+        yield it
+
+
+async def swept(session: Session, memory: SweepMemory, now: datetime) -> SweepReport:
+    report = await run_sweep(session, RULES, now, memory=memory)
+    assert report is not None
+    return report
+
+
+async def write(session: Session, thread: str, channel: str, task: str = NULL_TASK) -> None:
+    await session.execute(
+        "insert into checkpoint_writes (thread_id, checkpoint_ns, checkpoint_id, task_id, idx, channel, type, blob)"
+        " select thread_id, '', max(checkpoint_id), %s, 0, %s, 'msgpack', '\\x80' from checkpoints"
+        " where thread_id = %s group by thread_id",
+        [task, channel, thread],
+    )
+
+
+async def test_a_finished_thread_is_judged_once_however_often_its_rows_are_read(session: Session) -> None:
+    for number in range(5):
+        await saved(session, f"orders_{number}", NOW, channels=["total"])
+    memory = SweepMemory()
+    reports = [await swept(session, memory, NOW + 5 * MINUTE + timedelta(seconds=5 * n)) for n in range(1, 40)]
+    assert [report.threads for report in reports] == [5] + [0] * 38
+    assert sum(report.rows for report in reports) >= 5 * 8  # two minutes: the narrow windows, and three wide ones
+
+
+async def test_each_row_is_judged_about_once_where_applications_write_all_the_time(session: Session) -> None:
+    memory, judged, read = SweepMemory(), 0, 0
+    for number in range(120 + 62):  # ten minutes, and until the last is quiet
+        now = NOW + timedelta(seconds=5 * number)
+        if number < 120:
+            await saved(session, f"orders_{number}", now, channels=["total"])
+        report = await swept(session, memory, now + timedelta(seconds=1))
+        judged, read = judged + report.threads, read + report.rows
+    assert judged == 120
+    assert read > 1000
+
+
+async def test_what_a_transaction_commits_late_is_judged(session: Session, application: Session) -> None:
+    memory = SweepMemory()
+    async with application.transaction():
+        await saved(application, "orders_late", NOW)
+        async with application.transaction():  # its rows have an id of their own, which no snapshot lists
+            await saved(application, "orders_later", NOW)
+        for seconds in (1, 6):
+            assert (await swept(session, memory, NOW + 5 * MINUTE + timedelta(seconds=seconds))).threads == 0
+    await swept(session, memory, NOW + 5 * MINUTE + timedelta(seconds=11))
+    for thread in ("orders_late", "orders_later"):
+        found = await case(session, thread)
+        assert found is not None, thread
+        assert found.state is State.DUE
+
+
+async def test_a_row_with_an_id_of_long_ago_is_found_by_the_next_wide_window(session: Session) -> None:
+    memory = SweepMemory()
+    for seconds in range(0, 50, 5):
+        await swept(session, memory, NOW + 10 * MINUTE + timedelta(seconds=seconds))
+    await saved(session, "orders_late", NOW - 4 * MINUTE)
+    await swept(session, memory, NOW + 10 * MINUTE + timedelta(seconds=50))
+    assert await case(session, "orders_late") is None
+    await swept(session, memory, NOW + 11 * MINUTE)
+    assert await case(session, "orders_late") is not None
+
+
+async def test_what_is_saved_on_the_head_of_a_finished_thread_is_noticed(session: Session) -> None:
+    await saved(session, "orders_1", NOW, channels=["total"])
+    memory = SweepMemory()
+    await swept(session, memory, QUIET)
+    assert await case(session, "orders_1") is None
+    await write(session, "orders_1", "branch:to:pay")
+    await swept(session, memory, QUIET + timedelta(seconds=5))
+    found = await case(session, "orders_1")
+    assert found is not None
+    assert found.verdict is Verdict.STOPPED
+
+
+async def test_a_checkpoint_that_is_written_over_is_judged_again(session: Session) -> None:
+    await saved(session, "orders_1", NOW, channels=["total"])
+    memory = SweepMemory()
+    await swept(session, memory, QUIET)
+    await session.execute("""update checkpoints set checkpoint = '{"updated_channels": ["branch:to:pay"]}'""")
+    await swept(session, memory, QUIET + timedelta(seconds=5))
+    assert await case(session, "orders_1") is not None
+
+
+async def test_a_thread_that_could_not_be_judged_is_tried_at_every_sweep(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await saved(session, "orders_1", NOW)
+    memory = SweepMemory()
+    with monkeypatch.context() as patched:
+        patched.setattr("resumed.operations.assess.decide_case", lambda *_: 1 / 0)
+        for seconds in (0, 5):
+            assert (await swept(session, memory, QUIET + timedelta(seconds=seconds))).threads == 1
+    await swept(session, memory, QUIET + timedelta(seconds=10))
+    assert await case(session, "orders_1") is not None
+
+
+async def test_a_sweep_that_fails_in_a_later_page_is_not_remembered(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(6):
+        await saved(session, f"orders_{number}", NOW - timedelta(seconds=number), channels=["total"])
+    monkeypatch.setattr(sweep, "PAGE_ROWS", 2)
+    memory, pages = SweepMemory(), []
+    move = sweep.watermark.move_watermark
+
+    async def fail(*given: object) -> None:
+        pages.append(1)
+        if len(pages) == 2:
+            raise ConnectionError
+        await move(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sweep.watermark, "move_watermark", fail)
+    with pytest.raises(ConnectionError):
+        await run_sweep(session, RULES, QUIET, memory=memory)
+    assert memory.judged(session, await workflow_versions.known_versions(session)) == ()
+    assert (await swept(session, memory, QUIET + timedelta(seconds=5))).threads == 6
+
+
+async def test_another_session_and_another_registration_begin_with_nothing(
+    session: Session, application: Session
+) -> None:
+    await saved(session, "orders_1", NOW, channels=["custom"])
+    memory = SweepMemory()
+    await swept(session, memory, QUIET)
+    assert (await swept(application, memory, QUIET)).threads == 1
+    assert (await swept(application, memory, QUIET)).threads == 0
+    (known,) = await workflow_versions.known_versions(session)
+    await workflow_versions.announce_versions(session, [replace(known, triggers=("custom",))])
+    await swept(application, memory, QUIET)
+    found = await case(session, "orders_1")
+    assert found is not None
+    assert found.state is State.DUE
+
+
+async def test_transaction_ids_are_compared_in_full(session: Session) -> None:
+    """The counter passes 2^32 after four thousand million transactions; a row has only the lower half of its id."""
+    await saved(session, "orders_1", NOW, channels=["total"])
+    cursor = await session.execute(
+        "select pg_current_xact_id()::text::bigint as next, xmin::text::bigint from checkpoints"
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    epoch = row["next"] - row["next"] % 2**32
+    window = JudgedRange(first_at(NOW - MINUTE), first_at(NOW + MINUTE), epoch + row["xmin"])
+    for judged, threads in ((window, 1), (replace(window, horizon=window.horizon + 1), 0)):
+        page = await sweep.checkpoints.window_news(session, (window.after, window.upper), 10, [judged])
+        assert len(page.threads) == threads
+
+
+def test_a_gap_between_two_sweeps_ends_what_the_wide_one_covers() -> None:
+    memory, session = SweepMemory(), object()
+    memory.remember(session, [], JudgedRange("1", "5", 10), wide=True)  # type: ignore[arg-type]
+    memory.remember(session, [], JudgedRange("4", "6", 20), wide=False)  # type: ignore[arg-type]
+    assert memory.judged(session, []) == (JudgedRange("4", "6", 20), JudgedRange("1", "6", 10))  # type: ignore[arg-type]
+    memory.remember(session, [], JudgedRange("7", "8", 30), wide=False)  # type: ignore[arg-type]
+    assert memory.judged(session, []) == (JudgedRange("7", "8", 30), JudgedRange("1", "6", 10))  # type: ignore[arg-type]
