@@ -1,7 +1,8 @@
 """What one attempt costs in its worker: CPU and round trips, beside a bare `ainvoke(None)`, in one process and run.
 
 `python bench/attempt_cost.py [THREADS] [--profile]` starts a Postgres of its own. Threads stand before the last two of
-four empty steps; 16 are resumed at once. A round trip is one wait for the server on a session, opening sessions apart.
+four empty steps; 16 are resumed at once. A round trip is a statement that the driver waits for, or a whole pipeline.
+Opening sessions is left out.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from typing import Any
 
 import psycopg
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
+from psycopg.pq import PipelineStatus
 from psycopg_pool import AsyncConnectionPool
 from resume_throughput import SAVER, config, gathered, prepare
 from workloads.steps import four_steps
@@ -36,14 +38,32 @@ waits = 0
 
 
 def count_round_trips() -> None:
-    waited = psycopg.AsyncConnection.wait
+    """Count what the driver waits for outside of pipelines, and the ends of pipelines."""
+    waited, left = psycopg.AsyncConnection.wait, psycopg.AsyncPipeline.__aexit__
 
     async def wait(self: Any, gen: Any, *args: Any, **kwargs: Any) -> Any:
+        in_pipeline = self.pgconn.pipeline_status != PipelineStatus.OFF
+        return await waited(self, gen if in_pipeline else counted(gen), *args, **kwargs)
+
+    async def aexit(self: Any, *error: Any) -> None:
         global waits  # noqa: PLW0603
         waits += 1
-        return await waited(self, gen, *args, **kwargs)
+        await left(self, *error)
 
     psycopg.AsyncConnection.wait = wait  # type: ignore[method-assign]
+    psycopg.AsyncPipeline.__aexit__ = aexit  # type: ignore[method-assign]
+
+
+def counted(gen: Any) -> Any:
+    """Count a call of the driver that has to wait at all."""
+    global waits  # noqa: PLW0603
+    try:
+        wanted = next(gen)
+        waits += 1
+        while True:
+            wanted = gen.send((yield wanted))
+    except StopIteration as done:
+        return done.value
 
 
 async def bare(dsn: str, threads: int) -> None:

@@ -79,6 +79,21 @@ async def test_one_that_is_left_inside_of_something_is_closed(pool: AttemptSessi
     assert await used(pool) != first
 
 
+async def test_one_on_which_a_statement_failed_is_used_again_but_not_after_a_failed_pipeline(
+    pool: AttemptSessions,
+) -> None:
+    first = await used(pool)
+    async with pool.session("t") as session:
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            await session.execute("select 1 / 0")
+    assert await used(pool) == first
+    async with pool.session("t") as session:
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            async with session.pipeline():
+                await session.execute("select 1 / 0")
+    assert await used(pool) != first
+
+
 async def test_one_that_an_error_passed_through_is_closed(pool: AttemptSessions) -> None:
     seen: list[int] = []
 

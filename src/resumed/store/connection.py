@@ -66,7 +66,7 @@ class BoundedConnection(AsyncConnection[DictRow]):
         try:
             return await super().wait(bounded, *args, **kwargs)
         except psycopg.Error as error:
-            if is_stale_plan(error) or self.pgconn.pipeline_status is not PipelineStatus.OFF:
+            if is_stale_plan(error) or self.pgconn.pipeline_status != PipelineStatus.OFF:
                 self.prepare_threshold = None
             raise
 
