@@ -10,6 +10,7 @@ from resumed.config.settings import Settings
 from resumed.observability.metric_descriptions import Description, Scope
 from resumed.observability.metrics import Metrics
 from support import sizing
+from support.log_events import log_events
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS_RULE = ROOT / "deploy" / "kubernetes" / "monitoring" / "prometheusrule.yaml"
@@ -85,6 +86,20 @@ def sizes() -> str:
     return table(columns, sizing.rows())
 
 
+def events() -> str:
+    """Return the table of all log events: levels and fields are the code's, the meanings are those in the document."""
+    lines = re.findall(r"^\| `([\w.]+)` \|.*\| (.*) \|$", (ROOT / "docs" / "logs.md").read_text(), re.MULTILINE)
+    meanings = dict(lines)
+    rows = [
+        (
+            f"`{one.name}`", " or ".join(one.levels), ", ".join(f"`{field}`" for field in one.fields),
+            meanings.get(one.name, ""),
+        )
+        for one in log_events()
+    ]  # fmt: skip
+    return table(("event", "level", "fields", "meaning"), rows)
+
+
 def _of_the_process() -> list[Description]:
     """Describe what the client library tells of the control process."""
     found = [one for one in Metrics().registry.collect() if one.name.startswith("process_")]
@@ -95,7 +110,12 @@ def _of_the_process() -> list[Description]:
     ]
 
 
-PARTS: dict[str, Callable[[], str]] = {"metrics": metrics, "metric-labels": labels, "sizes": sizes}
+PARTS: dict[str, Callable[[], str]] = {
+    "metrics": metrics,
+    "metric-labels": labels,
+    "sizes": sizes,
+    "log-events": events,
+}
 DOCUMENTS = sorted(one for one in (ROOT / "docs").glob("*.md") if _PART.search(one.read_text()))
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import pytest
 
 from resumed.observability.metrics import Metrics
 from support.generated import DOCUMENTS, ROOT, written
+from support.log_events import log_events
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda one: one.name)
@@ -28,3 +29,13 @@ def test_every_metric_that_is_given_out_is_described_once() -> None:
         if not one.name.startswith("process_")
     }
     assert ROOT / "docs" / "metrics.md" in DOCUMENTS
+
+
+def test_every_log_event_has_a_meaning_in_the_document() -> None:
+    lines = (ROOT / "docs" / "logs.md").read_text().splitlines()
+    events = log_events()
+    assert len(events) > 40
+    for one in events:
+        told = [line for line in lines if line.startswith(f"| `{one.name}` |")]
+        assert len(told) == 1, one.name
+        assert len(told[0].split(" | ")[-1]) > len("| x."), one.name
