@@ -63,7 +63,7 @@ def _ignore_quarantined(_: QuarantinedGroup) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Recorded:
-    """What one transaction of a sweep wrote; not `complete` where it could not judge a thread."""
+    """What one transaction of a sweep wrote; not `complete` where it could not judge or write a thread."""
 
     threads: int = 0
     written: int = 0
@@ -114,16 +114,18 @@ async def _sweep_window(
     session: Session, sweep_context: SweepContext, memory: SweepMemory, on_quarantined: OnQuarantined
 ) -> SweepReport | None:
     rows = threads = written = 0
-    judged, complete = memory.judged(session, sweep_context.known), True
+    complete = True
     window: Window | None = None
     first: Window | None = None
+    judged: tuple[JudgedRange, ...] = ()
     while True:
         async with session.transaction():
             mark = await watermark.take_watermark(session, sweep_context.now - sweep_context.rules.defaults.max_age)
             if mark is None:
                 return None if window is None else SweepReport(rows, threads, written)
-            window = window or _window(mark, sweep_context)
-            first = first or window
+            if window is None:
+                window = first = _window(mark, sweep_context)
+                judged = memory.judged(session, sweep_context, wide=window.wide)
             page = await checkpoints.window_news(session, (window.after, window.upper), PAGE_ROWS, judged)
             timeless: list[str] = []
             if window.wide:
@@ -136,9 +138,9 @@ async def _sweep_window(
         rows, threads, written = rows + page.rows, threads + found.threads, written + found.written
         complete = complete and found.complete
         if page.is_last:
-            if complete:
-                whole = JudgedRange(first.after, first.upper, first.horizon)
-                memory.remember(session, sweep_context.known, whole, wide=first.wide)
+            if complete and first is not None:
+                reached_range = JudgedRange(first.after, first.upper, first.horizon)
+                memory.remember(session, sweep_context, reached_range, wide=first.wide, whole=not judged)
             return SweepReport(rows, threads, written)
         window = replace(window, after=page.last_id or window.after)
 
@@ -227,7 +229,7 @@ async def _record(session: Session, sweep_context: SweepContext, threads: Sequen
     put_away = [
         update for update, before in changed if update.thread_id in recorded and enters_quarantine(update, before)
     ]
-    complete = not assessed.unread and assessed.judged.keys() == assessed.seen.keys()
+    complete = not assessed.unread and assessed.judged.keys() == assessed.seen.keys() and len(recorded) == len(changed)
     return _Recorded(len(threads), len(changed), _grouped(put_away), complete)
 
 

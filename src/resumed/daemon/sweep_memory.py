@@ -1,19 +1,29 @@
-"""Remembers what earlier sweeps have judged, so that windows which overlap read ids again but judge nothing twice.
+"""Remembers what earlier sweeps have judged, so that windows which overlap read ids again but judge little twice.
 
 A transaction id below the horizon of a sweep had ended when that sweep began: it saw every row of it. The ids mean
 something on one server only, so what is remembered holds for one session; after a restart, a failover or a restore
-the next sweep judges its whole window.
+the next sweep judges its whole window. So does every wide sweep after half the tolerance: whatever leaves no new row,
+as a deleted one, is found before its thread has left the window.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from resumed.judge.workflow_match import LIVE_FOR
 from resumed.model import Registration
+from resumed.operations.assess import SweepContext
 from resumed.store.checkpoints import JudgedRange
 from resumed.store.connection import Session
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class _Basis:
+    """What verdicts depend on beside rows and age: on which server, by which registrations, which of them live."""
+
+    session: Session
+    registrations: frozenset[tuple[Registration, bool]]
 
 
 @dataclass(slots=True)
@@ -26,30 +36,34 @@ class SweepMemory:
     answers_after: str = ""
     _narrow: JudgedRange | None = None
     _wide: JudgedRange | None = None
-    _session: Session | None = None
-    _registrations: frozenset[Registration] = field(default_factory=frozenset)
+    _basis: _Basis | None = None
+    _whole_at: datetime = _NEVER
 
-    def judged(self, session: Session, registrations: Sequence[Registration]) -> tuple[JudgedRange, ...]:
-        """Return what need not be judged again; nothing on another session, or since a registration has changed."""
-        if session is not self._session or _undated(registrations) != self._registrations:
+    def judged(self, session: Session, context: SweepContext, *, wide: bool) -> tuple[JudgedRange, ...]:
+        """Return what this sweep need not judge again."""
+        if self._basis != _basis_of(session, context):
+            return ()
+        if wide and abs(context.now - self._whole_at) >= context.rules.clock_tolerance / 2:
             return ()
         return tuple(one for one in (self._narrow, self._wide) if one is not None)
 
-    def remember(
-        self, session: Session, registrations: Sequence[Registration], found: JudgedRange, *, wide: bool
-    ) -> None:
-        """Remember that a sweep has judged this range to its end; a narrow one extends the last wide one."""
-        before = self.judged(session, registrations)
-        self._session, self._registrations = session, _undated(registrations)
+    def remember(self, session: Session, context: SweepContext, found: JudgedRange, *, wide: bool, whole: bool) -> None:
+        """Remember a range that a sweep has judged to its end, the `whole` of it or what was new there.
+
+        A narrow one extends the last wide one.
+        """
+        basis = _basis_of(session, context)
         if wide:
-            self._wide = found
-        elif not before:
+            self._wide, self._whole_at = found, context.now if whole else self._whole_at
+        elif basis != self._basis:
             self._wide = None
         elif self._wide is not None and self._wide.after <= found.after < self._wide.upper:
             self._wide = replace(self._wide, upper=max(self._wide.upper, found.upper))
-        self._narrow = found
+        self._narrow, self._basis = found, basis
 
 
-def _undated(registrations: Sequence[Registration]) -> frozenset[Registration]:
-    """Return what a verdict depends on; which versions are live concerns open cases only."""
-    return frozenset(replace(one, seen_at=_NEVER) for one in registrations)
+def _basis_of(session: Session, context: SweepContext) -> _Basis:
+    return _Basis(
+        session,
+        frozenset((replace(one, seen_at=_NEVER), context.now - one.seen_at < LIVE_FOR) for one in context.known),
+    )

@@ -10,35 +10,41 @@ from page
 group by thread_id
 
 -- name: window_news
--- As window_page, and of each thread whether anything of it is new: a row of the page, or one that was saved on its
--- newest root checkpoint there, of a transaction that had not ended when the ids around it were last judged.
+-- As window_page, and of each thread whether anything of it is new since the ids of its rows were last judged: a row of
+-- the page, what was saved on a child's row there, or on the newest root checkpoint.
 with page as materialized (
     select thread_id, checkpoint_ns, checkpoint_id,
         -- include: transaction_id
         as transaction_id,
+        case when checkpoint_ns > '' then (
+            select max(
+                -- include: transaction_id
+            ) from checkpoint_writes w
+            where w.thread_id = k.thread_id and w.checkpoint_ns = k.checkpoint_ns and w.checkpoint_id = k.checkpoint_id
+        ) end as written_by,
         -- include: judged_below
         as judged_below
-    from checkpoints
+    from checkpoints k
     where checkpoint_id > %(after)s::text and checkpoint_id < %(upper)s::text
     order by checkpoint_id
     fetch first (%(rows)s::int) rows with ties
 ), threads as materialized (
     select thread_id, max(checkpoint_id) as last_id, count(*)::int as rows,
-        max(checkpoint_id) filter (where checkpoint_ns = '') as checkpoint_id,
-        bool_or(judged_below is null or transaction_id >= judged_below) as news
+        max(checkpoint_id) filter (where checkpoint_ns = '') as root_id, min(judged_below) as judged_below,
+        bool_or(judged_below is null or greatest(transaction_id, written_by) >= judged_below) as news
     from page
     group by thread_id
 )
 select thread_id, last_id, rows, news or exists (
     select from checkpoint_writes w
-    where w.thread_id = threads.thread_id and w.checkpoint_ns = '' and w.checkpoint_id = threads.checkpoint_id
+    where w.thread_id = t.thread_id and w.checkpoint_ns = '' and w.checkpoint_id = coalesce(t.root_id, (
+        select max(k.checkpoint_id || '') from checkpoints k where k.thread_id = t.thread_id and k.checkpoint_ns = ''
+    ))
     and (
         -- include: transaction_id
-    ) >= (
-        -- include: judged_below
-    )
+    ) >= t.judged_below
 ) as news
-from threads
+from threads t
 
 -- name: metadata
 -- What the call of one root checkpoint left in its metadata; for a factory that is called for its thread.
