@@ -3,6 +3,7 @@
 import asyncio
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import CancelledError, Future, wait
 from datetime import timedelta
@@ -12,6 +13,7 @@ T = TypeVar("T")
 
 END = object()
 _CANCEL_TIMEOUT = timedelta(seconds=30)
+_TURN = timedelta(milliseconds=250)
 
 
 class _Loop:
@@ -66,15 +68,23 @@ def run_sync(work: Coroutine[Any, Any, T]) -> T:
 
     loop.call_soon_threadsafe(begin)
     try:
-        task = ended.result()
+        _wait(ended)
     except BaseException:
         if not ended.done():
             loop.call_soon_threadsafe(cancel)
-            wait({ended}, _CANCEL_TIMEOUT.total_seconds())
+            _wait(ended, _CANCEL_TIMEOUT)
         raise
+    task = ended.result()
     if task.cancelled():
         raise CancelledError  # that of futures: asyncio's would end a caller's task
     return task.result()
+
+
+def _wait(ended: Future[Any], limit: timedelta = timedelta.max) -> None:
+    """Wait for the end, for so long at most; in short turns, since an interrupt just before one begins waits for it."""
+    deadline = time.monotonic() + limit.total_seconds()
+    while wait({ended}, _TURN.total_seconds()).not_done and time.monotonic() < deadline:
+        pass
 
 
 async def next_part(stream: AsyncIterator[Any]) -> Any:

@@ -81,17 +81,17 @@ order by c.last_activity_at, c.thread_id
 limit %(rows)s::int
 
 -- name: timeless
--- Threads whose head has an id that tells no time and is not the one on record: the window can never show them.
+-- Threads whose head has an id that tells no time and is not the one on record: the window can never show them. Asked
+-- for each by itself: of `not exists` the planner may make a join with the whole table, where it expects many.
 select distinct odd.thread_id
 from checkpoints odd
 where (odd.checkpoint_id < %(lowest)s::text or odd.checkpoint_id > %(highest)s::text) and odd.checkpoint_ns = ''
-and not exists (
-    select from resumed.cases c where c.thread_id = odd.thread_id and c.head = odd.checkpoint_id
-)
-and not exists (
-    select from checkpoints newer
+and (select true from resumed.cases c where c.thread_id = odd.thread_id and c.head = odd.checkpoint_id) is null
+and (
+    select true from checkpoints newer
     where newer.thread_id = odd.thread_id and newer.checkpoint_ns = '' and newer.checkpoint_id > odd.checkpoint_id
-)
+    limit 1
+) is null
 limit %(rows)s::int
 
 -- name: heads
