@@ -1,4 +1,4 @@
-"""Owns what the outcome of an attempt means: for its thread, for its case, and for whoever looks at it."""
+"""Owns what the outcome of an attempt means: for its thread, for its case, and for its reader."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ class OutcomeMeaning:
 
     - charged: counts against `max_attempts`; a crash does only where the thread ran alone.
     - due_at_once: the next attempt does not wait; nothing shows that the thread was to blame.
-    - own: the attempt itself brought the thread where it is; otherwise whoever has it now decides on its case.
+    - own: the attempt itself brought the thread where it is; otherwise its present owner decides on its case.
     - proves: the thread has shown that it does not end its worker, so it is no suspect any more.
     - error: a warning in the log and an error in a trace; a wait, a deploy or another writer is none.
     - fails_once, fails_resume: the exit code of that command is 1.

@@ -102,3 +102,21 @@ def test_no_function_nests_deeper_than_the_house_allows() -> None:
 
 def test_no_module_imports_for_type_checking_only() -> None:
     assert [module for module in MODULES if "TYPE_CHECKING" in module.read_text()] == []
+
+
+def test_no_word_that_has_to_be_decoded() -> None:
+    words = re.compile(
+        r"\b(lest|anew|whoever|somebody|(tells?|told) of|(gives?|given) back|is at it|felled)\b", re.IGNORECASE
+    )
+    kept = {"decisions.md", "CHANGELOG.md"}  # a record of what was said
+    repository = ROOT.parents[1]
+    files = [*repository.glob("*.md"), *repository.glob("docs/**/*.md"), *repository.glob("deploy/**/*.yml")]
+    files += [one for pattern in ("*.py", "*.sql") for one in ROOT.rglob(pattern) if one.parent.name != "migrations"]
+    found = [
+        f"{file.relative_to(repository)}: {line.strip()}"
+        for file in files
+        if file.name not in kept
+        for line in file.read_text().splitlines()
+        if words.search(line)
+    ]
+    assert found == []

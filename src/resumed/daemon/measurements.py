@@ -50,7 +50,7 @@ class LongestStepTask:
 
 @dataclass(slots=True)
 class DatabaseReadTask:
-    """Reads what the metrics tell of the whole database, on a session of its own, `every` so often.
+    """Reads what the metrics say about the whole database, on a session of its own, `every` so often.
 
     Counting takes a tenth of the time at most: a count of very many cases is made less often, and holds for longer.
     """
@@ -62,7 +62,7 @@ class DatabaseReadTask:
     _not_before: float = 0.0
 
     async def run_once(self) -> None:
-        """Read once; where the cases cannot be counted, what was told of them is withdrawn."""
+        """Read once; where the cases cannot be counted, the gauges about them are withdrawn."""
         if asyncio.get_running_loop().time() >= self._not_before:
             counted = False
             async with _surviving(self.events), self.session.session() as session:

@@ -114,7 +114,7 @@ class DispatchTask:
         return handed_out
 
     async def _is_any_due(self, session: Session, turn: DispatchTurn) -> bool:
-        """Return whether anything is due of the workflows that this replica has, whoever may take it."""
+        """Return whether anything is due of the workflows that this replica has, for any replica."""
         known = self.context.monitor.workflows.registrations.values()
         wanted = [ClaimRequest(registration, 1, suspects) for registration in known for suspects in (False, True)]
         return await cases.is_any_due(session, wanted, turn.swept_at)

@@ -84,7 +84,7 @@ class PruneReport:
 class Pruner:
     """Has the workers of this process prune threads, on behalf of an actor.
 
-    `wanted` is asked before each thread whether to go on; `report` is told of each batch; `at_once` threads are pruned
+    `wanted` is asked before each thread whether to go on; `report` gets each batch; `at_once` threads are pruned
     side by side, each with up to two sessions; `limited` rounds end before the load can be felt. A dry run writes
     nothing of its own, and the workers take back what they do.
     """

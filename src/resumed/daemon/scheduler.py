@@ -26,7 +26,7 @@ class ScheduledCall:
 async def run_scheduler(calls: list[ScheduledCall]) -> AsyncIterator[None]:
     """Call these functions at their intervals for the length of a block; never one twice at once.
 
-    A call that outlasts its interval is the next one as well. Metrics tell of it; APScheduler would at every interval.
+    A call that outlasts its interval is the next one as well. Metrics show it; APScheduler would log each time.
     """
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
     scheduler = AsyncIOScheduler(timezone=UTC)

@@ -1,7 +1,7 @@
 """Makes one HTTP request to the webhook, in a thread of its own that nothing waits for beyond the time limit.
 
 Only the status and `Retry-After` are read of an answer, never its body. Redirects and proxies are not followed. What is
-told of a failure names no part of the address.
+reported of a failure names no part of the address.
 """
 
 import asyncio

@@ -260,7 +260,7 @@ def begin_case(known: Case | None, update: CaseUpdate, now: datetime) -> Case | 
 
 
 def make_case_due(known: Case | None, update: CaseUpdate, now: datetime, *, pinned: bool) -> Case | None:
-    """Compute the case of a thread for which a person asks an attempt now, all its attempts given back.
+    """Compute the case of a thread for which a person asks an attempt now, all its attempts allowed again.
 
     `pinned` says that this person knew of the quarantine. None where another person has cancelled or quarantined it.
     """

@@ -78,7 +78,7 @@ class ThreadSnapshot:
             f"{row.checkpoint_ns}|{row.checkpoint_id}|{row.task_id}|{row.channel}|{row.writer}" for row in self.rows
         )
         if self.head.source in _EDITING_SOURCES and self.ran_since:
-            lines.append("somebody has run it since")
+            lines.append("another process has run it since")
         lines += [f"{namespace}|edited" for namespace in self.head.edited_inside]
         control, head = _digest("\n".join(lines)), self.head
         if head.newest_id == head.checkpoint_id and not head.saved_since:

@@ -132,7 +132,7 @@ def pause_after_failure(
 
 
 def known_open(told: Iterable[str], live: Iterable[str], open_now: Iterable[str]) -> frozenset[str]:
-    """Return the workflows whose circuit is known to be open; what was not told of them is to be told.
+    """Return the workflows whose circuit is known to be open; what no notice has said about them is to be sent.
 
     Of a workflow that no replica has at the moment nothing is known: it stays as it was told.
     """

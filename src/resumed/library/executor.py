@@ -125,7 +125,7 @@ class AsyncWorkflowExecutor:
             await self._stack.aclose()
 
     def _close_sync_face(self) -> None:
-        """Close the synchronous executor, once whoever opens it at this moment has done so."""
+        """Close the synchronous executor, once a caller that is opening it has done so."""
         with self._guard:
             opened, self._sync_face = self._sync_face, None
         if opened is not None:

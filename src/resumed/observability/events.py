@@ -191,7 +191,7 @@ class Events(RetentionEvents):
         self.metrics.workflow_known(workflow)
 
     def workflows_registered(self, registrations: Iterable[Registration]) -> None:
-        """Set what is told of the versions of workflows that this replica has now, and of no others."""
+        """Set the gauges of the versions of workflows that this replica has now, and of no others."""
         self.metrics.workflows_registered(registrations)
 
     def steps_measured(self, longest: Mapping[str, timedelta]) -> None:

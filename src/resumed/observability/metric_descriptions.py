@@ -1,4 +1,4 @@
-"""What is told of each metric beside its value: name, kind, labels, unit, meaning, and of what it is."""
+"""The description of each metric: name, kind, labels, unit, meaning, and of what it is."""
 
 from dataclasses import dataclass
 from enum import StrEnum

@@ -86,7 +86,7 @@ class Metrics:
             "console_requests", "Requests to the console, by status; 0 in a release without one.", "code"
         )
         self.webhook_failures = self._counter(
-            "webhook_failures", "Requests to the webhook that failed; what they told of is sent again."
+            "webhook_failures", "Requests to the webhook that failed; their notices are sent again."
         )
 
     def _create_histograms(self) -> None:
@@ -199,7 +199,7 @@ class Metrics:
         self.database.add_workflow(workflow)
 
     def workflows_registered(self, registrations: Iterable[Registration]) -> None:
-        """Set what is told of the versions that this replica has now; a `min_age` of 0 would be one that is set."""
+        """Set the gauges of the versions that this replica has now; a `min_age` of 0 would be one that is set."""
         self.min_age.clear()
         self.workflow_info.clear()
         for one in registrations:

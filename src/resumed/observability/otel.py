@@ -148,7 +148,7 @@ class _LastWarning(logging.Handler):
 
 
 class SpanContexts:
-    """Makes an attempt's span the parent of what its nodes trace; the span itself is exported by whoever closes it."""
+    """Makes an attempt's span the parent of what its nodes trace; what closes it exports the span itself."""
 
     def __init__(self) -> None:
         """Export nothing: all that is needed is whether the sampler takes the trace."""

@@ -91,7 +91,7 @@ class Traces:
 
 
 def span_ids(thread_id: str, attempt: int, started_at: datetime) -> SpanIds:
-    """Return the ids of an attempt's span, the same for whoever closes it.
+    """Return the ids of an attempt's span, the same for any process that closes it.
 
     The start is a part of the identity: retention lets numbers begin again, and databases share a collector.
     """
@@ -126,7 +126,7 @@ def span_name(attempt: Attempt) -> str:
 
 
 def _attributes(attempt: Attempt, *, is_error: bool) -> dict[str, Value]:
-    """Return what is told of an attempt: names, ids and counts, no state and no message."""
+    """Return what a span says about an attempt: names, ids and counts, no state and no message."""
     outcome = str(attempt.outcome) if attempt.outcome is not None else None
     found: dict[str, Value | None] = {
         "messaging.system": "resumed",

@@ -81,7 +81,7 @@ class AdoptionReport:
 class Adoption:
     """One adoption: what it asks of the database, by which rules, and what it has found and done so far.
 
-    `tell` is called with the report again and again, for whoever waits.
+    `tell` is called with the report again and again, as progress.
     """
 
     session: Session

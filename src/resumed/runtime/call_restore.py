@@ -64,7 +64,7 @@ def _nodes(found: object) -> Breakpoints:
 def stored_configurable(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return the scalars that the original call left in metadata, without LangGraph's keys, our own and tracing keys.
 
-    Given back, a tracing key would hang what the resume traces under a parent that may never have been exported.
+    Restored, a tracing key would hang what the resume traces under a parent that may never have been exported.
     """
     return {
         key: value

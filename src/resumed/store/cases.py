@@ -153,7 +153,7 @@ async def postpone(session: Session, thread_id: str, delay: timedelta) -> None:
 
 
 async def make_due(session: Session, update: CaseUpdate, claimant: str, *, known: Case | None, pinned: bool) -> bool:
-    """Make a case due because a person asks: out of back-off and quarantine, its attempts given back, claimed by us.
+    """Make a case due because a person asks: out of back-off and quarantine, its attempts allowed again, claimed by us.
 
     `known` is the case as it was read before; `pinned` says that the person knew of another one's quarantine. False
     where another person has forbidden it meanwhile.

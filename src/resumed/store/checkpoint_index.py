@@ -23,7 +23,7 @@ Tell = Callable[[str], None]
 
 
 async def has_index(session: Session) -> bool:
-    """Return whether every table that holds checkpoints has a finished index on `checkpoint_id`, whoever built it."""
+    """Return whether every table that holds checkpoints has a finished index on `checkpoint_id`, ours or another."""
     row = await (await session.execute(_SQL["has_index"])).fetchone()
     return bool(row and row["indexed"])
 

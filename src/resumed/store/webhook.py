@@ -17,7 +17,7 @@ _SQL = load_sql("webhook")
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message that is being sent: its id and body are the same at every try; how many notices it tells of."""
+    """A message that is being sent: its id and body are the same at every try; how many notices it carries."""
 
     message_id: str
     body: str

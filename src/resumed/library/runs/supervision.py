@@ -77,7 +77,7 @@ class NodeThreads:
         self._counted = {self._own}
 
     def track(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Count what a loop's default executor runs, whoever made or chose it; it goes on running it.
+        """Count what a loop's default executor runs, whichever code made or chose it; it goes on running it.
 
         Asked before each run: an application may choose another one at any time, and what the earlier one still runs
         counts on. A loop that does not tell its executor (uvloop) is given ours, once for all that ask.

@@ -27,7 +27,7 @@ set pinned = true, claimed_until = null, claimed_by = null, revision = revision 
 where thread_id = %(thread)s::text
 
 -- name: release
--- Out of quarantine: all attempts are given back, and no version's refusal counts any more.
+-- Out of quarantine: all attempts are allowed again, and no version's refusal counts any more.
 update resumed.cases
 set pinned = false, suspect = false, attempts = 0, consecutive = 0, spent_by = '{}', refused_by = '{}', refusal = null,
     refusal_reason = null, claimed_until = null, claimed_by = null, revision = revision + 1,

@@ -150,7 +150,7 @@ update resumed.prune_marks set deleted_at = clock_timestamp() where thread_id = 
 
 -- name: raced
 -- Threads that were deleted and have a root checkpoint again whose parent is gone: a run that had loaded the thread
--- before saved on top of what it knew. A thread that was begun anew has no parent at its first checkpoint.
+-- before saved on top of what it knew. A thread that was begun again has no parent at its first checkpoint.
 select m.thread_id, m.workflow from resumed.prune_marks m
 where m.deleted_at is not null and exists (
     select from checkpoints c

@@ -99,7 +99,7 @@ select current_setting('transaction_read_only')::boolean as read_only, pg_is_in_
 
 -- name: has_index
 -- Whether every table that holds checkpoints, of a partitioned one each partition, has a finished index whose first
--- column is checkpoint_id, whoever built it. `partitioned` and `covered`: whether the whole is partitioned, and
+-- column is checkpoint_id, ours or another. `partitioned` and `covered`: whether the whole is partitioned, and
 -- whether it has such an index of its own, from which each new partition gets one.
 with root as (
     select c.oid, c.relkind from pg_class c where c.oid = to_regclass('checkpoints')
