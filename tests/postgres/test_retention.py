@@ -1,5 +1,6 @@
 """What is over of our own tables goes after its time, in batches, and nothing that is still needed goes with it."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -175,6 +176,28 @@ async def test_a_round_is_made_only_while_ready_by_one_at_a_time_and_never_in_a_
     assert await left(service)
     await locks.unlock_key(session, RETENTION_KEY)
     assert not await left(service)
+
+
+@pytest.mark.parametrize("prunes", [False, True])
+async def test_after_a_round_that_left_nothing_to_do_the_next_comes_a_minute_later(
+    database: str, session: Session, monkeypatch: pytest.MonkeyPatch, *, prunes: bool
+) -> None:
+    service = Service(Settings(database_url=SecretStr(database), prune_older_than=DAY if prunes else None), Events())
+    make_ready(service)
+    service.monitor.workflows.registrations = {"orders": Registration("orders", "", (), (), NUMBERS, datetime.now(UTC))}
+    await case(session, "first", "closed", 40)
+
+    async def left() -> list[str]:
+        await service.retention.run_once()
+        return await column(session, "select thread_id from resumed.cases")
+
+    assert [await left(), await left()] == [[], []]
+    await case(session, "second", "closed", 40)
+    assert await left() == ([] if prunes else ["second"])  # where a policy prunes, no round rests
+    loop = asyncio.get_running_loop()
+    now = loop.time()
+    monkeypatch.setattr(loop, "time", lambda: now + 61)
+    assert await left() == []
 
 
 async def test_a_role_without_the_right_to_delete_is_told_once(

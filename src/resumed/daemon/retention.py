@@ -4,6 +4,7 @@ One replica or command does it at a time, under an advisory lock on a session of
 end frees the lock. Nothing is deleted while the daemon is not ready; what fails is logged and tried at the next round.
 """
 
+import asyncio
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -39,14 +40,16 @@ class RetentionRules:
 
 @dataclass(slots=True)
 class RetentionTask:
-    """Makes the rounds of retention of one control process."""
+    """Makes the rounds of retention of one control process, none for `rest` after one that left nothing to do."""
 
     context: TaskContext
     rules: RetentionRules
     dry_run: bool = False
+    rest: timedelta = timedelta(0)
     _pruner: Pruner = field(init=False)
     _denied: bool = False
     _refused: bool = False
+    _not_before: float = 0.0
 
     def __post_init__(self) -> None:
         """Prepare to prune on behalf of this host's daemon."""
@@ -55,13 +58,14 @@ class RetentionTask:
 
     async def run_once(self) -> None:
         """Make one round, unless another replica is making one or the daemon is not ready."""
-        if self.dry_run or not self._may_go_on():
+        now = asyncio.get_running_loop().time()
+        if self.dry_run or now < self._not_before or not self._may_go_on():
             return
         events = self.context.events
         try:
             async with open_session(self.context.target, "resumed retention") as session:
-                if await locks.try_key(session, RETENTION_KEY):
-                    await self._run_round(session)
+                if await locks.try_key(session, RETENTION_KEY) and not await self._run_round(session):
+                    self._not_before = now + self.rest.total_seconds()
         except (DatabaseError, PostgresError, OSError, TimeoutError) as error:
             refused = isinstance(error, PostgresError) and kind_of(error) is ErrorKind.REFUSED
             if not (refused and self._refused):  # a role that lacks a right is reported once
@@ -73,7 +77,8 @@ class RetentionTask:
     def _may_go_on(self) -> bool:
         return self.context.readiness.is_ready and not self.context.pool.stopping
 
-    async def _run_round(self, session: Session) -> None:
+    async def _run_round(self, session: Session) -> bool:
+        """Make one round; return whether the next one may have anything to do."""
         if gone := await forget_history(session, self.rules.history):
             self.context.events.history_forgotten(gone)
         raced = await retention.raced_threads(session, _RACED_ROWS)
@@ -85,6 +90,7 @@ class RetentionTask:
         policies = {name: policy_of(one, self.rules.older_than, self.rules.strategy) for name, one in own.items()}
         if own and await self._may_prune(session, policies):
             await self._prune(session, own, policies)
+        return bool(gone or raced or any(policies.values()))
 
     async def _may_prune(self, session: Session, policies: Mapping[str, PrunePolicy | None]) -> bool:
         """Return whether threads can be pruned: with the index, and the right to delete where a policy asks for it."""

@@ -39,6 +39,7 @@ from resumed.workers.pool import WorkerPool, replica_name
 _ANNOUNCE_EVERY = timedelta(seconds=20)
 _SELF_TEST_EVERY = timedelta(seconds=60)
 _RETENTION_EVERY = timedelta(seconds=10)
+_RETENTION_REST = timedelta(minutes=1)
 _READ_EVERY = timedelta(seconds=10)
 _NOTICES_EVERY = timedelta(seconds=5)
 _MEASURE_STEPS_EVERY = timedelta(minutes=10)
@@ -86,7 +87,9 @@ class Service:
         read_every = min(settings.poll_interval, _READ_EVERY)
         self._database_read = DatabaseReadTask(self._read_session, events, read_every)
         self._webhook = webhook_task(settings, self.target, events)
-        self.retention = RetentionTask(self.context, retention_rules(settings), dry_run=settings.dry_run)
+        self.retention = RetentionTask(
+            self.context, retention_rules(settings), dry_run=settings.dry_run, rest=_RETENTION_REST
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set, then drain. Raises DatabaseUnusableError at the start, never later."""

@@ -20,12 +20,12 @@ from resumed.observability.events import Events, configure
 _ROUND = RetentionTask._run_round  # noqa: SLF001 - the part of a round that is under the lock
 
 
-async def _timed(self: RetentionTask, session: Any) -> None:
+async def _timed(self: RetentionTask, session: Any) -> bool:
     with Path(sys.argv[1]).open("a") as file:
         file.write(f"begin {os.getpid()} {time.monotonic()}\n")
         file.flush()
         try:
-            await _ROUND(self, session)
+            return await _ROUND(self, session)
         finally:  # SIGTERM cancels it
             file.write(f"end {os.getpid()} {time.monotonic()}\n")
 
