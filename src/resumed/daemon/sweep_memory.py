@@ -16,6 +16,7 @@ from resumed.store.checkpoints import JudgedRange
 from resumed.store.connection import Session
 
 _NEVER = datetime.min.replace(tzinfo=UTC)
+_LONGEST_GAP = LIVE_FOR / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,18 @@ class SweepMemory:
     _wide: JudgedRange | None = None
     _basis: _Basis | None = None
     _whole_at: datetime = _NEVER
+    _used_at: datetime = _NEVER
 
     def judged(self, session: Session, context: SweepContext, *, wide: bool) -> tuple[JudgedRange, ...]:
-        """Return what this sweep need not judge again."""
-        if self._basis != _basis_of(session, context):
+        """Return what this sweep need not judge again.
+
+        Everything is forgotten where verdicts depend on something else now, or may have done so since the last sweep:
+        a replica that was suspended does not see that its own version counted as dead meanwhile.
+        """
+        was_away = abs(context.now - self._used_at) >= _LONGEST_GAP
+        self._used_at = context.now
+        if was_away or self._basis != _basis_of(session, context):
+            self._narrow = self._wide = self._basis = None
             return ()
         if wide and abs(context.now - self._whole_at) >= context.rules.clock_tolerance / 2:
             return ()
@@ -52,14 +61,11 @@ class SweepMemory:
 
         A narrow one extends the last wide one.
         """
-        basis = _basis_of(session, context)
         if wide:
             self._wide, self._whole_at = found, context.now if whole else self._whole_at
-        elif basis != self._basis:
-            self._wide = None
         elif self._wide is not None and self._wide.after <= found.after < self._wide.upper:
             self._wide = replace(self._wide, upper=max(self._wide.upper, found.upper))
-        self._narrow, self._basis = found, basis
+        self._narrow, self._basis = found, _basis_of(session, context)
 
 
 def _basis_of(session: Session, context: SweepContext) -> _Basis:

@@ -38,7 +38,9 @@ with page as materialized (
 select thread_id, last_id, rows, news or exists (
     select from checkpoint_writes w
     where w.thread_id = t.thread_id and w.checkpoint_ns = '' and w.checkpoint_id = coalesce(t.root_id, (
-        select max(k.checkpoint_id || '') from checkpoints k where k.thread_id = t.thread_id and k.checkpoint_ns = ''
+        select k.checkpoint_id from checkpoints k where k.thread_id = t.thread_id and k.checkpoint_ns = ''
+        order by k.checkpoint_id desc
+        limit 1
     ))
     and (
         -- include: transaction_id
