@@ -37,6 +37,11 @@ BOTH = [("sync", "sync"), ("async", "async")]
 CROSSED = [("sync", "async"), ("async", "sync")]
 
 
+def whole_talk(thread: str) -> str:
+    """Name the thread whose conversation this one is up to the kill."""
+    return f"{':'.join(thread.split(':')[:5])}:end:0"
+
+
 @dataclass
 class Truth:
     """What the driver knows and the tables hold, by thread, before the daemon has seen any of it."""
@@ -45,6 +50,7 @@ class Truth:
     texts: dict[str, bytes] = field(default_factory=dict)
     asked: dict[str, set[str]] = field(default_factory=dict)
     ahead: set[str] = field(default_factory=set)
+    heads: dict[str, tuple[object, ...]] = field(default_factory=dict)
 
     @property
     def threads(self) -> list[str]:
@@ -58,21 +64,23 @@ class Truth:
 
     def questions(self, thread: str) -> list[str]:
         """All questions of the thread's conversation, as it went to its end."""
-        talk = ":".join(thread.split(":")[:5])
-        return list(self.points[f"{talk}:end:0"]["given"])
+        return list(self.points[whole_talk(thread)]["given"])
 
     def open_questions(self, thread: str) -> set[str]:
         """What is asked of a person and has no answer anywhere among the thread's rows."""
         asked = self.asked.get(thread, set())
         return {one for one in asked if not evidence.stored(self.texts[thread], one)}
 
+    def died(self, thread: str) -> bool:
+        """The process died before the thread's last checkpoint: calls in threads beside it may come after that."""
+        return bool(self.points[thread]["killed"]) and self.heads.get(thread) != self.heads[whole_talk(thread)]
+
     def finished(self, thread: str) -> bool:
-        return not self.points[thread]["killed"] and not self.open_questions(thread)
+        return not self.died(thread) and not self.open_questions(thread)
 
     def resumable(self, thread: str) -> bool:
         """The process died and no question that a person can see lacks its answer."""
-        died = self.points[thread]["killed"] and thread not in self.ahead
-        return bool(died) and not self.open_questions(thread)
+        return self.died(thread) and thread not in self.ahead and not self.open_questions(thread)
 
     def complete(self, thread: str) -> bool:
         """Every question of the whole conversation has its answer."""
@@ -107,7 +115,7 @@ class People:
     def seen(self, truth: Truth) -> Truth:
         """Read what the tables hold now."""
         dsn = self.bench.dsn
-        return Truth(truth.points, evidence.texts(dsn), evidence.asked(dsn), evidence.ahead(dsn))
+        return Truth(truth.points, evidence.texts(dsn), evidence.asked(dsn), evidence.ahead(dsn), evidence.heads(dsn))
 
     def scanned(self) -> dict[str, Any]:
         done = self.command("scan", "--json")

@@ -130,6 +130,16 @@ def ahead(dsn: str) -> set[str]:
     return {row["thread_id"] for row in rows(dsn, query)}
 
 
+def heads(dsn: str) -> dict[str, tuple[object, ...]]:
+    """Tell of each thread at which step its newest root checkpoint was saved, by what, and what that has updated."""
+    query = """
+        select distinct on (thread_id) thread_id, metadata -> 'step' as step, metadata -> 'source' as source,
+            (checkpoint -> 'updated_channels')::text as updated
+        from checkpoints where checkpoint_ns = '' order by thread_id, checkpoint_id desc
+    """
+    return {row["thread_id"]: (row["step"], row["source"], row["updated"]) for row in rows(dsn, query)}
+
+
 def stored(said: bytes, question: str) -> bool:
     """Say whether the answer to a question is anywhere among a thread's rows."""
     return answer_to(question).encode() in said
