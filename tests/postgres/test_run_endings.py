@@ -15,13 +15,13 @@ import pytest
 from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, interrupt
-from pydantic import BaseModel
 
 from postgres.test_executor import State, graph, lock_is_free, rows
 from resumed.errors import LockLostError, RunCancelledError, WorkflowAlreadyRunningError
 from resumed.library.executor import AsyncWorkflowExecutor
 from resumed.library.runs import coordinator, supervision
 from resumed.library.sync_executor import WorkflowExecutor
+from support.endless import endless_value
 
 ENDED: list[str] = []
 
@@ -486,13 +486,7 @@ async def test_a_session_that_is_busy_for_longer_than_a_run_waits_keeps_no_lock(
 
 
 async def test_a_value_whose_serialisation_never_ends_holds_up_no_other_run(database: str) -> None:
-    inside, end = threading.Event(), threading.Event()
-
-    class Endless(BaseModel):
-        def model_dump(self, *_: Any, **__: Any) -> dict[str, Any]:
-            inside.set()
-            end.wait()
-            return {}
+    Endless, inside, end = endless_value()  # noqa: N806 - a class
 
     async def hang(_: State) -> Any:
         return {"steps": [Endless()]}

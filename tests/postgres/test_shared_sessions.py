@@ -1,7 +1,6 @@
 """Attempts that share lock sessions: none disturbs what another asks, and a lost session ends its own only."""
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator
 from typing import Any, TypedDict
 
@@ -9,13 +8,13 @@ import psycopg
 import pytest
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
-from pydantic import BaseModel
 
 from resumed.runtime import attempt as attempt_module
 from resumed.runtime.attempt_sessions import AttemptSessions
 from resumed.store import locks
 from resumed.store.connection import Session, Target, is_usable, open_session
 from support.attempting import chain, place_at, workflow_of
+from support.endless import endless_value
 
 MOST = 2
 CONTEND = 12
@@ -198,13 +197,7 @@ async def test_a_lost_session_ends_the_attempts_on_it_and_no_other(database: str
 async def test_a_value_whose_serialisation_never_ends_holds_up_no_neighbour(
     database: str, saver: AsyncPostgresSaver, face: str
 ) -> None:
-    inside, end = threading.Event(), threading.Event()
-
-    class Endless(BaseModel):
-        def model_dump(self, *_: Any, **__: Any) -> dict[str, Any]:
-            inside.set()
-            end.wait()
-            return {}
+    Endless, inside, end = endless_value()  # noqa: N806 - a class
 
     def step(state: State, config: RunnableConfig) -> Any:
         if not state["steps"]:
