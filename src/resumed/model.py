@@ -1,4 +1,4 @@
-"""The words of the contract as types: what is read, what is judged, what is recorded. No behaviour."""
+"""The documented words as types: what is read, what is judged, what is recorded. No behaviour."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """The verdict on a thread, by its head and its workflow (contract section 5)."""
+    """The verdict on a thread, by its head and its workflow (docs/verdicts.md)."""
 
     RUNNING = "running"
     CANCELLED = "cancelled"
@@ -39,7 +39,7 @@ class State(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How an attempt ended (contract section 6)."""
+    """How an attempt ended (docs/reliability.md)."""
 
     LOCK_LOST = "lock_lost"
     SUPERSEDED = "superseded"

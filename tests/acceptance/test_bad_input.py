@@ -1,4 +1,4 @@
-"""What people get wrong: one clear sentence on stderr, the contract's exit code, no traceback, no password."""
+"""What people get wrong: one clear sentence on stderr, the documented exit code, no traceback, no password."""
 
 from collections.abc import Iterator
 from typing import Any

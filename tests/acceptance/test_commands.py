@@ -1,4 +1,4 @@
-"""What commands print: the contract's documents on stdout and nothing else, tables for people, exit codes."""
+"""What commands print: the documented objects on stdout and nothing else, tables for people, exit codes."""
 
 import json
 from typing import Any

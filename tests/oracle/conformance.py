@@ -20,7 +20,7 @@ from resumed.runtime.fenced_saver import FencedSaver
 from resumed.store import schema
 from resumed.store.connection import Target, open_session
 
-# An attempt saves a root checkpoint only while its parent is the head: contract section 7.1, by design.
+# An attempt saves a root checkpoint only while its parent is the head, by design (docs/reliability.md).
 BY_DESIGN = {"FencedSaver": 2}
 Maker = Callable[[str], AsyncIterator[Any]]
 

@@ -1,4 +1,4 @@
-"""What the daemon says and counts: the contract's keys, names, labels, and nothing that it must not tell."""
+"""What the daemon says and counts: the documented keys, names, labels, and nothing that it must not tell."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ from resumed.observability.redaction import ErrorReport
 from support.limits import DEFAULT_LIMITS
 
 WORKFLOW = {"workflow"}
-CONTRACT = {
+DOCUMENTED = {
     "resumed_attempts": ("counter", {"workflow", "outcome"}),
     "resumed_quarantined": ("counter", WORKFLOW),
     "resumed_acts": ("counter", {"action", "via"}),
@@ -145,8 +145,8 @@ def test_the_metrics_are_those_of_the_contract_with_its_labels(events: Events) -
     body, content_type = events.render()
     assert content_type == "text/plain; version=0.0.4; charset=utf-8"
     families = {family.name: family for family in text_string_to_metric_families(body.decode())}
-    assert families.keys() == CONTRACT.keys()
-    for name, (kind, labels) in CONTRACT.items():
+    assert families.keys() == DOCUMENTED.keys()
+    for name, (kind, labels) in DOCUMENTED.items():
         assert families[name].type == kind
         assert families[name].samples, f"{name} has no child from the start"
         assert {label for sample in families[name].samples for label in sample.labels} - {"le"} == labels

@@ -16,7 +16,7 @@ from resumed.config.settings import Loaded, Settings, load_settings, setting_tex
 from resumed.config.webhook import signing_keys
 from resumed.errors import SettingsError
 
-CONTRACT = {
+DOCUMENTED = {
     "database_url": None,
     "database_url_file": None,
     "checkpoint_schema": "public",
@@ -39,7 +39,7 @@ CONTRACT = {
     "shutdown_grace": timedelta(seconds=25),
     "reconnect_grace": timedelta(seconds=10),
     "clock_tolerance": timedelta(minutes=15),
-    "http_host": "0.0.0.0",  # noqa: S104 - the contract's default
+    "http_host": "0.0.0.0",  # noqa: S104 - a documented default
     "http_port": 9764,
     "console_token": None,
     "console_token_file": None,
@@ -102,7 +102,7 @@ def effective(loaded: Loaded) -> dict[str, object]:
 
 def test_every_setting_of_the_contract_exists_with_its_default_and_a_reason() -> None:
     loaded = load_settings()
-    assert effective(loaded) == CONTRACT
+    assert effective(loaded) == DOCUMENTED
     assert set(loaded.sources.values()) == {"default"}
     assert loaded.warnings == ()
     assert all(field.description for field in Settings.model_fields.values())
@@ -309,7 +309,7 @@ def test_what_kubernetes_injects_for_a_service_called_resumed_is_ignored(env: Se
         RESUMED_SERVICE_PORT="9764",
         RESUMED_SERVICE_PORT_HTTP="9764",
     )
-    assert effective(load_settings()) == CONTRACT
+    assert effective(load_settings()) == DOCUMENTED
     assert load_settings().warnings == ()
 
 
@@ -451,6 +451,6 @@ def test_a_value_is_written_as_the_environment_would_hold_it(value: object, text
 
 
 def test_every_default_written_out_is_read_back_the_same(env: Setter) -> None:
-    defaults = {name: setting_text(value) for name, value in CONTRACT.items() if value is not None}
+    defaults = {name: setting_text(value) for name, value in DOCUMENTED.items() if value is not None}
     env(**{f"RESUMED_{name.upper()}": text for name, text in defaults.items()})
-    assert effective(load_settings()) == CONTRACT
+    assert effective(load_settings()) == DOCUMENTED

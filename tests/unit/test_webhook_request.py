@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from resumed.daemon.webhook_request import Answer, WebhookClient, judge_answer
+from resumed.daemon.webhook_request import Answer, WebhookClient, _Exchange, judge_answer
 from support.receiver import Receiver, receiver
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -69,6 +69,13 @@ async def test_who_does_not_answer_in_time_is_left_and_keeps_no_thread(receiving
     receiving.drips = False
     receiving.hold.set()
     assert await client.post({}, "{}", FAR) == Answer()
+
+
+def test_a_thread_that_gives_up_before_its_loop_does_reports_the_same(receiving: Receiver) -> None:
+    receiving.hold.clear()
+    exchange = _Exchange(WebhookClient(receiving.url)._connection, SOON)  # noqa: SLF001 - half of a race
+    assert exchange.run("/", {}, "{}") == Answer("no answer within 0.3 s")
+    receiving.hold.set()
 
 
 async def test_a_request_that_has_not_ended_is_not_joined_by_another(receiving: Receiver) -> None:

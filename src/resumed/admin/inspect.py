@@ -41,7 +41,7 @@ class Finding:
     evidence: tuple[str, ...] = ()
 
     def as_fields(self) -> dict[str, Any]:
-        """Return the contract's fields of one thread."""
+        """Return the documented fields of one thread."""
         judgement, placement = self.update.judgement, self.update.placement
         return {
             "thread_id": self.update.thread_id,
@@ -139,7 +139,7 @@ class Inspector:
         what = action(found.judgement, found.placement)
         if what is Action.RESUME and pauses.covering_pause(self.paused, found.workflow):
             what = Action.WAIT
-        triggers = [trigger for version in seen.circumstances.claim.registrations for trigger in version.triggers]
+        triggers = [trigger for version in seen.circumstances.match.registrations for trigger in version.triggers]
         lines = evidence(seen.snapshot, found.judgement, triggers)
         kept_out = found.placement.quarantine_reason
         return Finding(found, what, known, (*lines, f"in quarantine: {kept_out}") if kept_out else lines)

@@ -86,7 +86,7 @@ def options(
 
 
 def run_command(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line, by default that of this process, and return the contract's exit code."""
+    """Run the command line, by default that of this process, and return the documented exit code."""
     GLOBALS.config, GLOBALS.actor = None, None
     GLOBALS.flags.clear()
     code: object = 0

@@ -120,7 +120,7 @@ class Settings(BaseSettings):
         description="After a reconnect or a server restart, how long free locks are not believed.",
     )
     clock_tolerance: Duration = Field(default=timedelta(minutes=15), description="How late a checkpoint id may appear.")
-    http_host: Line = Field(default="0.0.0.0", description="Address for metrics and health.")  # noqa: S104 - the contract's default
+    http_host: Line = Field(default="0.0.0.0", description="Address for metrics and health.")  # noqa: S104 - a container's ports are reached from outside
     http_port: Port = Field(default=9764, description="Port for metrics and health; 0 picks a free one.")
     console_token: Token | None = Field(default=None, description="Has no effect yet: there is no console.")
     console_token_file: Path | None = Field(default=None, description="Has no effect yet: there is no console.")

@@ -182,6 +182,6 @@ def _limits_of(sweep_context: SweepContext, orphan: OrphanedAttempt, circumstanc
     version = orphan.snapshot.head.metadata_version if orphan.snapshot is not None else None
     registration = next(
         (known for known in sweep_context.known if (known.name, known.version) == made_by),
-        circumstances.claim.taker(version),
+        circumstances.match.taker(version),
     )
     return registration.numbers if registration is not None else sweep_context.rules.defaults

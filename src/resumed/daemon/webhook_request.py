@@ -57,7 +57,7 @@ class WebhookClient:
             async with asyncio.timeout(limit.total_seconds()):
                 return await answered
         except TimeoutError:
-            return Answer(f"no answer within {limit.total_seconds():g} s")
+            return _no_answer_within(limit)
         finally:
             exchange.give_up()
 
@@ -80,16 +80,20 @@ class _Exchange:
 
     def run(self, path: str, headers: Mapping[str, str], body: str) -> Answer:
         """Connect, send, and read the head of the answer."""
+        waited = min(self._limit, _CONNECT_LIMIT)
         try:
-            connection = self._connection = self._make_connection(min(self._limit, _CONNECT_LIMIT))
+            connection = self._connection = self._make_connection(waited)
             with contextlib.closing(connection):
                 connection.connect()
                 if self._given_up.is_set():
                     return Answer("given up")
-                connection.sock.settimeout(self._limit.total_seconds())
+                waited = self._limit
+                connection.sock.settimeout(waited.total_seconds())
                 connection.request("POST", path, body, dict(headers))
                 with connection.getresponse() as response:
                     return judge_answer(response.status, response.headers.get("Retry-After"), datetime.now(UTC))
+        except TimeoutError:
+            return _no_answer_within(waited)
         except (OSError, HTTPException, ValueError) as error:
             return Answer(f"no answer: {type(error).__name__}")
 
@@ -100,6 +104,10 @@ class _Exchange:
         with contextlib.suppress(OSError):
             if opened is not None:
                 opened.shutdown(socket.SHUT_RDWR)
+
+
+def _no_answer_within(limit: timedelta) -> Answer:
+    return Answer(f"no answer within {limit.total_seconds():g} s")
 
 
 def judge_answer(status: int, retry_after: str | None, now: datetime) -> Answer:

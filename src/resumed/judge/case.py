@@ -78,7 +78,7 @@ def case_update(
     head = snapshot.head
     return CaseUpdate(
         thread_id=head.thread_id,
-        workflow=circumstances.claim.name if circumstances.claim.registrations else None,
+        workflow=circumstances.match.name if circumstances.match.registrations else None,
         version=head.metadata_version,
         head=head.checkpoint_id,
         fingerprint=snapshot.fingerprint,
@@ -102,7 +102,7 @@ def remembered_verdict(snapshot: ThreadSnapshot, circumstances: Circumstances) -
     known = circumstances.known
     if known is None or not is_unchanged(snapshot, known) or known.refusal not in NEEDS_A_PERSON:
         return None
-    live = {one.version for one in circumstances.claim.live(circumstances.now)}
+    live = {one.version for one in circumstances.match.live(circumstances.now)}
     still_counts = bool(live & set(known.refused_by)) or not live
     return Judgement(known.refusal, known.refusal_reason or known.reason) if still_counts else None
 
@@ -176,7 +176,7 @@ def get_quarantine_reason(circumstances: Circumstances) -> str | None:
         return None
     if known.pinned:
         return known.quarantine_reason or "a person put it into quarantine"
-    live = circumstances.claim.live(circumstances.now)
+    live = circumstances.match.live(circumstances.now)
     unspent = [registration for registration in live if registration.version not in known.spent_by]
     if not known.spent_by or any(accepts(registration, known.version) for registration in unspent):
         return None

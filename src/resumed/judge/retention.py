@@ -54,7 +54,7 @@ def grouped_policies(policies: Iterable[PrunePolicy]) -> list[PolicyGroup]:
 
 def needs_graph(snapshot: ThreadSnapshot, circumstances: Circumstances) -> bool:
     """Return whether rows alone cannot tell that nothing is left to run."""
-    unknown = any(ANY_CHANNEL in one.triggers for one in circumstances.claim.registrations)
+    unknown = any(ANY_CHANNEL in one.triggers for one in circumstances.match.registrations)
     return snapshot.head.updated_channels is None or unknown
 
 

@@ -85,7 +85,7 @@ class Group:
             self.longest_step = max(self.longest_step or step, step)
 
     def as_fields(self, name: str, fraction: float) -> dict[str, Any]:
-        """Return the contract's fields; where a fraction of all threads was looked at, counts are scaled up to all."""
+        """Return the documented fields; where a fraction of all threads was looked at, counts are scaled up to all."""
         counts = {status.value: round(self.counts[status] / fraction) for status in Status}
         return {
             "group": name,
@@ -162,7 +162,7 @@ def suggested_min_age(groups: Mapping[str, Group], least: timedelta) -> timedelt
 def _status(found: ThreadSnapshot, now: datetime, min_age: timedelta, *, lock_held: bool) -> Status:
     numbers = PolicyLimits(min_age, _NEVER_EXPIRES, 1, 1, min_age, min_age, min_age, 1)
     any_code = WorkflowMatch("", (Registration("", "", (), (), numbers, now),))
-    circumstances = Circumstances(now=now, claim=any_code, ages=Ages(min_age, _NEVER_EXPIRES), lock_held=lock_held)
+    circumstances = Circumstances(now=now, match=any_code, ages=Ages(min_age, _NEVER_EXPIRES), lock_held=lock_held)
     verdict = judge_snapshot(found, circumstances).verdict
     if verdict is Verdict.STOPPED and found.head.updated_channels is not None:
         return Status.STOPPED

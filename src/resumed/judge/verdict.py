@@ -1,4 +1,4 @@
-"""Owns the verdict on a thread from its rows alone (contract section 5); what needs values or the graph is preflight's.
+"""Owns the verdict on a thread from its rows alone (docs/verdicts.md); what needs values or the graph is preflight's.
 
 A sweep judges so without ever deserialising, and an attempt judges again under the thread's lock.
 """
@@ -48,7 +48,7 @@ class Circumstances:
     """
 
     now: datetime
-    claim: WorkflowMatch
+    match: WorkflowMatch
     ages: Ages
     lock_held: bool = False
     known: Case | None = None
@@ -160,7 +160,7 @@ def is_unchanged(snapshot: ThreadSnapshot, known: Case | None) -> bool:
 
 
 def judge_snapshot(snapshot: ThreadSnapshot, circumstances: Circumstances) -> Judgement:
-    """Return the first verdict of the contract's table that applies, as far as rows can tell."""
+    """Return the first verdict of the table in docs/verdicts.md that applies, as far as rows can tell."""
     if circumstances.lock_held:
         return Judgement(Verdict.RUNNING, "a process holds the thread's lock")
     return (
@@ -193,7 +193,7 @@ def _waits_for_answer(snapshot: ThreadSnapshot, circumstances: Circumstances) ->
         return None
     if _are_invisible(open_questions):
         reason = f"{_INVISIBLE}, and no workflow is registered to ask it again"
-        return None if circumstances.claim.registrations else Judgement(Verdict.WAITING, reason)
+        return None if circumstances.match.registrations else Judgement(Verdict.WAITING, reason)
     where = open_questions[0].checkpoint_ns or "the root graph"
     return Judgement(Verdict.WAITING, f"{len(open_questions)} task(s) wait for a person's answer, the first in {where}")
 
@@ -215,8 +215,8 @@ def _task(row: ControlRow) -> tuple[str, str, str]:
 
 
 def _nothing_left(snapshot: ThreadSnapshot, circumstances: Circumstances) -> Judgement | None:
-    live = circumstances.claim.live(circumstances.now)
-    triggers = {name for registration in circumstances.claim.registrations for name in registration.triggers}
+    live = circumstances.match.live(circumstances.now)
+    triggers = {name for registration in circumstances.match.registrations for name in registration.triggers}
     if not any(ANY_CHANNEL in registration.triggers for registration in live):
         triggers.discard(ANY_CHANNEL)
     if work_left(snapshot.head, tuple(triggers)) is None:
@@ -242,7 +242,7 @@ def _edited(snapshot: ThreadSnapshot, circumstances: Circumstances) -> Judgement
 def _can_ask_graph(head: Head, circumstances: Circumstances) -> bool:
     """Return whether a live version accepts the thread and has not refused this head yet."""
     known = _known_at(head, circumstances)
-    live = circumstances.claim.live(circumstances.now)
+    live = circumstances.match.live(circumstances.now)
     accepting = [registration for registration in live if accepts(registration, head.metadata_version)]
     return any(known is None or registration.version not in known.refused_by for registration in accepting)
 
@@ -254,14 +254,14 @@ def _known_at(head: Head, circumstances: Circumstances) -> Case | None:
 
 def _without_code(head: Head, circumstances: Circumstances) -> Judgement | None:
     """Judge a thread that no registered workflow, or no live version of it, can resume."""
-    claim = circumstances.claim
-    if not claim.registrations:
-        reason = f"no workflow named {claim.name!r} is registered" if claim.name else "the thread names no workflow"
+    match = circumstances.match
+    if not match.registrations:
+        reason = f"no workflow named {match.name!r} is registered" if match.name else "the thread names no workflow"
         return Judgement(Verdict.UNCLAIMED, reason)
-    live, known = claim.live(circumstances.now), _known_at(head, circumstances)
+    live, known = match.live(circumstances.now), _known_at(head, circumstances)
     accepting = [registration for registration in live if accepts(registration, head.metadata_version)]
     if live and not accepting:
-        reason = f"no live version of {claim.name} accepts version {head.metadata_version!r}"
+        reason = f"no live version of {match.name} accepts version {head.metadata_version!r}"
         return Judgement(Verdict.INCOMPATIBLE, reason)
     if known is None or any(registration.version not in known.refused_by for registration in accepting):
         return None

@@ -28,7 +28,7 @@ class WorkflowMatch:
 
 
 def workflow_name(head: Head, names: Iterable[str], default: str | None) -> str | None:
-    """Return the thread's workflow in the contract's order; a name from the metadata need not be registered."""
+    """Return the thread's workflow in the documented order; a name from the metadata need not be registered."""
     if head.metadata_workflow or head.metadata_graph:
         return head.metadata_workflow or head.metadata_graph
     fitting = [name for name in names if any(head.thread_id.startswith(name + separator) for separator in _SEPARATORS)]

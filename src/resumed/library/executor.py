@@ -307,7 +307,7 @@ class AsyncWorkflowExecutor:
         self._coordinator.stop_run(thread_id)
         return cancelled
 
-    async def execute(  # noqa: PLR0917 - the contract's
+    async def execute(  # noqa: PLR0917 - a documented signature
         self,
         workflow_id: str,
         workflow_func: Callable[..., Any],

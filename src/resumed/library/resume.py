@@ -41,7 +41,7 @@ class _Call:
     error: BaseException | None = None
 
 
-def resume_workflow(  # noqa: PLR0917 - the contract's
+def resume_workflow(  # noqa: PLR0917 - a documented signature
     thread_id: str,
     connection_string: str,
     resume_function: Callable[[str], Any],

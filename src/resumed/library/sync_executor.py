@@ -209,7 +209,7 @@ class WorkflowExecutor:
         """Stop the thread's run, wherever it runs, for good. See `AsyncWorkflowExecutor.cancel`."""
         return run_sync(self._executor.cancel(thread_id, reason))
 
-    def execute(  # noqa: PLR0917 - the contract's
+    def execute(  # noqa: PLR0917 - a documented signature
         self,
         workflow_id: str,
         workflow_func: Any,

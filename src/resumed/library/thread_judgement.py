@@ -98,8 +98,8 @@ def _assess(
     snapshot: ThreadSnapshot, workflow: LoadedWorkflow | None, when: tuple[Ages, datetime], *, held: bool, unknown: bool
 ) -> tuple[Assessment, Registration]:
     registration = _registration(snapshot, workflow, when, unknown=unknown)
-    claim = WorkflowMatch(registration.name, (registration,))
-    circumstances = Circumstances(now=when[1], claim=claim, ages=when[0], lock_held=held)
+    match = WorkflowMatch(registration.name, (registration,))
+    circumstances = Circumstances(now=when[1], match=match, ages=when[0], lock_held=held)
     return Assessment(snapshot, circumstances, decide_verdict(snapshot, circumstances)), registration
 
 

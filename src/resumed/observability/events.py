@@ -93,7 +93,7 @@ class Events(RetentionEvents):
             recovery.observe(_seconds(stopped_at, attempt.finished_at))
 
     def _facts(self, attempt: Attempt) -> dict[str, Any]:
-        """Return the keys of the contract, the same on both lines; with traces on also the ids of the span."""
+        """Return the documented keys, the same on both lines; with traces on also the ids of the span."""
         ended = attempt.finished_at
         ids = span_ids(attempt.thread_id, attempt.attempt, attempt.started_at) if self.traces is not None else None
         return {

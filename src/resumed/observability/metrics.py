@@ -1,4 +1,4 @@
-"""Owns the metrics of the contract, in a registry of their own. No label holds a thread id; logs nothing."""
+"""Owns the documented metrics, in a registry of their own. No label holds a thread id; logs nothing."""
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
@@ -31,7 +31,7 @@ _BUILD = {"version": "resumed", "langgraph": "langgraph", "checkpoint_postgres":
 
 
 class Metrics:
-    """Every instrument of the contract; one set a control process. `descriptions` are those of its own metrics."""
+    """Every documented instrument; one set a control process. `descriptions` are those of its own metrics."""
 
     def __init__(self) -> None:
         """Create the instruments, and the children that need no workflow, at 0."""

@@ -150,5 +150,5 @@ def circumstances_of(
     taker = match.taker(snapshot.head.metadata_version)
     ages = Ages(taker.numbers.min_age, taker.numbers.max_age) if taker is not None else sweep_context.default_ages
     return Circumstances(
-        now=sweep_context.now, claim=match, ages=ages, lock_held=held, known=known_for_head(snapshot, known)
+        now=sweep_context.now, match=match, ages=ages, lock_held=held, known=known_for_head(snapshot, known)
     )

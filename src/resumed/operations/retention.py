@@ -99,7 +99,7 @@ async def _candidates(
         if (judged := looks.judged.get(thread.thread_id)) is None:
             continue
         update, circumstances = judged
-        policy = group.policies.get(circumstances.claim.name or "")
+        policy = group.policies.get(circumstances.match.name or "")
         if policy is None:
             continue
         snapshot = looks.seen[thread.thread_id]

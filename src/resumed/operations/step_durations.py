@@ -36,7 +36,7 @@ async def longest_steps(
     """
     judged = (await assess(session, sweep_context, await statistics.recent_threads(session, newest), {})).judged
     finished = {
-        thread: (circumstances.claim.name or "", circumstances.ages.min_age)
+        thread: (circumstances.match.name or "", circumstances.ages.min_age)
         for thread, (found, circumstances) in judged.items()
         if found.judgement.verdict is Verdict.FINISHED
     }

@@ -74,7 +74,7 @@ class Survey:
         return sum(relation.bytes for relation in self.relations) * self.threads_a_day / threads if threads else 0.0
 
     def as_fields(self) -> dict[str, Any]:
-        """Return the contract's document."""
+        """Return the documented figures."""
         named = sorted(self.groups.items(), key=lambda pair: (-sum(pair[1].counts.values()), pair[0]))
         return {
             "groups": [group.as_fields(name, self.fraction) for name, group in named],

@@ -95,7 +95,7 @@ def assess_thread(rows: ThreadRows, request: AttemptRequest, *, skip_silence: bo
     registration = replace(request.registration, seen_at=rows.now)
     circumstances = Circumstances(
         now=rows.now,
-        claim=replace(request.workflow_match, registrations=(registration,)),
+        match=replace(request.workflow_match, registrations=(registration,)),
         ages=Ages(numbers.min_age, numbers.max_age),
         known=known_for_head(snapshot, rows.case),
         ours=skip_silence,
@@ -194,7 +194,7 @@ async def _examine(reader: GraphReader, assessment: Assessment, workflow: Loaded
 
 def _starts_nothing(graph: Graph, assessment: Assessment) -> bool:
     """Return whether a head that counted as unfinished while the triggers were unknown is finished after all."""
-    registrations = assessment.circumstances.claim.registrations
+    registrations = assessment.circumstances.match.registrations
     unknown = any(ANY_CHANNEL in registration.triggers for registration in registrations)
     return unknown and work_left(assessment.snapshot.head, own_triggers(graph)) is None
 

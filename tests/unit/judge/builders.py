@@ -128,12 +128,12 @@ def registration(**changes: object) -> Registration:
 
 def circumstances(**changes: object) -> Circumstances:
     """Build circumstances in which version 1 of `orders` is live and nobody holds the lock."""
-    plain = Circumstances(now=NOW, claim=WorkflowMatch("orders", (registration(),)), ages=Ages(MIN_AGE, MAX_AGE))
+    plain = Circumstances(now=NOW, match=WorkflowMatch("orders", (registration(),)), ages=Ages(MIN_AGE, MAX_AGE))
     return replace(plain, **changes)
 
 
-def claimed_by(*registrations: Registration) -> WorkflowMatch:
-    """Build the claim of these registrations of `orders`."""
+def matched_by(*registrations: Registration) -> WorkflowMatch:
+    """Build the match of these registrations of `orders`."""
     return WorkflowMatch("orders", registrations)
 
 

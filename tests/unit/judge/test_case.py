@@ -31,9 +31,9 @@ from unit.judge.builders import (
     case,
     case_of,
     circumstances,
-    claimed_by,
     id_at,
     look,
+    matched_by,
     question,
     registration,
     row,
@@ -72,7 +72,7 @@ def test_what_a_preflight_said_for_a_person_holds_while_nothing_changes(verdict:
 @pytest.mark.parametrize(
     ("found", "situation"),
     [
-        pytest.param(snapshot(), circumstances(claim=claimed_by()), id="unclaimed"),
+        pytest.param(snapshot(), circumstances(match=matched_by()), id="unclaimed"),
         pytest.param(snapshot(metadata_version="0"), circumstances(), id="incompatible"),
         pytest.param(snapshot(newest_id=id_at(NOW)), circumstances(), id="not quiet"),
         pytest.param(snapshot(), circumstances(ours=True), id="ours"),
@@ -130,7 +130,7 @@ def test_it_holds_while_a_version_that_said_it_is_about_or_none_is(
     holds: bool,
 ) -> None:
     found = remembered_verdict(
-        snapshot(), circumstances(known=personal(refused_by=refused_by), claim=claimed_by(*live))
+        snapshot(), circumstances(known=personal(refused_by=refused_by), match=matched_by(*live))
     )
     assert (found is not None) is holds
 
@@ -308,7 +308,7 @@ def test_a_case_that_a_person_quarantined_never_becomes_due(
     held: bool,
 ) -> None:
     known = quarantined(verdict=last, due_at=due_at, pinned=True)
-    assert place_case(judgement, circumstances(known=known, claim=claimed_by(*live), lock_held=held)) == HELD_BACK
+    assert place_case(judgement, circumstances(known=known, match=matched_by(*live), lock_held=held)) == HELD_BACK
 
 
 @given(JUDGEMENTS, st.sampled_from(Verdict), TIMES, st.booleans())
@@ -339,14 +339,14 @@ def test_attempts_that_are_used_up_are_given_back_only_to_a_version_that_has_not
     live: tuple[Registration, ...],
     stays: bool,
 ) -> None:
-    situation = circumstances(known=quarantined(version="1", spent_by=("1",)), claim=claimed_by(*live))
+    situation = circumstances(known=quarantined(version="1", spent_by=("1",)), match=matched_by(*live))
     assert (get_quarantine_reason(situation) == REASON) is stays
     assert place_case(said(Verdict.FAILED), situation) == (HELD_BACK if stays else CasePlacement(State.DUE, NOW))
 
 
 def test_a_version_that_does_not_accept_the_thread_gets_no_try_either() -> None:
     spent = quarantined(version="1", spent_by=("1",), quarantine_reason=None)
-    assert get_quarantine_reason(circumstances(known=spent, claim=claimed_by(registration(version="2"))))
+    assert get_quarantine_reason(circumstances(known=spent, match=matched_by(registration(version="2"))))
 
 
 def test_a_closed_case_keeps_nobody_out() -> None:
@@ -355,7 +355,7 @@ def test_a_closed_case_keeps_nobody_out() -> None:
 
 
 def test_a_case_that_nothing_keeps_out_is_due_though_no_version_is_live() -> None:
-    away = circumstances(known=case(), claim=claimed_by(registration(seen_at=AWAY_AT)))
+    away = circumstances(known=case(), match=matched_by(registration(seen_at=AWAY_AT)))
     assert get_quarantine_reason(away) is None
     assert place_case(said(Verdict.STOPPED), away).state is State.DUE
 
@@ -386,10 +386,10 @@ def test_a_thread_that_no_version_took_is_due_when_one_does(verdict: Verdict) ->
 
 def test_a_deploy_of_a_version_that_takes_the_thread_releases_it() -> None:
     found = snapshot(metadata_version="1")
-    condemned = look(found, circumstances(claim=claimed_by(registration(version="2"))))
+    condemned = look(found, circumstances(match=matched_by(registration(version="2"))))
     assert condemned.placement.state is State.QUARANTINED
     known = record_look(case(state=State.HELD), condemned, NOW)
-    newer = circumstances(known=known, claim=claimed_by(registration(version="3", accepts=("1",))), now=NOW + SECOND)
+    newer = circumstances(known=known, match=matched_by(registration(version="3", accepts=("1",))), now=NOW + SECOND)
     assert look(found, newer).placement == CasePlacement(State.DUE, NOW + SECOND)
 
 
@@ -398,15 +398,15 @@ def test_a_thread_that_no_version_took_stays_quarantined_while_no_version_is_liv
     found = snapshot(metadata_version=None if refused else "1")
     refusal = {"refused_by": ("2",), "refusal": Verdict.INCOMPATIBLE} if refused else {}
     known = quarantined(verdict=Verdict.INCOMPATIBLE, **refusal)
-    away = claimed_by(registration(version="2", seen_at=AWAY_AT))
-    assert look(found, circumstances(known=known, claim=away)).placement.state is State.QUARANTINED
+    away = matched_by(registration(version="2", seen_at=AWAY_AT))
+    assert look(found, circumstances(known=known, match=away)).placement.state is State.QUARANTINED
 
 
 @pytest.mark.parametrize("changes", [{"pinned": True}, {"spent_by": ("1",)}], ids=["a person's", "its own"])
 def test_a_quarantine_outlives_a_deploy_and_its_rollback(changes: dict[str, object]) -> None:
     found = snapshot(metadata_version="1")
     known = quarantined(verdict=Verdict.FAILED, version="1", **changes)
-    deployed = look(found, circumstances(known=known, claim=claimed_by(registration(version="2"))))
+    deployed = look(found, circumstances(known=known, match=matched_by(registration(version="2"))))
     assert deployed.placement == HELD_BACK
     back = circumstances(known=record_look(known, deployed, NOW), now=NOW + SECOND)
     assert look(found, back).placement.state is State.QUARANTINED
@@ -436,7 +436,7 @@ CASES = st.none() | st.builds(
 def test_an_unfinished_thread_always_has_a_time_at_which_somebody_comes_back(
     judgement: Judgement, known: Case | None, live: tuple[Registration, ...]
 ) -> None:
-    placement = place_case(judgement, circumstances(known=known, claim=claimed_by(*live)))
+    placement = place_case(judgement, circumstances(known=known, match=matched_by(*live)))
     waits_its_turn = placement.state in (State.DUE, State.BACKOFF)
     assert (placement.due_at if waits_its_turn else placement.next_look_at) is not None
     assert placement.state is not State.CLOSED
@@ -446,7 +446,7 @@ def test_an_unfinished_thread_always_has_a_time_at_which_somebody_comes_back(
 def test_only_a_resumable_verdict_makes_a_case_due(
     judgement: Judgement, known: Case | None, live: tuple[Registration, ...]
 ) -> None:
-    placement = place_case(judgement, circumstances(known=known, claim=claimed_by(*live)))
+    placement = place_case(judgement, circumstances(known=known, match=matched_by(*live)))
     assert placement.state not in (State.DUE, State.BACKOFF) or judgement.verdict in RESUMABLE
 
 
@@ -454,7 +454,7 @@ def test_only_a_resumable_verdict_makes_a_case_due(
 def test_a_case_backs_off_exactly_until_its_time_has_come(
     verdict: Verdict, known: Case | None, live: tuple[Registration, ...]
 ) -> None:
-    placement = place_case(said(verdict), circumstances(known=known, claim=claimed_by(*live)))
+    placement = place_case(said(verdict), circumstances(known=known, match=matched_by(*live)))
     if placement.due_at is not None:
         assert (placement.state is State.BACKOFF) == (placement.due_at > NOW)
 
@@ -471,7 +471,7 @@ def test_a_standing_tells_what_was_seen_and_what_was_said_of_it() -> None:
 
 
 def test_a_standing_names_no_workflow_that_nobody_registered() -> None:
-    situation = circumstances(claim=claimed_by())
+    situation = circumstances(match=matched_by())
     placement = place_case(said(Verdict.UNCLAIMED), situation)
     assert case_update(snapshot(), situation, said(Verdict.UNCLAIMED), placement).workflow is None
 

@@ -12,9 +12,9 @@ from unit.judge.builders import (
     SECOND,
     case_of,
     circumstances,
-    claimed_by,
     head,
     look,
+    matched_by,
     registration,
     snapshot,
 )
@@ -40,17 +40,17 @@ def test_a_new_version_is_asked_anew() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "claim"),
+    ("found", "match"),
     [
-        (snapshot(**EDIT), claimed_by()),
-        (snapshot(**EDIT), claimed_by(registration(seen_at=NOW - timedelta(minutes=2)))),
-        (snapshot(**EDIT, metadata_version="2"), claimed_by(registration())),
-        (snapshot(source="update"), claimed_by(registration())),
+        (snapshot(**EDIT), matched_by()),
+        (snapshot(**EDIT), matched_by(registration(seen_at=NOW - timedelta(minutes=2)))),
+        (snapshot(**EDIT, metadata_version="2"), matched_by(registration())),
+        (snapshot(source="update"), matched_by(registration())),
     ],
     ids=["no workflow", "none is live", "another version", "rows can tell"],
 )
-def test_an_edited_thread_of_which_nobody_need_or_can_be_asked_is_held(found: ThreadSnapshot, claim: object) -> None:
-    held = look(found, circumstances(claim=claim))
+def test_an_edited_thread_of_which_nobody_need_or_can_be_asked_is_held(found: ThreadSnapshot, match: object) -> None:
+    held = look(found, circumstances(match=match))
     assert (held.judgement.verdict, held.placement.state, held.placement.due_at) == (Verdict.EDITED, State.HELD, None)
 
 
@@ -58,8 +58,8 @@ def test_a_person_who_edits_is_left_alone_until_the_thread_is_quiet() -> None:
     found = snapshot(**EDIT)
     made_quiet = circumstances().now - timedelta(hours=1) + MIN_AGE
     for moment, state in ((made_quiet - SECOND, State.HELD), (made_quiet, State.DUE)):
-        claim = claimed_by(registration(seen_at=moment))
-        assert look(found, circumstances(now=moment, claim=claim)).placement.state is state
+        match = matched_by(registration(seen_at=moment))
+        assert look(found, circumstances(now=moment, match=match)).placement.state is state
 
 
 def test_what_a_sibling_has_saved_on_an_edited_head_makes_it_the_threads_own_again_after_min_age() -> None:

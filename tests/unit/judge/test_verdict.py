@@ -1,4 +1,4 @@
-"""The contract's table of verdicts, as far as rows can tell: each row alone, each row above each other, each edge."""
+"""The documented table of verdicts, as far as rows can tell: each row alone, each row above each other, each edge."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -42,10 +42,10 @@ from unit.judge.builders import (
     case,
     case_of,
     circumstances,
-    claimed_by,
     head,
     id_at,
     look,
+    matched_by,
     question,
     registration,
     row,
@@ -71,7 +71,7 @@ def nothing(_: ThreadSnapshot) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class Cause:
-    """What makes one row of the contract's table apply; `known` tells what the case that saw the thread remembers."""
+    """What makes one row of the documented table apply; `known` tells what the case that saw the thread remembers."""
 
     name: str
     verdict: Verdict
@@ -88,7 +88,7 @@ TABLE = (
     Cause("breakpoint", Verdict.BREAKPOINT, known=lambda _: {"refusal": Verdict.BREAKPOINT, "refused_by": ("1",)}),
     Cause("finished", Verdict.FINISHED, head={"updated_channels": ("messages",)}),
     Cause("edited", Verdict.EDITED, head={"source": "update"}),
-    Cause("unclaimed", Verdict.UNCLAIMED, circumstances={"claim": claimed_by()}),
+    Cause("unclaimed", Verdict.UNCLAIMED, circumstances={"match": matched_by()}),
     Cause("incompatible", Verdict.INCOMPATIBLE, head={"metadata_version": "0"}),
     Cause("expired", Verdict.EXPIRED, head={"checkpoint_id": id_at(NOW - MAX_AGE - SECOND)}),
     Cause("not quiet", Verdict.RUNNING, head={"checkpoint_id": id_at(NOW - MIN_AGE + SECOND)}),
@@ -127,7 +127,7 @@ def test_the_first_row_of_the_table_that_applies_wins(upper: Cause, lower: Cause
 def test_without_its_cause_no_row_applies(cause: Cause) -> None:
     found, situation = both(cause, TABLE[-1])
     assert verdict(found, situation) is cause.verdict
-    healthy = replace(situation, lock_held=False, known=None, claim=circumstances().claim)
+    healthy = replace(situation, lock_held=False, known=None, match=circumstances().match)
     assert verdict(snapshot(), healthy) is Verdict.STOPPED
 
 
@@ -152,7 +152,7 @@ def test_a_cancelled_head_is_never_resumed_whatever_was_seen_of_it(
     live: tuple[Registration, ...], state: State
 ) -> None:
     known = case(cancelled_head=HEAD, state=state)
-    assert verdict(snapshot(row()), circumstances(known=known, claim=claimed_by(*live))) is Verdict.CANCELLED
+    assert verdict(snapshot(row()), circumstances(known=known, match=matched_by(*live))) is Verdict.CANCELLED
 
 
 def test_a_cancel_outlives_a_glimpse_of_a_held_lock() -> None:
@@ -197,7 +197,7 @@ def test_a_question_in_a_subgraph_waits() -> None:
 def test_a_question_that_nobody_can_see_is_asked_again_where_a_workflow_can(asked: ControlRow) -> None:
     found = judge_snapshot(snapshot(asked), circumstances())
     assert (found.verdict, "nobody can see it" in found.reason) == (Verdict.STOPPED, True)
-    found = judge_snapshot(snapshot(asked), circumstances(claim=claimed_by()))
+    found = judge_snapshot(snapshot(asked), circumstances(match=matched_by()))
     assert (found.verdict, "nobody can see it" in found.reason) == (Verdict.WAITING, True)
     assert verdict(snapshot(asked, row(task_id=OTHER_TASK))) is Verdict.FAILED
 
@@ -290,19 +290,19 @@ def test_an_update_or_an_answer_given_to_a_finished_thread_is_no_work(channels: 
 
 def test_a_trigger_of_a_low_level_graph_is_work_where_its_registration_names_it() -> None:
     found = snapshot(updated_channels=("tick",))
-    knows = circumstances(claim=claimed_by(registration(triggers=("tock", "tick"))))
+    knows = circumstances(match=matched_by(registration(triggers=("tock", "tick"))))
     assert verdict(found, knows) is Verdict.STOPPED
     assert verdict(found, circumstances()) is Verdict.FINISHED
 
 
 def test_a_trigger_that_only_one_version_names_is_work() -> None:
     versions = (registration(version="2"), registration(version="1", triggers=("tick",)))
-    assert verdict(snapshot(updated_channels=("tick",)), circumstances(claim=claimed_by(*versions))) is Verdict.STOPPED
+    assert verdict(snapshot(updated_channels=("tick",)), circumstances(match=matched_by(*versions))) is Verdict.STOPPED
 
 
 def test_a_trigger_on_the_null_task_of_a_low_level_graph_is_work() -> None:
     found = snapshot(row(task_id=NULL_TASK, channel="tick"), updated_channels=("messages",), null_channels=("tick",))
-    assert verdict(found, circumstances(claim=claimed_by(registration(triggers=("tick",))))) is Verdict.STOPPED
+    assert verdict(found, circumstances(match=matched_by(registration(triggers=("tick",))))) is Verdict.STOPPED
 
 
 @given(st.lists(NO_TRIGGER, max_size=4), st.lists(NO_TRIGGER, max_size=4), st.booleans())
@@ -351,14 +351,14 @@ def test_a_row_of_the_null_task_does_not_mean_that_somebody_ran_an_edit() -> Non
 
 
 def test_a_thread_of_a_workflow_that_nobody_registered_is_unclaimed() -> None:
-    found = judge_snapshot(snapshot(), circumstances(claim=claimed_by()))
+    found = judge_snapshot(snapshot(), circumstances(match=matched_by()))
     assert found.verdict is Verdict.UNCLAIMED
     assert "orders" in found.reason
 
 
 def test_a_workflow_that_is_down_is_still_registered() -> None:
     away = registration(seen_at=NOW - timedelta(hours=8))
-    assert verdict(snapshot(), circumstances(claim=claimed_by(away))) is Verdict.STOPPED
+    assert verdict(snapshot(), circumstances(match=matched_by(away))) is Verdict.STOPPED
 
 
 # incompatible
@@ -380,17 +380,17 @@ def test_a_thread_is_incompatible_where_no_live_version_accepts_its_own(
     version: str | None, live: list[tuple[str, tuple[str, ...]]], expected: Verdict
 ) -> None:
     versions = [registration(version=own, accepts=also) for own, also in live]
-    assert verdict(snapshot(metadata_version=version), circumstances(claim=claimed_by(*versions))) is expected
+    assert verdict(snapshot(metadata_version=version), circumstances(match=matched_by(*versions))) is expected
 
 
 def test_a_version_that_accepts_the_thread_but_was_not_seen_for_a_minute_does_not_count() -> None:
     versions = (registration(version="2"), registration(version="1", seen_at=GONE_AT))
-    assert verdict(snapshot(metadata_version="1"), circumstances(claim=claimed_by(*versions))) is Verdict.INCOMPATIBLE
+    assert verdict(snapshot(metadata_version="1"), circumstances(match=matched_by(*versions))) is Verdict.INCOMPATIBLE
 
 
 def test_a_thread_is_not_condemned_while_no_version_at_all_is_live() -> None:
     versions = (registration(version="2", seen_at=GONE_AT),)
-    assert verdict(snapshot(metadata_version="1"), circumstances(claim=claimed_by(*versions))) is Verdict.STOPPED
+    assert verdict(snapshot(metadata_version="1"), circumstances(match=matched_by(*versions))) is Verdict.STOPPED
 
 
 def refused(*versions: str, **changes: object) -> Case:
@@ -401,24 +401,24 @@ def refused(*versions: str, **changes: object) -> Case:
 def test_a_head_that_every_live_version_refused_is_incompatible_for_the_reason_they_gave() -> None:
     versions = (registration(version="1"), registration(version="2"))
     known = refused("1", "2")
-    found = decide_verdict(snapshot(), circumstances(known=known, claim=claimed_by(*versions)))
+    found = decide_verdict(snapshot(), circumstances(known=known, match=matched_by(*versions)))
     assert (found.verdict, found.reason) == (Verdict.INCOMPATIBLE, "node pay is gone")
 
 
 def test_a_head_that_one_version_refused_is_left_to_another() -> None:
     versions = (registration(version="1"), registration(version="2"))
-    assert verdict(snapshot(), circumstances(known=refused("1"), claim=claimed_by(*versions))) is Verdict.STOPPED
+    assert verdict(snapshot(), circumstances(known=refused("1"), match=matched_by(*versions))) is Verdict.STOPPED
 
 
 def test_a_head_that_one_version_refused_is_not_left_to_one_that_does_not_accept_it() -> None:
     versions = (registration(version="1"), registration(version="2"))
     found = snapshot(metadata_version="1")
-    assert verdict(found, circumstances(known=refused("1"), claim=claimed_by(*versions))) is Verdict.INCOMPATIBLE
+    assert verdict(found, circumstances(known=refused("1"), match=matched_by(*versions))) is Verdict.INCOMPATIBLE
 
 
 def test_a_head_that_one_version_refused_is_not_left_to_one_that_is_gone() -> None:
     versions = (registration(version="1"), registration(version="2", seen_at=GONE_AT))
-    assert verdict(snapshot(), circumstances(known=refused("1"), claim=claimed_by(*versions))) is Verdict.INCOMPATIBLE
+    assert verdict(snapshot(), circumstances(known=refused("1"), match=matched_by(*versions))) is Verdict.INCOMPATIBLE
 
 
 def test_a_refusal_says_nothing_of_the_next_head() -> None:
@@ -703,7 +703,7 @@ def test_an_error_means_failed_and_a_cancelled_one_means_stopped(
 def test_the_reason_names_where_work_waits(
     updated: tuple[str, ...] | None, where: str, rows: tuple[ControlRow, ...]
 ) -> None:
-    knows = circumstances(claim=claimed_by(registration(triggers=("tick",))))
+    knows = circumstances(match=matched_by(registration(triggers=("tick",))))
     assert where in judge_snapshot(snapshot(*rows, updated_channels=updated), knows).reason
 
 
@@ -804,7 +804,7 @@ def scenes(draw: st.DrawFn) -> tuple[ThreadSnapshot, Circumstances]:
     found = draw(snapshots())
     situation = circumstances(
         known=draw(st.none() | cases_of(found)),
-        claim=claimed_by(*draw(REGISTRATIONS)),
+        match=matched_by(*draw(REGISTRATIONS)),
         lock_held=draw(st.booleans()),
         ours=draw(st.booleans()),
     )
@@ -864,4 +864,4 @@ def test_a_thread_without_a_registration_is_never_resumable(
     sweep_context: tuple[ThreadSnapshot, Circumstances],
 ) -> None:
     found, situation = sweep_context
-    assert decide_verdict(found, replace(situation, claim=claimed_by())).verdict not in RESUMABLE
+    assert decide_verdict(found, replace(situation, match=matched_by())).verdict not in RESUMABLE

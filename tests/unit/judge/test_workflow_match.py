@@ -108,7 +108,7 @@ def test_a_thread_that_names_no_version_is_accepted_by_every_one(version: str, a
     assert accepts(registration(version=version, accepts=tuple(also)), None)
 
 
-def test_a_claim_holds_only_the_registrations_of_its_name_the_last_seen_first() -> None:
+def test_a_match_holds_only_the_registrations_of_its_name_the_last_seen_first() -> None:
     older = registration(version="1", seen_at=NOW - MINUTE)
     newest = registration(version="2", seen_at=NOW)
     oldest = registration(version="3", seen_at=NOW - 2 * MINUTE)
