@@ -3,7 +3,7 @@ SHELL := /bin/sh
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 BIN := .venv/bin
-PYTEST_ARGS ?= -n 4 --dist worksteal --record-durations=.pytest_cache/durations.json
+PYTEST_ARGS ?= -n 5 --dist worksteal --record-durations=.pytest_cache/durations.json
 # Where it is set, each of the hundreds of processes of a run compiles all that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 .PHONY: demo test test-all check deploy-check image-test compat oracle soak bench generated lint format install lock clean
