@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -124,11 +124,18 @@ def wrong(left: crash.Left, found: dict[str, Any] | None) -> str | None:
     return None if found["verdict"] in right else f"{found['verdict']}: {found['reason']}"
 
 
+@pytest.fixture
+def bench(bare_database: str, tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(bare_database, tmp_path)
+    yield made
+    made.end()
+
+
 @pytest.mark.parametrize("requirements", OWN, ids=lambda one: one[0])
 def test_every_crash_point_under_one_version(
-    bare_database: str, tmp_path: Path, install: Install, requirements: list[str], monkeypatch: pytest.MonkeyPatch
+    bench: Bench, install: Install, requirements: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commands, bench = install(*requirements, str(ROOT)), Bench(bare_database, tmp_path)
+    commands = install(*requirements, str(ROOT))
     left_out = () if requirements is OWN[-1] else DEAF
     monkeypatch.setattr(crash, "run_here", partial(run_process, command=commands / "resumed", patience=1200))
     judged_and_finished(bench, killed(bench, commands, left_out), versions(commands))
@@ -136,8 +143,8 @@ def test_every_crash_point_under_one_version(
 
 @pytest.mark.parametrize("requirements", OLDER, ids=lambda one: one[0])
 def test_rows_of_an_older_version_are_judged_and_finished_by_the_installed_one(
-    bare_database: str, tmp_path: Path, install: Install, requirements: list[str]
+    bench: Bench, install: Install, requirements: list[str]
 ) -> None:
-    writer, bench = install(*requirements), Bench(bare_database, tmp_path)
+    writer = install(*requirements)
     judge = versions(Path(sys.executable).parent)
     judged_and_finished(bench, killed(bench, writer, UNHANDLED), f"{versions(writer)}, then {judge}")
