@@ -1,10 +1,16 @@
 """Threads that kill, hang or starve their worker: they harm themselves alone, and are quarantined for it."""
 
+import asyncio
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
+from langgraph.checkpoint.postgres import PostgresSaver
 
+from resumed.demo.postgres import PrivateServer
+from resumed.store import schema
+from resumed.store.connection import Target
 from support.bench import Bench
 from support.daemon import Daemon
 from support.tiers import small, whole
@@ -89,6 +95,32 @@ def test_a_workflow_that_asks_for_it_is_always_tried_alone(bench: Bench) -> None
     assert [value for labels, value in daemon.samples("resumed_workers") if labels["state"] == "isolation"] == [1]
     assert told(daemon, "resumed_worker_restarts_total") == 0
     assert daemon.terminate() == 0
+
+
+def test_an_outage_is_not_charged_to_a_thread_that_is_tried_alone(
+    private_server: PrivateServer, tmp_path: Path
+) -> None:
+    bench = Bench(private_server.dsn(), tmp_path)
+    try:
+        with PostgresSaver.from_conn_string(bench.dsn) as saver:
+            saver.setup()
+        asyncio.run(schema.migrate(Target(bench.dsn)))
+        leave(bench, healthy=1)
+        settings = {**SETTINGS, "ZOO_DELAY": "1", "RESUMED_RECONNECT_GRACE": "1s"}
+        daemon = bench.daemon(["healthy = faults.mischief:isolated"], **settings)
+        eventually(lambda: daemon.lines("attempt.started"))
+        bench.disconnect()
+        private_server.stop()
+        eventually(lambda: daemon.lines("attempt.postponed"))
+        private_server.start()
+        eventually(lambda: bench.all_closed(1))
+        ends = bench.rows("select outcome, charged from resumed.attempts order by attempt")
+        assert ends == [{"outcome": "lock_lost", "charged": False}, {"outcome": "finished", "charged": False}]
+        assert bench.one("select suspect from resumed.cases") is False
+        assert daemon.lines("worker.died") == []
+        assert daemon.terminate() == 0
+    finally:
+        bench.end()
 
 
 @pytest.mark.parametrize("graph", ["leaking", pytest.param("leaking_alone", marks=pytest.mark.thorough)])

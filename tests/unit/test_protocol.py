@@ -58,7 +58,7 @@ FROM_WORKER: list[FromWorker] = [
     protocol.AttemptFinished(ATTEMPT, NOW),
     protocol.ThreadRefused("orders_1", "orders", Judgement(Verdict.WAITING, "no answer", NOW, unsure=True)),
     protocol.ThreadQuarantined("orders_1", "orders", "5 attempts"),
-    protocol.RequestDone("orders_1", "orders", protocol.RequestResult.ERROR, REPORT),
+    protocol.RequestDone("orders_1", "orders", protocol.RequestResult.ERROR, REPORT, 3),
     protocol.ThreadInspected("orders_1", None, "ValueError"),
     protocol.NodeStuck("orders_1"),
     ThreadPruned("orders_1", PruneOutcome.PRUNED, rows=7, bytes=4096),

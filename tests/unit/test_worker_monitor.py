@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from resumed.daemon.worker_monitor import WorkerMonitor
-from resumed.model import Attempt
+from resumed.model import Attempt, Outcome
 from resumed.observability.events import Events
 from resumed.workers.process import WorkerExit, WorkerProcess
 from resumed.workers.protocol import AttemptStarted, FromWorker, RequestDone, RequestResult, ThreadInspected
@@ -91,16 +91,30 @@ def test_what_came_to_nothing_is_taken_once_unless_it_is_suspected_or_in_flight_
 def test_an_attempt_is_one_of_a_retired_worker_until_it_is_closed_or_its_thread_is_tried_again() -> None:
     it = monitor()
     attempts = {thread: attempt(thread) for thread in ("t1", "t2", "t3")}
-    assert not any(it.abandoned.was_retired(one) for one in attempts.values())
+    assert not any(it.abandoned.outcome_of(one) for one in attempts.values())
     dies(it, retired=True)
     for _ in range(2):
-        assert {name: it.abandoned.was_retired(one) for name, one in attempts.items()} == {
-            "t1": True, "t2": True, "t3": False,
+        assert {name: it.abandoned.outcome_of(one) for name, one in attempts.items()} == {
+            "t1": Outcome.DRAINED, "t2": Outcome.DRAINED, "t3": None,
         }  # fmt: skip
-    assert not it.abandoned.was_retired(replace(attempts["t1"], worker="host-2-0"))
+    assert not it.abandoned.outcome_of(replace(attempts["t1"], worker="host-2-0"))
     it.finish_attempt(attempts["t1"])
     says(it, AttemptStarted(replace(attempts["t2"], attempt=2)))  # by the worker that took the place and the name
-    assert not any(it.abandoned.was_retired(one) for one in attempts.values())
+    assert not any(it.abandoned.outcome_of(one) for one in attempts.values())
+
+
+def test_an_attempt_that_lost_its_session_is_known_as_such_until_it_is_closed_even_if_its_worker_dies_meanwhile() -> (
+    None
+):
+    it = monitor()
+    says(it, RequestDone("t1", "orders", RequestResult.UNREACHABLE, left_open=1))
+    says(it, RequestDone("t2", "orders", RequestResult.TRIED, left_open=1))
+    dies(it)
+    assert it.abandoned.outcome_of(attempt("t1")) is it.abandoned.outcome_of(attempt("t2")) is Outcome.LOCK_LOST
+    assert it.abandoned.outcome_of(replace(attempt("t1"), attempt=2)) is None
+    it.finish_attempt(attempt("t1"))
+    it.forget_attempt(attempt("t2"))
+    assert it.abandoned.outcome_of(attempt("t1")) is it.abandoned.outcome_of(attempt("t2")) is None
 
 
 async def test_an_inspection_that_was_given_up_is_asked_for_again() -> None:

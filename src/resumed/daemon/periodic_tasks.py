@@ -180,7 +180,7 @@ class RecoveryTask:
         for orphan in closable:
             closer = Closer(
                 context.claimant,
-                Outcome.DRAINED if context.monitor.abandoned.was_retired(orphan) else outcome,
+                context.monitor.abandoned.outcome_of(orphan) or outcome,
                 ours=self._is_ours(orphan.worker),
                 alone=orphan.worker == f"{context.claimant}-{ISOLATION}",
             )

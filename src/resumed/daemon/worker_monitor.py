@@ -83,7 +83,7 @@ class WorkerMonitor:
     def finish_attempt(self, attempt: Attempt, last_sign_at: datetime | None = None) -> None:
         """Report a closed attempt; `last_sign_at` is the thread's last sign of life before it stopped, where known."""
         self._open.pop((attempt.thread_id, attempt.attempt), None)
-        self.abandoned.discard_retired(attempt.thread_id)
+        self.abandoned.discard_attempt(attempt)
         if self._finished is not None:
             self._finished.append(attempt)
         self.events.attempt_finished(attempt, last_sign_at)
@@ -91,7 +91,7 @@ class WorkerMonitor:
     def forget_attempt(self, attempt: Attempt) -> None:
         """Stop waiting for the end of an attempt that another replica has closed and reported."""
         self._open.pop((attempt.thread_id, attempt.attempt), None)
-        self.abandoned.discard_retired(attempt.thread_id)
+        self.abandoned.discard_attempt(attempt)
         self.events.attempt_forgotten(attempt)
 
     # What the pool reports
@@ -129,6 +129,8 @@ class WorkerMonitor:
 
     def _on_done(self, message: RequestDone) -> None:
         self.results[message.result] += 1
+        if message.left_open is not None:
+            self.abandoned.add_left_open(message.thread_id, message.left_open)
         match message.result:
             case RequestResult.BUSY:
                 self.events.lock_contended(message.thread_id, message.workflow)

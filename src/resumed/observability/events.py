@@ -117,7 +117,7 @@ class Events(RetentionEvents):
         write_event("lock.contended", "debug", thread_id=thread_id, workflow=workflow)
 
     def attempt_unreachable(self, thread_id: str) -> None:
-        """Log a thread that is due later because no session could be opened for its attempt."""
+        """Log a thread that is due later because the session for its attempt could not be opened, or was lost."""
         self.metrics.database_errors.labels("attempt").inc()
         write_event("attempt.postponed", "warning", thread_id=thread_id)
 

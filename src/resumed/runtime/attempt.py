@@ -206,6 +206,7 @@ async def _begin(context: AttemptContext, assessment: Assessment, approved: Appr
         await cases.postpone(session, context.thread_id, _NO_DELAY)
         raise AttemptEndedError(RequestResult.LOOKED)
     attempt, tally = begun
+    context.request.left_open = attempt.attempt
     context.worker.send(AttemptStarted(attempt))
     return BegunAttempt(attempt, tally, assessment)
 

@@ -117,6 +117,7 @@ async def _conclude(context: AttemptContext, saver: FencedSaver, begun: BegunAtt
         update, circumstances = case_update_of(after, judgement, placement), after.circumstances
         left = Conclusion(update, fields, circumstances.known, circumstances.now, after.snapshot.head.run)
         closed = await attempts.conclude(session, begun.attempt, ending, left)
+    request.left_open = None
     if closed is None:
         return
     last_sign_at = quiet_since(begun.assessment.snapshot, begun.assessment.circumstances)

@@ -42,7 +42,7 @@ class AttemptRequest:
     `control` asks the graph to stop at its next superstep; `stop` is set when there is no time left for that.
     `by_person` is true where a person asked for the attempt: it does not wait for silence. `resources` holds the graph
     that was made for this thread alone until the request is done; `graph_may_close` is true where the graph lives in a
-    context that can end by itself.
+    context that can end by itself. `left_open` is the number of the attempt that has begun and is not closed yet.
     """
 
     thread_id: str
@@ -52,6 +52,7 @@ class AttemptRequest:
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     by_person: bool = False
     graph_may_close: bool = False
+    left_open: int | None = None
     resources: AsyncExitStack = field(default_factory=AsyncExitStack)
     _thread_workflow: LoadedWorkflow | None = None
 

@@ -161,7 +161,7 @@ class Worker:
         task.add_done_callback(self._tasks.discard)
 
     async def _handle_attempt(self, message: RunAttempt) -> None:
-        thread_id, result, report = message.thread_id, RequestResult.ERROR, None
+        thread_id, result, report, left_open = message.thread_id, RequestResult.ERROR, None, None
         try:
             if thread_id in self._requests:
                 result = RequestResult.BUSY
@@ -170,6 +170,7 @@ class Worker:
             else:
                 request.by_person = message.asked
                 result = await self._run_attempt(request)
+                left_open = request.left_open
         except Exception as error:  # noqa: BLE001 - an error on one thread must not end the worker
             if memory.exhausted(error):
                 self._end_out_of_memory(error)
@@ -177,7 +178,7 @@ class Worker:
         finally:
             if self._memory_exhausted:
                 self._channel.send(WorkerLeaving())
-            self._channel.send(RequestDone(thread_id, message.workflow, result, report))
+            self._channel.send(RequestDone(thread_id, message.workflow, result, report, left_open))
             if self._memory_exhausted:
                 os._exit(_OUT_OF_MEMORY_CODE)
 

@@ -246,12 +246,16 @@ class ThreadQuarantined:
 
 @dataclass(frozen=True, slots=True)
 class RequestDone:
-    """The worker has done what a `RunAttempt` asked for; `error` is what went wrong around the attempt."""
+    """The worker has done what a `RunAttempt` asked for; `error` is what went wrong around the attempt.
+
+    `left_open`: the number of the attempt that lost its session and could not be closed.
+    """
 
     thread_id: str
     workflow: str
     result: RequestResult
     error: ErrorReport | None = None
+    left_open: int | None = None
     kind: Literal["done"] = "done"
 
 
