@@ -48,7 +48,9 @@ def submit(bench: Bench, workflow: str, thread: str, given: Any) -> None:
 def running(bench: Bench, daemon: Daemon, attempt: int) -> dict[str, Any]:
     """Wait until a node of this attempt runs, and give the line of its start."""
     eventually(lambda: any(line["attempt"] == attempt for line in bench.effects("start")))
-    return next(line for line in daemon.lines("attempt.started") if line["attempt"] == attempt)
+    # The control process may log what its worker reports later than the node begins.
+    [line] = eventually(lambda: [line for line in daemon.lines("attempt.started") if line["attempt"] == attempt])
+    return line
 
 
 def ids(line: dict[str, Any]) -> tuple[str, str]:

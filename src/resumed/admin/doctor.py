@@ -9,9 +9,9 @@ from enum import StrEnum
 from resumed import durations
 from resumed.config.settings import Settings
 from resumed.daemon.available_workflows import AvailableWorkflows
-from resumed.daemon.clock_check import CLOCK_LIMIT
 from resumed.daemon.worker_plan import registered_workflows, retention_rules, sweep_rules
 from resumed.errors import DatabaseError, ResumedError
+from resumed.judge.checkpoint_id import CLOCK_LIMIT
 from resumed.judge.retention import policy_of
 from resumed.observability.events import Events
 from resumed.operations.assess import build_sweep_context, with_own_registrations

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from resumed.daemon.readiness import Blocker, Readiness
+from resumed.judge.checkpoint_id import CLOCK_LIMIT
 from resumed.observability.events import Events
-
-CLOCK_LIMIT = timedelta(seconds=2)
 
 
 @dataclass(slots=True)

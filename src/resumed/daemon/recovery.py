@@ -181,7 +181,7 @@ def _limits_of(sweep_context: SweepContext, orphan: OrphanedAttempt, circumstanc
     made_by = (orphan.attempt.workflow, orphan.attempt.version)
     version = orphan.snapshot.head.metadata_version if orphan.snapshot is not None else None
     registration = next(
-        (known for known in sweep_context.known if (known.name, known.version) == made_by),
+        (one for one in sweep_context.registrations if (one.name, one.version) == made_by),
         circumstances.match.taker(version),
     )
     return registration.numbers if registration is not None else sweep_context.rules.defaults

@@ -162,7 +162,10 @@ def _watermark_after(mark: Watermark, window: Window, last_id: str | None, sweep
 def _shortest_min_age(sweep_context: SweepContext) -> timedelta:
     """Return the shortest `min_age` of any workflow."""
     return min(
-        [sweep_context.rules.defaults.min_age, *(registration.numbers.min_age for registration in sweep_context.known)]
+        [
+            sweep_context.rules.defaults.min_age,
+            *(registration.numbers.min_age for registration in sweep_context.registrations),
+        ]
     )
 
 
@@ -171,7 +174,7 @@ async def _revisit_cases(
 ) -> SweepReport:
     """Look again at cases whose look is due, at those that have got an answer, and at runs that nobody continues."""
     looks = await cases.find_due_looks(session, sweep_context.now, LOOK_ROWS)
-    threads = sorted({*looks, *await find_answered(session, memory)})
+    threads = sorted({*looks, *await search_answered(session, memory)})
     report = SweepReport()
     if threads:
         async with session.transaction():
@@ -186,7 +189,7 @@ async def _revisit_cases(
     return report
 
 
-async def find_answered(session: Session, memory: SweepMemory) -> list[str]:
+async def search_answered(session: Session, memory: SweepMemory) -> list[str]:
     """Search for answers for a while, or until there are enough to look at, or to the last of the cases that wait.
 
     Looks are made in turn, so that with very many cases the one at a given case may be long in coming.

@@ -71,5 +71,7 @@ class SweepMemory:
 def _basis_of(session: Session, context: SweepContext) -> _Basis:
     return _Basis(
         session,
-        frozenset((replace(one, seen_at=_NEVER), context.now - one.seen_at < LIVE_FOR) for one in context.known),
+        frozenset(
+            (replace(one, seen_at=_NEVER), context.now - one.seen_at < LIVE_FOR) for one in context.registrations
+        ),
     )

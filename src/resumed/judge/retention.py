@@ -52,7 +52,7 @@ def grouped_policies(policies: Iterable[PrunePolicy]) -> list[PolicyGroup]:
     return [PolicyGroup(retain, found[retain]) for retain in sorted(found)]
 
 
-def needs_graph(snapshot: ThreadSnapshot, circumstances: Circumstances) -> bool:
+def needs_graph_to_prune(snapshot: ThreadSnapshot, circumstances: Circumstances) -> bool:
     """Return whether rows alone cannot tell that nothing is left to run."""
     unknown = any(ANY_CHANNEL in one.triggers for one in circumstances.match.registrations)
     return snapshot.head.updated_channels is None or unknown
@@ -76,5 +76,5 @@ def prune_refusal(
         return Refusal.RECENT
     if judgement.verdict is Verdict.FINISHED:
         return None
-    asked = judgement.verdict in _ASKED_OF_THE_GRAPH and needs_graph(snapshot, circumstances)
+    asked = judgement.verdict in _ASKED_OF_THE_GRAPH and needs_graph_to_prune(snapshot, circumstances)
     return None if asked else Refusal.UNFINISHED

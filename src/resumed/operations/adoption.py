@@ -157,7 +157,7 @@ class Adoption:
         context = await self._judging_context()
         circuit = (await attempts.circuit_records(session, [workflow]))[workflow]
         paused = covering_pause(await pauses.current_pauses(session), workflow) is not None
-        live = any(one.name == workflow and context.now - one.seen_at < LIVE_FOR for one in context.known)
+        live = any(one.name == workflow and context.now - one.seen_at < LIVE_FOR for one in context.registrations)
         due = await case_commands.count_due(session, workflow)
         return WorkflowLoad(due, circuit.open, paused, is_open(circuit.ended), live)
 
@@ -188,7 +188,7 @@ def _is_adoptable(update: CaseUpdate) -> bool:
 
 def _window(context: SweepContext, since: timedelta) -> tuple[str, str]:
     """Return the ids between which the newest checkpoint of a thread that is too old lies."""
-    shortest = min([context.rules.defaults.max_age, *(one.numbers.max_age for one in context.known)])
+    shortest = min([context.rules.defaults.max_age, *(one.numbers.max_age for one in context.registrations)])
     first = ""
     with suppress(OverflowError, ValueError):  # longer ago than any id can tell
         first = first_at(context.now - since)

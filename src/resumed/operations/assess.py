@@ -37,7 +37,7 @@ class SweepContext:
     """The time and the registrations by which all threads of one pass are judged."""
 
     now: datetime
-    known: tuple[Registration, ...]
+    registrations: tuple[Registration, ...]
     rules: SweepRules
     on_unjudged: OnUnjudged = ignore_unjudged
 
@@ -57,7 +57,7 @@ class UnconfiguredContext:
     """What threads are judged by without settings, as in an application: without a registration any age will do."""
 
     now: datetime
-    known: tuple[Registration, ...]
+    registrations: tuple[Registration, ...]
     on_unjudged: OnUnjudged = ignore_unjudged
     default_ages: ClassVar[Ages] = Ages(timedelta(0), timedelta.max)
     default_workflow: ClassVar[str | None] = None
@@ -96,9 +96,11 @@ def with_own_registrations(sweep_context: SweepContext, own: Iterable[Registrati
         for registration in own
     }
     others = [
-        registration for registration in sweep_context.known if (registration.name, registration.version) not in live
+        registration
+        for registration in sweep_context.registrations
+        if (registration.name, registration.version) not in live
     ]
-    return replace(sweep_context, known=(*live.values(), *others))
+    return replace(sweep_context, registrations=(*live.values(), *others))
 
 
 async def assess(
@@ -146,7 +148,7 @@ def circumstances_of(
     snapshot: ThreadSnapshot, sweep_context: JudgingContext, known: Case | None, *, held: bool
 ) -> Circumstances:
     """Return what the verdict on this thread depends on beside its rows."""
-    match = match_workflow(snapshot.head, sweep_context.known, sweep_context.default_workflow)
+    match = match_workflow(snapshot.head, sweep_context.registrations, sweep_context.default_workflow)
     taker = match.taker(snapshot.head.metadata_version)
     ages = Ages(taker.numbers.min_age, taker.numbers.max_age) if taker is not None else sweep_context.default_ages
     return Circumstances(

@@ -16,7 +16,7 @@ import psycopg
 from resumed import timings
 from resumed.errors import DatabaseError, LockLostError
 from resumed.judge.case import CasePlacement, vanished_case
-from resumed.judge.checkpoint_id import made_at
+from resumed.judge.checkpoint_id import CLOCK_LIMIT, made_at
 from resumed.judge.verdict import needs_graph
 from resumed.model import Attempt, State
 from resumed.runtime.assessment import (
@@ -42,7 +42,6 @@ from resumed.store.thread_rows import ThreadRows, lock_thread
 from resumed.workers import memory
 from resumed.workers.protocol import AttemptStarted, RequestResult, ThreadRefused
 
-_CLOCK_LIMIT = timedelta(seconds=2)
 _NO_DELAY = timedelta(0)
 _ERROR_DELAY = timedelta(minutes=5)
 _AFTER_HEAD = timedelta(milliseconds=20)
@@ -124,7 +123,7 @@ async def _lock(context: AttemptContext) -> tuple[ThreadRows, Attempt | None]:
     if found is None:
         await cases.postpone(context.session, context.thread_id, timings.current().busy_delay)
         raise AttemptEndedError(RequestResult.BUSY)
-    if asked_at - found[0].now > _CLOCK_LIMIT:
+    if asked_at - found[0].now > CLOCK_LIMIT:
         await _unlock(context)
         await cases.postpone(context.session, context.thread_id, timings.current().clock_delay)
         raise AttemptEndedError(RequestResult.SKEWED)

@@ -1,4 +1,4 @@
-"""Restores what a resume needs of the original call; LangGraph itself restores nothing of it (facts section 4.7)."""
+"""Restores what a resume needs of the original call; LangGraph itself restores nothing of it."""
 
 import asyncio
 import inspect

@@ -215,7 +215,7 @@ def let_unsaved_graphs_run() -> None:
     """Let a subgraph that saves nothing run inside one that waits for every save.
 
     With `durability="sync"` LangGraph waits after each superstep for the loop's last save, also in a loop without a
-    checkpointer, which has none (facts section 4.14). Nothing shows beforehand whether a node calls such a graph.
+    checkpointer, which has none. Nothing shows beforehand whether a node calls such a graph.
     """
     for loop in (SyncPregelLoop, AsyncPregelLoop):
         if not hasattr(loop, _LAST_SAVE):

@@ -1,6 +1,6 @@
 """Whether this code can do the work that waits at a checkpoint: each node, each join.
 
-What LangGraph cannot do it drops in silence, and calls the rest success (facts section 4.4).
+What LangGraph cannot do it drops in silence, and calls the rest success.
 """
 
 from langgraph.channels.named_barrier_value import NamedBarrierValue

@@ -11,7 +11,7 @@ import psycopg
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 
 from resumed.errors import GraphNotMadeError
-from resumed.judge.retention import needs_graph, prune_refusal
+from resumed.judge.retention import needs_graph_to_prune, prune_refusal
 from resumed.model import PruneStrategy, Refusal, Verdict
 from resumed.runtime.assessment import Approved, Assessment, assess_thread, run_preflight
 from resumed.runtime.context import AttemptRequest, WorkerContext
@@ -70,8 +70,8 @@ async def _prune_locked(pruning: _Pruning) -> ThreadPruned:
     session, order = pruning.session, pruning.order
     first = assess_thread(await read_thread(session, order.thread_id), pruning.request)
     refusal = _refusal(first, order)
-    if first is not None and refusal is None and needs_graph(first.snapshot, first.circumstances):
-        refusal = await _asked(session, first, pruning.request)
+    if first is not None and refusal is None and needs_graph_to_prune(first.snapshot, first.circumstances):
+        refusal = await _ask_graph(session, first, pruning.request)
     if first is None or refusal is not None:
         return refused(order.thread_id, refusal or Refusal.MOVED)
     async with session.transaction(force_rollback=order.dry_run):
@@ -79,7 +79,7 @@ async def _prune_locked(pruning: _Pruning) -> ThreadPruned:
         again = assess_thread(await read_thread(session, order.thread_id), pruning.request)
         if again is None or _state(again) != _state(first) or (refusal := _refusal(again, order)):
             return refused(order.thread_id, refusal or Refusal.MOVED)
-        return await _deleted(pruning, again)
+        return await _delete(pruning, again)
 
 
 def _refusal(seen: Assessment | None, order: PruneThread) -> Refusal | None:
@@ -95,7 +95,7 @@ def _state(seen: Assessment) -> MarkedState:
     return MarkedState(head.checkpoint_id, head.newest_id, seen.snapshot.fingerprint)
 
 
-async def _asked(session: Session, seen: Assessment, request: AttemptRequest) -> Refusal | None:
+async def _ask_graph(session: Session, seen: Assessment, request: AttemptRequest) -> Refusal | None:
     """Ask the graph whether anything is left to run; what it cannot tell is not finished."""
     saver = FencedSaver(session, seen.snapshot.head.checkpoint_id, request.workflow.policy.serde)
     try:
@@ -106,7 +106,7 @@ async def _asked(session: Session, seen: Assessment, request: AttemptRequest) ->
     return None if finished else Refusal.UNFINISHED
 
 
-async def _deleted(pruning: _Pruning, seen: Assessment) -> ThreadPruned:
+async def _delete(pruning: _Pruning, seen: Assessment) -> ThreadPruned:
     """Delete by the order's strategy, within the transaction of the snapshot."""
     session, order = pruning.session, pruning.order
     before = await retention.thread_size(session, order.thread_id)

@@ -1,4 +1,4 @@
-"""Whether each subgraph that keeps its own state stands where its parent expects it (facts section 4.13)."""
+"""Whether each subgraph that keeps its own state stands where its parent expects it."""
 
 from collections.abc import Container, Mapping, Sequence
 

@@ -9,7 +9,7 @@ import pytest
 from resumed import Workflow
 from resumed.errors import RegistrationError
 from resumed.judge.checkpoint_id import first_at
-from resumed.judge.retention import PrunePolicy, grouped_policies, needs_graph, policy_of, prune_refusal
+from resumed.judge.retention import PrunePolicy, grouped_policies, needs_graph_to_prune, policy_of, prune_refusal
 from resumed.judge.verdict import ANY_CHANNEL, Ages, Circumstances, ThreadSnapshot, judge_snapshot
 from resumed.judge.workflow_match import WorkflowMatch
 from resumed.model import Case, PolicyLimits, PruneStrategy, Refusal, Registration, State, Verdict
@@ -103,7 +103,7 @@ def test_where_rows_cannot_tell_the_graph_is_asked_however_old_the_thread_is() -
     dynamic = replace(ORDERS, triggers=(ANY_CHANNEL,))
     assert refusal(snapshot(), registration=dynamic) is None
     around = Circumstances(NOW, WorkflowMatch("orders", (dynamic,)), Ages(HOUR, DAY))
-    assert needs_graph(snapshot(), around)
+    assert needs_graph_to_prune(snapshot(), around)
 
 
 @pytest.mark.parametrize(
