@@ -16,6 +16,7 @@ from langgraph.checkpoint.postgres import PostgresSaver
 
 from support.bench import GRAPHS, Bench
 from support.command import Done, run_here
+from support.databases import outliving_sessions
 from support.tiers import small, whole
 
 SHARE = 1 if os.environ.get("RESUMED_TEST_ALL") else 8
@@ -87,7 +88,9 @@ class Left:
 def kill_everywhere(bench: Bench, every: int) -> dict[str, tuple[int, int]]:
     """Kill the application at its points; gives for each series how often, and how many points it has."""
     command = [sys.executable, "-m", "points.killer", bench.dsn, "3", str(SHARE), str(every)]
-    done = subprocess.run(command, env=bench.environment([]), capture_output=True, text=True, check=False, timeout=900)
+    with outliving_sessions(bench.dsn) as named:
+        environment = bench.environment([], **named)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stderr
     return {name: tuple(told) for line in done.stdout.splitlines() for name, told in json.loads(line).items()}
 

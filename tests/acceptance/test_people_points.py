@@ -18,6 +18,7 @@ import pytest
 
 from support.bench import GRAPHS, Bench
 from support.command import Done, run_here
+from support.databases import outliving_sessions
 from support.tiers import small, whole
 from support.waiting import eventually
 
@@ -98,10 +99,11 @@ class People:
         return {"PEOPLE_SERDE": self.serde, "PEOPLE_LOG": str(self.bench.effects_file)}
 
     def ran(self, command: Sequence[str]) -> Any:
-        return subprocess.run(
-            command, env=self.bench.environment(ENTRIES, **self.settings()), cwd=self.bench.folder,
-            capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL, check=False,
-        )  # fmt: skip
+        with outliving_sessions(self.bench.dsn) as named:
+            return subprocess.run(
+                command, env=self.bench.environment(ENTRIES, **named, **self.settings()), cwd=self.bench.folder,
+                capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL, check=False,
+            )  # fmt: skip
 
     def command(self, *arguments: str) -> Done:
         return run_here(arguments, self.bench.environment(ENTRIES, **self.settings()), self.bench.folder)

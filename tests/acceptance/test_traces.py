@@ -177,7 +177,9 @@ def test_a_collector_that_is_away_costs_one_warning(bench: Bench) -> None:
         eventually(lambda: bench.all_closed(4))
         assert daemon.terminate() == 0
     # It was away twice, the second time until the end.
-    noticed = [line["event"] for line in daemon.lines() if line["level"] in ("warning", "error")]
+    # A busy machine may have the scheduler warn of a late task beside it.
+    ours = [line for line in daemon.lines() if not str(line.get("library", "")).startswith("apscheduler")]
+    noticed = [line["event"] for line in ours if line["level"] in ("warning", "error")]
     assert noticed == ["trace_export.failed", "trace_export.failed"]
 
 

@@ -17,6 +17,7 @@ import pytest
 from acceptance import test_crash_points as crash
 from support.bench import GRAPHS, Bench
 from support.command import run_process
+from support.databases import outliving_sessions
 
 ROOT = Path(__file__).parents[2]
 KILLER = Path(__file__).parent / "some.py"
@@ -79,7 +80,8 @@ def killed(bench: Bench, writer: Path, left_out: tuple[str, ...]) -> dict[str, A
     environment = {**bench.environment([]), "PYTHONPATH": str(GRAPHS)}
     call([str(writer / "python"), "-c", SETUP, bench.dsn], environment)
     python = [str(writer / "python"), str(KILLER), ",".join(left_out)]
-    lines = call([*python, bench.dsn, "2", str(crash.SHARE)], environment)
+    with outliving_sessions(bench.dsn) as named:
+        lines = call([*python, bench.dsn, "2", str(crash.SHARE)], {**environment, **named})
     return {name: told for line in lines.splitlines() for name, told in json.loads(line).items()}
 
 

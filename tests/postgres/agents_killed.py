@@ -19,6 +19,7 @@ from langgraph.types import Command, Send
 from resumed.model import Outcome, Verdict
 from resumed.workflows.loaded_workflow import LoadedWorkflow
 from support.attempting import Place, place_at, workflow_of
+from support.databases import outliving_sessions
 
 GRAPHS = Path(__file__).parent.parent / "graphs"
 sys.path.insert(0, str(GRAPHS)) if str(GRAPHS) not in sys.path else None
@@ -90,9 +91,10 @@ class Killed:
 
 def kill(dsn: str, log: Path, names: Sequence[str]) -> dict[str, tuple[int, int]]:
     """Kill applications at their points, in processes of their own; return how often, and how many points there are."""
-    environment = {**os.environ, "PYTHONPATH": str(GRAPHS), "AGENTS_LOG": str(log)}
     command = [sys.executable, "-m", "agents.killer", dsn, "2", str(SHARE), *names]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=900)
+    with outliving_sessions(dsn) as named:
+        environment = {**os.environ, **named, "PYTHONPATH": str(GRAPHS), "AGENTS_LOG": str(log)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stderr
     return {name: tuple(told) for line in done.stdout.splitlines() for name, told in json.loads(line).items()}
 

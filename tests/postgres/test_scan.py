@@ -139,5 +139,5 @@ async def test_what_the_workers_have_replaces_the_same_version_and_no_other(sess
     others = (Registration("orders", "2", (), (), NUMBERS, NOW), Registration("orders", "3", (), (), NUMBERS, NOW))
     own = Registration("orders", "2", ("1",), (), NUMBERS, NOW - DAY)
     served = with_own_registrations(SweepContext(NOW, others, sweep_context.rules), [own])
-    assert {(one.version, one.accepts) for one in served.known} == {("2", ("1",)), ("3", ())}
-    assert next(one for one in served.known if one.version == "2").seen_at == NOW
+    assert {(one.version, one.accepts) for one in served.registrations} == {("2", ("1",)), ("3", ())}
+    assert next(one for one in served.registrations if one.version == "2").seen_at == NOW

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,11 @@ from psycopg.rows import dict_row
 
 from support.command import COMMAND, Done, may_run_here, run_here, run_process
 from support.daemon import Daemon
+from support.databases import outliving_sessions
 from support.lines import GrowingLines
 from support.preloaded import Application, may_fork, start
 from support.waiting import eventually
 
-SESSIONS = "select 1 from pg_stat_activity where application_name = %s"
 GRAPHS = Path(__file__).parents[1] / "graphs"
 Process = subprocess.Popen[Any] | Application
 FAST = {
@@ -88,20 +87,15 @@ class Bench:
             return self._start([sys.executable, "-m", name, *arguments], environment, stderr)
 
     def crashed_application(self, count: int, *names: str, ends: int, starts: int = 0, **settings: str) -> None:
-        """Start the application and kill it with SIGKILL when so many nodes have ended and started.
-
-        What it was saving as it died may still be committed; it is when this returns.
-        """
-        called = f"application {uuid.uuid4().hex[:8]}"
-        application = self.application(count, *names, PGAPPNAME=called, **settings)
-        far = {"end": ends, "start": starts}
-        reached = lambda: all(len(self.effects(edge)) >= number for edge, number in far.items())  # noqa: E731
-        eventually(lambda: reached() or application.poll() is not None, last_look=0.02)
-        assert application.poll() is None, "the application ended before it could be killed"
-        application.kill()
-        application.wait()
-        with psycopg.connect(self.dsn, autocommit=True) as connection:
-            eventually(lambda: connection.execute(SESSIONS, [called]).fetchone() is None, last_look=0.02)
+        """Start the application and kill it with SIGKILL when so many nodes have ended and started."""
+        with outliving_sessions(self.dsn) as named:
+            application = self.application(count, *names, **named, **settings)
+            far = {"end": ends, "start": starts}
+            reached = lambda: all(len(self.effects(edge)) >= number for edge, number in far.items())  # noqa: E731
+            eventually(lambda: reached() or application.poll() is not None, last_look=0.02)
+            assert application.poll() is None, "the application ended before it could be killed"
+            application.kill()
+            application.wait()
 
     def daemon(self, workflows: list[str] | None = None, **settings: str) -> "Daemon":
         log = self.folder / f"daemon-{len(self.processes)}.log"

@@ -7,6 +7,9 @@ from contextlib import contextmanager
 import psycopg
 from psycopg import conninfo, sql
 
+from support.waiting import eventually
+
+_SESSIONS = "select 1 from pg_stat_activity where application_name = %s"
 _STRATEGIES_SINCE = 150000
 
 
@@ -35,3 +38,15 @@ def execute(dsn: str, statement: str, *names: str) -> None:
     """Execute a statement outside any transaction, with these identifiers in it."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(sql.SQL(statement).format(*(sql.Identifier(name) for name in names)))  # type: ignore[arg-type]
+
+
+@contextmanager
+def outliving_sessions(dsn: str) -> Iterator[dict[str, str]]:
+    """Give variables that name the sessions of what is started with them, and end when those sessions have ended.
+
+    What a process was saving as it was killed may be committed after its death, and is when the block has ended.
+    """
+    name = f"killed {uuid.uuid4().hex[:8]}"
+    yield {"PGAPPNAME": name}
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        eventually(lambda: connection.execute(_SESSIONS, [name]).fetchone() is None, last_look=0.02)
