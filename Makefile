@@ -32,7 +32,7 @@ deploy-check: install ## the files of deployment, each by the tool that reads it
 image-test: install ## build the images and run them once (needs root and Debian's packages; docs/image-test.md)
 	@$(BIN)/python -m pytest tests/image/images.py --timeout 1800 -x -s
 
-compat: install ## the crash points under other versions of LangGraph, which pip installs (half an hour; docs/reliability.md)
+compat: install ## the crash points under other versions of LangGraph, which pip installs (ten minutes or more; docs/reliability.md)
 	@$(BIN)/python -m pytest tests/compat/versions.py --timeout 3000 -s
 
 generated: install ## write what is made from the code and from other files: tables of documents, the PrometheusRule
