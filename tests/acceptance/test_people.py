@@ -1,13 +1,15 @@
 """Questions: nobody but a person answers them, an answer goes to its question, an answered thread is finished once."""
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 from langgraph.checkpoint.postgres import PostgresSaver
+from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.types import Command
 
-from resumed.judge.verdict import NULL_TASK
+from resumed.judge.verdict import CALLED_TASK, INTERRUPT, NULL_TASK
 from support.bench import Bench, everything
 from support.daemon import Daemon
 from support.tiers import small, whole
@@ -141,3 +143,53 @@ def test_an_answer_must_have_been_quiet_for_min_age(bench: Bench) -> None:
     assert bench.resumed("once", "--wait", RESUMED_MIN_AGE="1h").returncode == 0
     assert bench.rows("select from resumed.attempts") == []
     assert bench.one("select verdict from resumed.cases") == "running"
+
+
+class OvertakenSaver(AsyncPostgresSaver):
+    """A saver whose process dies when its entrypoint repeats a question, with what one task saved still on its way."""
+
+    late: str | None = None
+
+    async def aput_writes(self, config: Any, writes: Any, task_id: str, task_path: str = "") -> None:
+        if self.late is not None and writes[0][0] == INTERRUPT and not task_path.startswith(CALLED_TASK):
+            raise Died
+        if task_id != self.late:
+            await super().aput_writes(config, writes, task_id, task_path)
+
+
+class Died(BaseException):
+    """The process is gone: nothing catches it."""
+
+
+BESIDE: Any = {"configurable": {"thread_id": "beside"}, "metadata": {"workflow": "function_beside"}}
+CALLED = "select task_id from checkpoint_writes where channel = '__interrupt__' and task_path like '~__pregel_push%%'"
+
+
+async def overtaken(bench: Bench) -> None:
+    """Two questions beside each other are answered; what the second answer led to is lost, and the third is stored."""
+    from people.flows import answer_to, compiled  # noqa: PLC0415 - found only now
+
+    async with OvertakenSaver.from_conn_string(bench.dsn) as saver:
+        graph = compiled("function_beside", saver)
+        await graph.ainvoke({"seen": []}, BESIDE, durability="sync")
+        (one,) = (await graph.aget_state(BESIDE)).interrupts
+        await graph.ainvoke(Command(resume={one.id: answer_to(one.value)}), BESIDE, durability="sync")
+        (two,) = (await graph.aget_state(BESIDE)).interrupts
+        found = await saver.aget_tuple(BESIDE)
+        assert found is not None
+        asking = {task for task, channel, said in found.pending_writes or () if channel == INTERRUPT and two in said}
+        (task,) = asking & {row["task_id"] for row in bench.rows(CALLED)}
+        saver.late = task  # type: ignore[attr-defined]  # it is of the class that was asked
+        with pytest.raises(Died):
+            await graph.ainvoke(Command(resume=answer_to(two.value)), BESIDE, durability="sync")
+
+
+def test_an_answer_whose_record_the_next_question_overtook_is_not_called_missing(bench: Bench) -> None:
+    everything()
+    asyncio.run(overtaken(bench))
+    entries = ["function_beside=people.registered:function_beside"]
+    (seen,) = bench.ask("scan", workflows=entries)["threads"]
+    doubt = "there is an answer, but its order is unknown: answer again"
+    assert (seen["verdict"], seen["reason"]) == ("waiting", doubt)
+    assert bench.resumed("once", "--wait", workflows=entries).returncode == 0
+    assert bench.rows("select from resumed.attempts") == []

@@ -60,13 +60,26 @@ def match_answers(rows: Sequence[InterruptRow], *, plainly: bool = False) -> Ope
 
 def _match_null_answer(unanswered: Sequence[str], rows: Sequence[InterruptRow]) -> OpenAnswer | Judgement:
     answer = _find_null_answer(rows)
-    if answer is None or any(order > answer.order for order in _orders_of_progress(rows)):
+    if answer is None or not _may_be_for(answer, unanswered, rows):
         return Judgement(Verdict.WAITING, f"{len(unanswered)} question(s) without an answer, the first {unanswered[0]}")
-    if _may_be_used(answer, rows):
+    if any(order > answer.order for order in _orders_of_progress(rows)) or _may_be_used(answer, rows):
         return Judgement(Verdict.WAITING, "there is an answer, but its order is unknown: answer again")
     if len(unanswered) > 1:
         return Judgement(Verdict.WAITING, f"one answer and {len(unanswered)} questions: answer each by its id")
     return OpenAnswer(unanswered[0], answer.values[-1] if answer.values else None)
+
+
+def _may_be_for(answer: InterruptRow, unanswered: Sequence[str], rows: Sequence[InterruptRow]) -> bool:
+    """Return whether an answer was given after one of these questions, and no task is known to have taken it.
+
+    A question that was asked after the answer proves that it was taken, not by whom: the saves of one step overtake
+    each other, and the process may die before what the taker saved has come.
+    """
+    questions = [row for row in rows if row.channel == INTERRUPT]
+    taken = [row.order for row in rows if row.channel == RESUME and row.task[2] != NULL_TASK]
+    taken += [row.output_order for row in questions if row.output_order is not None]
+    is_asked_before = any(row.order <= answer.order for row in questions if not {*row.ids}.isdisjoint(unanswered))
+    return is_asked_before and all(order <= answer.order for order in taken)
 
 
 def _find_null_answer(rows: Sequence[InterruptRow]) -> InterruptRow | None:

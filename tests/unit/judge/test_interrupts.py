@@ -12,6 +12,7 @@ from resumed.judge.verdict import INTERRUPT, NULL_TASK, RESUME
 from resumed.model import Judgement, Verdict
 
 ROOT, OTHER, CHILD = ("", "c1", "task-1"), ("", "c1", "task-3"), ("inner:1", "c2", "task-2")
+CALLED_FIRST, CALLED_NEXT = ("", "c1", "task-4"), ("", "c1", "task-5")
 NULL = ("", "c1", NULL_TASK)
 CALL, ENTRY, SENT = "~__pregel_push", "~__pregel_pull, entry", "~__pregel_push, 0000000000"
 
@@ -61,6 +62,18 @@ def test_an_answer_that_a_subgraphs_node_took_answers_nothing_at_the_root() -> N
 
 def test_a_question_that_was_asked_after_the_answer_came_proves_that_it_was_taken() -> None:
     assert waits(asks("q2", order=3), gave("x1"))
+
+
+def test_a_question_that_overtook_the_record_of_who_took_the_answer_before_leaves_that_answer_in_doubt() -> None:
+    calls = "~__pregel_push, ~__pregel_pull, entry, 0"
+    rows = [
+        asks("q1", task=CALLED_FIRST, path=f"{calls}1"), asks("q1", order=2, path=ENTRY), gave("x1", order=3),
+        asks("q2", task=CALLED_NEXT, order=4, path=f"{calls}2"),
+    ]  # fmt: skip
+    said = match_answers(rows)
+    assert isinstance(said, Judgement)
+    assert said.verdict is Verdict.WAITING
+    assert said.reason == "there is an answer, but its order is unknown: answer again"
 
 
 def test_output_of_a_task_that_had_asked_proves_that_it_took_the_answer() -> None:
