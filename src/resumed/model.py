@@ -39,7 +39,7 @@ class State(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How an attempt ended (docs/reliability.md)."""
+    """How an attempt ended (docs/verdicts.md)."""
 
     LOCK_LOST = "lock_lost"
     SUPERSEDED = "superseded"

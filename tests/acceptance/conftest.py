@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from support.bench import Bench
+from resumed.demo.postgres import PrivateServer
+from support.bench import Bench, prepared_bench
 
 
 @pytest.fixture
@@ -13,3 +14,10 @@ def bench(database: str, tmp_path: Path) -> Iterator[Bench]:
     made = Bench(database, tmp_path)
     yield made
     made.end()
+
+
+@pytest.fixture
+def own(private_server: PrivateServer, tmp_path: Path) -> Iterator[Bench]:
+    """Give a bench on a server of its own, which the test may stop."""
+    with prepared_bench(private_server.dsn(), tmp_path) as made:
+        yield made

@@ -3,7 +3,6 @@
 The rules are the project's own, in a thirtieth of their time.
 """
 
-import asyncio
 import math
 import os
 import signal
@@ -12,11 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from langgraph.checkpoint.postgres import PostgresSaver
 
 from resumed.demo.postgres import PrivateServer
-from resumed.store import schema
-from resumed.store.connection import Target
 from support.bench import Bench
 from support.clocks import set_clock, shifted
 from support.daemon import Daemon
@@ -45,17 +41,6 @@ def watch(tmp_path: Path) -> Iterator[Watch]:
     yield start
     for one in started:
         one.stop()
-
-
-@pytest.fixture
-def own(private_server: PrivateServer, tmp_path: Path) -> Iterator[Bench]:
-    """A bench on a server of its own, which the test may stop."""
-    bench = Bench(private_server.dsn(), tmp_path)
-    with PostgresSaver.from_conn_string(bench.dsn) as saver:
-        saver.setup()
-    asyncio.run(schema.migrate(Target(bench.dsn)))
-    yield bench
-    bench.end()
 
 
 def leave(bench: Bench, threads: int, workflow: str = "fragile") -> None:

@@ -1,16 +1,11 @@
 """Threads that kill, hang or starve their worker: they harm themselves alone, and are quarantined for it."""
 
-import asyncio
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
-from langgraph.checkpoint.postgres import PostgresSaver
 
 from resumed.demo.postgres import PrivateServer
-from resumed.store import schema
-from resumed.store.connection import Target
 from support.bench import Bench
 from support.daemon import Daemon
 from support.tiers import small, whole
@@ -27,6 +22,7 @@ SETTINGS: Any = {
     "RESUMED_WORKER_MEMORY": "512MiB",
     "RESUMED_TEST_TIMINGS": "worker_silence=5s,stuck_grace=3s,thread_grace=1s,stop_grace=1s,isolation_turn=5s",
 }
+ENDS = "select attempt, outcome, charged, count(*)::int as n from resumed.attempts group by 1, 2, 3 order by 1"
 STATES = "select state, count(*)::int as threads from resumed.cases where workflow {} 'healthy' group by 1"
 
 
@@ -97,30 +93,39 @@ def test_a_workflow_that_asks_for_it_is_always_tried_alone(bench: Bench) -> None
     assert daemon.terminate() == 0
 
 
-def test_an_outage_is_not_charged_to_a_thread_that_is_tried_alone(
-    private_server: PrivateServer, tmp_path: Path
-) -> None:
-    bench = Bench(private_server.dsn(), tmp_path)
-    try:
-        with PostgresSaver.from_conn_string(bench.dsn) as saver:
-            saver.setup()
-        asyncio.run(schema.migrate(Target(bench.dsn)))
-        leave(bench, healthy=1)
-        settings = {**SETTINGS, "ZOO_DELAY": "1", "RESUMED_RECONNECT_GRACE": "1s"}
-        daemon = bench.daemon(["healthy = faults.mischief:isolated"], **settings)
-        eventually(lambda: daemon.lines("attempt.started"))
-        bench.disconnect()
-        private_server.stop()
-        eventually(lambda: daemon.lines("attempt.postponed"))
-        private_server.start()
-        eventually(lambda: bench.all_closed(1))
-        ends = bench.rows("select outcome, charged from resumed.attempts order by attempt")
-        assert ends == [{"outcome": "lock_lost", "charged": False}, {"outcome": "finished", "charged": False}]
-        assert bench.one("select suspect from resumed.cases") is False
-        assert daemon.lines("worker.died") == []
-        assert daemon.terminate() == 0
-    finally:
-        bench.end()
+def test_an_outage_is_not_charged_to_a_thread_that_is_tried_alone(own: Bench, private_server: PrivateServer) -> None:
+    leave(own, healthy=1)
+    settings = {**SETTINGS, "ZOO_DELAY": "1", "RESUMED_RECONNECT_GRACE": "1s"}
+    daemon = own.daemon(["healthy = faults.mischief:isolated"], **settings)
+    assert_outage_is_lock_lost(own, private_server, daemon, threads=1)
+
+
+@pytest.mark.thorough
+def test_an_outage_makes_no_thread_a_suspect(own: Bench, private_server: PrivateServer) -> None:
+    leave(own, healthy=4)
+    settings = {**SETTINGS, "ZOO_DELAY": "1", "RESUMED_RECONNECT_GRACE": "1s", "RESUMED_PROCESSES": "2"}
+    daemon = own.daemon(entries("healthy"), **settings)
+    assert_outage_is_lock_lost(own, private_server, daemon, threads=4)
+    assert started(daemon, alone=True) == 0
+
+
+def assert_outage_is_lock_lost(own: Bench, server: PrivateServer, daemon: Daemon, threads: int) -> None:
+    eventually(lambda: len(daemon.lines("attempt.started")) == threads)
+    own.disconnect()
+    server.stop()
+    eventually(lambda: len(daemon.lines("attempt.postponed")) >= threads)
+    server.start()
+    eventually(lambda: own.all_closed(threads))
+    ends = own.rows(
+        "select attempt, outcome, charged, count(*)::int as n from resumed.attempts group by 1, 2, 3 order by 1"
+    )
+    assert ends == [
+        {"attempt": 1, "outcome": "lock_lost", "charged": False, "n": threads},
+        {"attempt": 2, "outcome": "finished", "charged": False, "n": threads},
+    ]
+    assert own.one("select count(*) from resumed.cases where suspect") == 0
+    assert daemon.lines("worker.died") == []
+    assert daemon.terminate() == 0
 
 
 @pytest.mark.parametrize("graph", ["leaking", pytest.param("leaking_alone", marks=pytest.mark.thorough)])

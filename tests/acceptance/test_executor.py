@@ -1,6 +1,5 @@
 """Runs of an application that uses the executor: a crash is noticed at once, a life never mistaken for a death."""
 
-import asyncio
 import os
 import random
 import time
@@ -8,12 +7,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from langgraph.checkpoint.postgres import PostgresSaver
 
 from acceptance.test_crash import assert_one_at_a_time
 from resumed.demo.postgres import PrivateServer
-from resumed.store import schema
-from resumed.store.connection import Target
 from support.bench import Bench
 from support.undisturbed import final_state, final_states, undisturbed
 from support.waiting import eventually
@@ -124,29 +120,22 @@ def test_a_finished_run_whose_application_died_before_it_said_so_is_not_touched(
 
 @pytest.mark.thorough
 def test_live_runs_outlive_restarts_of_postgres_in_their_own_process(
-    private_server: PrivateServer, tmp_path: Path
+    own: Bench, private_server: PrivateServer, tmp_path: Path
 ) -> None:
-    bench = Bench(private_server.dsn(), tmp_path)
-    with PostgresSaver.from_conn_string(bench.dsn) as saver:
-        saver.setup()
-    asyncio.run(schema.migrate(Target(bench.dsn)))
     patient = {"RESUMED_RECONNECT_GRACE": "10s", "RESUMED_POLL_INTERVAL": "200ms", "RESUMED_MIN_AGE": "1s"}
-    daemon = bench.daemon(**patient).until_ready()
+    daemon = own.daemon(**patient).until_ready()
     log = tmp_path / "application.log"
-    application = bench.executed(25, "linear", "alinear", ZOO_DELAY="4", log=log)
-    try:
-        eventually(lambda: len(bench.effects("start")) == 50)
-        for _ in range(2):
-            private_server.restart()
-            time.sleep(3)
-        assert application.wait(60) == 0, log.read_text()[-2000:]
-        assert bench.one(ATTEMPTS) == 0
-        assert bench.rows(STATES) == [{"state": "finished", "runs": 50}]
-        assert_finished(bench, [f"{kind}_{number}" for kind in ("linear", "alinear") for number in range(25)])
-        assert_one_at_a_time(bench)
-        assert daemon.terminate() == 0
-    finally:
-        bench.end()
+    application = own.executed(25, "linear", "alinear", ZOO_DELAY="4", log=log)
+    eventually(lambda: len(own.effects("start")) == 50)
+    for _ in range(2):
+        private_server.restart()
+        time.sleep(3)
+    assert application.wait(60) == 0, log.read_text()[-2000:]
+    assert own.one(ATTEMPTS) == 0
+    assert own.rows(STATES) == [{"state": "finished", "runs": 50}]
+    assert_finished(own, [f"{kind}_{number}" for kind in ("linear", "alinear") for number in range(25)])
+    assert_one_at_a_time(own)
+    assert daemon.terminate() == 0
 
 
 @pytest.mark.parametrize("grace", ["0s", pytest.param("10s", marks=pytest.mark.thorough)])

@@ -1,6 +1,5 @@
 """What a real daemon tells Prometheus, over what is in the database and what there is of workers and workflows."""
 
-import asyncio
 import os
 import signal
 import time
@@ -8,13 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from langgraph.checkpoint.postgres import PostgresSaver
 
 from resumed import WorkflowExecutor
 from resumed.demo.postgres import PrivateServer
-from resumed.store import schema
-from resumed.store.connection import Target
-from support.bench import Bench
+from support.bench import Bench, prepared_bench
 from support.daemon import Daemon
 from support.servers import fresh_server
 from support.waiting import eventually
@@ -104,12 +100,8 @@ def server() -> Iterator[PrivateServer]:
 @pytest.fixture
 def apart(server: PrivateServer, tmp_path: Path) -> Iterator[Bench]:
     """A bench whose server is the test's own."""
-    with PostgresSaver.from_conn_string(server.dsn()) as saver:
-        saver.setup()
-    asyncio.run(schema.migrate(Target(server.dsn())))
-    bench = Bench(server.dsn(), tmp_path)
-    yield bench
-    bench.end()
+    with prepared_bench(server.dsn(), tmp_path) as bench:
+        yield bench
 
 
 def signal_all(server: PrivateServer, number: signal.Signals) -> None:

@@ -1,6 +1,5 @@
 """A worker that is cut off from Postgres in the middle of a node: its packets are dropped, nobody is told."""
 
-import asyncio
 import os
 import shutil
 import subprocess
@@ -11,12 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from langgraph.checkpoint.postgres import PostgresSaver
 
 from resumed.demo.postgres import PrivateServer
-from resumed.store import schema
-from resumed.store.connection import Target
-from support.bench import Bench
+from support.bench import Bench, prepared_bench
 from support.servers import fresh_server
 from support.undisturbed import final_state, undisturbed
 from support.waiting import eventually
@@ -67,15 +63,9 @@ def cable(server: PrivateServer) -> Iterator[Cable]:
 def test_a_worker_that_is_cut_off_loses_its_lock_and_another_finishes_its_thread(
     server: PrivateServer, cable: Cable, tmp_path: Path
 ) -> None:
-    bench = Bench(server.dsn(), tmp_path)
-    try:
-        with PostgresSaver.from_conn_string(bench.dsn) as saver:
-            saver.setup()
-        asyncio.run(schema.migrate(Target(bench.dsn)))
+    with prepared_bench(server.dsn(), tmp_path) as bench:
         bench.crashed_application(1, "alinear", "linear", ends=2, ZOO_DELAY="1")
         cut_off(bench, cable)
-    finally:
-        bench.end()
 
 
 def cut_off(bench: Bench, cable: Cable) -> None:

@@ -1,20 +1,15 @@
 """Whatever dies and however often: every thread is finished, by one at a time, and none pays for what others broke."""
 
-import asyncio
 import os
 import random
 import signal
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
-from langgraph.checkpoint.postgres import PostgresSaver
 
 from acceptance.test_crash import assert_one_at_a_time
 from resumed.demo.postgres import PrivateServer
-from resumed.store import schema
-from resumed.store.connection import Target
 from soak import checks
 from soak.fleet import Fleet, every
 from support.bench import Bench
@@ -108,37 +103,31 @@ def test_a_storm_of_kills_harms_no_thread(bench: Bench, dice: random.Random, sto
 @storms
 @pytest.mark.timeout(600)
 def test_restarts_of_postgres_and_lost_sessions_harm_no_thread(
-    private_server: PrivateServer, tmp_path: Path, dice: random.Random, storm: Storm
+    own: Bench, private_server: PrivateServer, dice: random.Random, storm: Storm
 ) -> None:
-    bench = Bench(private_server.dsn(), tmp_path)
-    with PostgresSaver.from_conn_string(bench.dsn) as saver:
-        saver.setup()
-    asyncio.run(schema.migrate(Target(bench.dsn)))
-    storm.leave_threads(bench)
-    fleet = Fleet(bench, dice, list(storm.kinds), {**storm.settings, **PATIENT}).start(storm.replicas)
-    try:
-        for _ in range(storm.restarts):
-            restart(private_server, dice)
-            fleet.until_ready()
-        every(*storm.cuts, fleet.cut_session)
-        eventually(lambda: not checks.unfinished(bench), 60)
-        print(fleet.done, checks.outcomes(bench))
-        assert fleet.done["sessions"]
-        # Whoever closes first names it: the one that lost its session, or another replica that finds its lock free.
-        assert {"lock_lost", "crashed"} & checks.outcomes(bench).keys()
-        storm.assert_unharmed(bench)
-        assert bench.one("select count(*) from resumed.attempts where charged") == 0
-        for replica in fleet.replicas:
-            assert_told_of_the_database(replica)
-        assert fleet.ended == []
-        assert fleet.stop() == 0
-    finally:
-        bench.end()
+    storm.leave_threads(own)
+    fleet = Fleet(own, dice, list(storm.kinds), {**storm.settings, **PATIENT}).start(storm.replicas)
+    eventually(own.open_attempts)
+    for _ in range(storm.restarts):
+        restart(private_server, dice)
+        fleet.until_ready()
+        time.sleep(dice.uniform(0.5, 1.5))
+    every(*storm.cuts, fleet.cut_session)
+    eventually(lambda: not checks.unfinished(own), 60)
+    print(fleet.done, checks.outcomes(own))
+    assert fleet.done["sessions"]
+    # Whoever closes first names it: the one that lost its session, or another replica that finds its lock free.
+    assert {"lock_lost", "crashed"} & checks.outcomes(own).keys()
+    storm.assert_unharmed(own)
+    assert own.one("select count(*) from resumed.attempts where charged") == 0
+    for replica in fleet.replicas:
+        assert_told_of_the_database(replica)
+    assert fleet.ended == []
+    assert fleet.stop() == 0
 
 
 def restart(server: PrivateServer, dice: random.Random) -> None:
     """Stop it as an administrator does or as a crash would, and let a moment pass."""
-    time.sleep(dice.uniform(0.5, 1.5))
     server.stop(dice.choice([signal.SIGINT, signal.SIGQUIT]))
     time.sleep(dice.uniform(0.3, 1))
     server.start()

@@ -4,7 +4,6 @@ Each wave an application begins threads and is killed in the middle of them, whi
 lose sessions, are drained and started again, and Postgres is restarted. What must hold is asked of the rows at the end.
 """
 
-import asyncio
 import os
 import random
 import signal
@@ -14,14 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from langgraph.checkpoint.postgres import PostgresSaver
 
 from resumed.demo.postgres import PrivateServer
-from resumed.store import schema
-from resumed.store.connection import Target
 from soak import checks
 from soak.fleet import Fleet
-from support.bench import Bench
+from support.bench import Bench, prepared_bench
 from support.undisturbed import final_state, undisturbed
 from support.waiting import eventually
 
@@ -83,15 +79,8 @@ class Soak:
 @pytest.mark.timeout(int(MINUTES * 60) + 900)
 def test_a_soak_of_random_faults_doubles_nothing_and_loses_nothing(tmp_path: Path) -> None:
     seed = random.randrange(2**32)
-    with PrivateServer() as server:
-        bench = Bench(server.dsn(), tmp_path)
-        with PostgresSaver.from_conn_string(bench.dsn) as saver:
-            saver.setup()
-        asyncio.run(schema.migrate(Target(bench.dsn)))
-        try:
-            soaked(Soak(server, bench, random.Random(seed)), seed)
-        finally:
-            bench.end()
+    with PrivateServer() as server, prepared_bench(server.dsn(), tmp_path) as bench:
+        soaked(Soak(server, bench, random.Random(seed)), seed)
 
 
 def soaked(soak: Soak, seed: int) -> None:

@@ -1,16 +1,22 @@
 """One test's database, registry and side effects, and the processes that it starts: applications, daemons, commands."""
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psycopg
+from langgraph.checkpoint.postgres import PostgresSaver
 from psycopg.rows import dict_row
 
+from resumed.store import schema
+from resumed.store.connection import Target
 from support.command import COMMAND, Done, may_run_here, run_here, run_process
 from support.daemon import Daemon
 from support.databases import outliving_sessions
@@ -186,3 +192,16 @@ def everything() -> dict[str, str]:
     from zoo.graphs import ALL  # noqa: PLC0415 - the zoo is found only now
 
     return {name: f"zoo.graphs:{name}" for name in ALL}
+
+
+@contextmanager
+def prepared_bench(dsn: str, folder: Path) -> Iterator[Bench]:
+    """Have a bench on a server of the test's own, whose database gets LangGraph's tables and ours."""
+    with PostgresSaver.from_conn_string(dsn) as saver:
+        saver.setup()
+    asyncio.run(schema.migrate(Target(dsn)))
+    bench = Bench(dsn, folder)
+    try:
+        yield bench
+    finally:
+        bench.end()

@@ -15,7 +15,7 @@ class AbandonedWork:
     """Threads that came to nothing, those that may have killed their worker, and open attempts whose end we know.
 
     `_retired` maps threads whose worker we ended to that worker, whose name its replacement has too. `_left_open` holds
-    attempts that lost their session and could not be closed by their worker, which lives.
+    attempts that lost their session, and that their worker lived to report and could not close.
     """
 
     _unstarted: set[str] = field(default_factory=set)
